@@ -1,0 +1,202 @@
+// Package api holds the wire types of the local API that the agent serves to
+// the command line and the tray: HTTP/1.1 + JSON on a unix socket or named
+// pipe under /v1, events as Server-Sent Events. Nothing else lives here.
+//
+// Members may be added, never removed or renamed: scripts read these documents
+// through `countersign … --json`.
+package api
+
+import "time"
+
+// Host is the only Host header the local API accepts.
+const Host = "agent"
+
+// Paths of the local API.
+const (
+	PathStatus   = "/v1/status"                // GET Status
+	PathAccounts = "/v1/accounts"              // GET AccountList; POST AddAccount -> Account
+	PathAccount  = "/v1/accounts/{id}"         // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
+	PathPrompts  = "/v1/prompts"               // GET PromptList
+	PathDecision = "/v1/prompts/{id}/decision" // POST Decision -> PromptOutcome
+	PathAudit    = "/v1/audit"                 // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
+	PathEvents   = "/v1/events"                // GET text/event-stream of Event; ?front_end=cli|tray|…
+	PathDoctor   = "/v1/doctor"                // GET Report; ?topic=loopback
+	PathOpenAPI  = "/v1/openapi.json"          // GET
+)
+
+// Status is the agent at a glance.
+type Status struct {
+	Agent          Agent     `json:"agent"`
+	DeviceKey      Component `json:"deviceKey"`
+	VaultKey       Component `json:"vaultKey"`
+	Loopback       Loopback  `json:"loopback"`
+	FrontEnds      []string  `json:"frontEnds"`
+	Accounts       int       `json:"accounts"`
+	PendingPrompts int       `json:"pendingPrompts"`
+	Problems       []Problem `json:"problems"`
+}
+
+// Agent identifies the running daemon.
+type Agent struct {
+	Version   string    `json:"version"`
+	PID       int       `json:"pid"`
+	StartedAt time.Time `json:"startedAt"`
+}
+
+// Component is a key store or vault and how it is doing.
+type Component struct {
+	Kind  string `json:"kind"`
+	State string `json:"state"` // "ready", "locked", "file_permissions_only", …
+}
+
+// Loopback is the server for browsers.
+type Loopback struct {
+	Port  int    `json:"port"`  // 0 when not listening
+	State string `json:"state"` // "listening", "no_free_port"
+}
+
+// Problem is something wrong and how to mend it.
+type Problem struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// AccountList is every account of this agent.
+type AccountList struct {
+	Accounts []Account `json:"accounts"`
+}
+
+// Account is one enrolment of one user at one org.
+type Account struct {
+	ID         string    `json:"id"`
+	Name       string    `json:"name"`
+	Org        string    `json:"org"` // URL
+	User       string    `json:"user"`
+	UserID     string    `json:"userId"`
+	Methods    []string  `json:"methods"`
+	Protection string    `json:"protection"` // "hardware" or "software"
+	Attested   bool      `json:"attested"`
+	State      string    `json:"state"` // "active", "suspended", "gone", "enrolling", "removing"
+	CreatedAt  time.Time `json:"createdAt"`
+	// Development is set for an org reached by plain http on this machine.
+	Development bool `json:"development,omitempty"`
+	// EnrolmentID is the org's id of this enrolment.
+	EnrolmentID string `json:"enrolmentId,omitempty"`
+	// LoopbackOrigins are the page origins that may hand this account challenges.
+	LoopbackOrigins []string `json:"loopbackOrigins,omitempty"`
+}
+
+// AddAccount enrols with an enrolment link (oktaverify://…).
+type AddAccount struct {
+	Link string `json:"link"`
+	Name string `json:"name,omitempty"`
+}
+
+// RenameAccount changes the name shown for an account.
+type RenameAccount struct {
+	Name string `json:"name"`
+}
+
+// PromptList is what waits for the person, newest first.
+type PromptList struct {
+	Prompts []Prompt `json:"prompts"`
+}
+
+// Prompt is one sign-in that waits for the person. All text is already
+// cleaned: one line, no control or direction characters, bounded length.
+type Prompt struct {
+	ID               string    `json:"id"`
+	Account          string    `json:"account"`           // account id; empty while Choices is set
+	Choices          []Choice  `json:"choices,omitempty"` // several accounts fit: the decision names one
+	Kind             string    `json:"kind"`              // "signed_nonce", "push"
+	App              string    `json:"app"`
+	Org              string    `json:"org"`
+	User             string    `json:"user"`
+	Origin           string    `json:"origin"`
+	Location         string    `json:"location"`
+	IP               string    `json:"ip"`
+	CreatedAt        time.Time `json:"createdAt"`
+	ExpiresAt        time.Time `json:"expiresAt"`
+	NeedsNumber      bool      `json:"needsNumber"`
+	UserVerification string    `json:"userVerification"` // "none", "preferred", "required"
+}
+
+// Choice is one account a prompt may be answered with.
+type Choice struct {
+	Account string `json:"account"`
+	User    string `json:"user"`
+}
+
+// Decision answers a prompt. Its zero value is refused: it approves nothing.
+type Decision struct {
+	Action  string `json:"action"` // "approve" or "deny"; anything else is an error
+	Account string `json:"account,omitempty"`
+	Number  string `json:"number,omitempty"`
+	PIN     string `json:"pin,omitempty"`
+	Report  bool   `json:"report,omitempty"`
+}
+
+// PromptOutcome is how a prompt ended.
+type PromptOutcome struct {
+	ID      string `json:"id"`
+	Outcome string `json:"outcome"` // "approved", "denied", "expired", "refused"
+	Reason  string `json:"reason"`
+}
+
+// AuditRecord is one line of the record of decisions.
+type AuditRecord struct {
+	Seq     uint64    `json:"seq"`
+	Time    time.Time `json:"time"`
+	Event   string    `json:"event"`
+	Account string    `json:"account"`
+	Outcome string    `json:"outcome"`
+	Reason  string    `json:"reason"`
+	Prev    string    `json:"prev"`
+	Hash    string    `json:"hash"`
+	// Further facts about the event; no secrets, no tokens.
+	Origin      string `json:"origin,omitempty"`
+	App         string `json:"app,omitempty"`
+	Transaction string `json:"transaction,omitempty"`
+	KeyType     string `json:"keyType,omitempty"`
+}
+
+// Event is one element of the event stream. Type names the event; the member
+// that belongs to it is set.
+type Event struct {
+	ID      uint64         `json:"id"`
+	Type    string         `json:"type"` // "hello", "prompt", "prompt_closed", "account", "audit", "status"
+	Time    time.Time      `json:"time"`
+	Prompt  *Prompt        `json:"prompt,omitempty"`
+	Outcome *PromptOutcome `json:"outcome,omitempty"`
+	Account *Account       `json:"account,omitempty"`
+	Audit   *AuditRecord   `json:"audit,omitempty"`
+}
+
+// Report is the result of a self-examination.
+type Report struct {
+	Checks []Check `json:"checks"`
+}
+
+// Check is one thing doctor looked at.
+type Check struct {
+	Name    string `json:"name"`
+	State   string `json:"state"` // "ok", "warning", "failed"
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// Error is the body of every refusal: {"error":{…}}.
+type Error struct {
+	Code    string `json:"code"` // snake_case
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+	Status  int    `json:"-"` // HTTP status
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// ErrorBody wraps an Error on the wire.
+type ErrorBody struct {
+	Error *Error `json:"error"`
+}
