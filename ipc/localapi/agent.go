@@ -1,0 +1,44 @@
+package localapi
+
+import (
+	"context"
+	"iter"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/peer"
+)
+
+// Agent is what the local API serves. Errors that are an *api.Error reach the
+// caller as they are, with their Status (0 means 400); every other error is
+// logged and answered with 500 "internal".
+type Agent interface {
+	Status(ctx context.Context) (api.Status, error)
+
+	Accounts(ctx context.Context) (api.AccountList, error)
+	Account(ctx context.Context, id string) (api.Account, error)
+	AddAccount(ctx context.Context, a api.AddAccount) (api.Account, error)
+	RenameAccount(ctx context.Context, id, name string) (api.Account, error)
+	// RemoveAccount ends the enrolment at the org and here; localOnly leaves
+	// the org alone.
+	RemoveAccount(ctx context.Context, id string, localOnly bool) error
+
+	// Prompts lists what waits for the person. A non-empty frontEnd says that
+	// somebody is looking, which counts as a front end for these prompts.
+	Prompts(ctx context.Context, frontEnd string) (api.PromptList, error)
+	// DecidePrompt answers one prompt and reports how it ended.
+	DecidePrompt(ctx context.Context, id string, d api.Decision, p peer.Peer) (api.PromptOutcome, error)
+
+	// Audit yields the records from sequence number from on, oldest first,
+	// and ends after the newest.
+	Audit(ctx context.Context, from uint64) (iter.Seq2[api.AuditRecord, error], error)
+	// VerifyAudit checks the chain of the whole record.
+	VerifyAudit(ctx context.Context) error
+
+	// Doctor examines the agent; an empty topic means everything.
+	Doctor(ctx context.Context, topic string) (api.Report, error)
+
+	// Subscribe delivers events from now on. The channel is closed when ctx
+	// ends or when the subscriber is too slow. While subscribed, a non-empty
+	// frontEnd counts as a front end that can ask the person.
+	Subscribe(ctx context.Context, frontEnd string) (<-chan api.Event, error)
+}

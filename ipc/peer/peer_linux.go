@@ -1,0 +1,10 @@
+package peer
+
+import (
+	"net"
+	"net/netip"
+)
+
+func ofConn(c net.Conn) (Peer, error) { return Peer{}, ErrUnknown }
+
+func ofTCP(local, remote netip.AddrPort) (Peer, error) { return Peer{}, ErrUnknown }
