@@ -1,0 +1,36 @@
+package okta
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// Secret is a bearer token, a password or another text that must not appear in
+// logs, errors or documents. Every way of printing it says "[redacted]"; only
+// Reveal gives it away, so that each use can be found.
+type Secret string
+
+const redacted = "[redacted]"
+
+// Reveal returns the secret.
+func (s Secret) Reveal() string { return string(s) }
+
+// String implements fmt.Stringer.
+func (s Secret) String() string { return redacted }
+
+// GoString implements fmt.GoStringer.
+func (s Secret) GoString() string { return redacted }
+
+// Format implements fmt.Formatter, since %x and %q would bypass String.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue implements slog.LogValuer.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalJSON implements json.Marshaler: a secret is decoded from documents,
+// but a document that carries one is built with Reveal.
+func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+
+// MarshalText implements encoding.TextMarshaler, for map keys and attributes.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
