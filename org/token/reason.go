@@ -1,0 +1,152 @@
+package token
+
+import (
+	"errors"
+
+	"countersign.dev/okta"
+)
+
+// Reason says why an OAuth request was refused. It is an error: wrap it with
+// what was being tried, and let OAuthError make the wire's error object of it.
+//
+// Statuses belong to the reason and not to the OAuth error code: the same
+// "access_denied" travels with 400 or 403, as Okta's catalogue has it.
+type Reason int
+
+// The reasons. The zero value is none of them and counts as a server error.
+const (
+	_ Reason = iota
+
+	// The client and where the answer goes.
+	NoClient
+	UnknownClient
+	ClientMethod
+	GrantNotAllowed
+	RedirectMissing
+	RedirectNotRegistered
+	UntrustedOrigin
+
+	// The shape of the request.
+	NotForm
+	Malformed
+	DuplicateParameter
+	ParameterTooLong
+	ResponseTypeMissing
+	ResponseTypeUnsupported
+	ResponseModeUnsupported
+	StateMissing
+	StateInvalid
+	NonceInvalid
+	ChallengeMissing
+	ChallengeInvalid
+	ChallengeMethod
+	PromptInvalid
+	MaxAgeInvalid
+	RequestObject
+	ScopeMissing
+	ScopeUnknown
+	OpenIDMissing
+	GrantTypeMissing
+	GrantTypeUnsupported
+	CodeMissing
+	VerifierMissing
+	RefreshMissing
+	TokenMissing
+
+	// The decision.
+	LoginRequired
+	UserNotAssigned
+	UserNotActive
+	AccessDenied
+	Unmet
+
+	// Codes and tokens.
+	CodeInvalid
+	RedirectMismatch
+	PKCEFailed
+	RefreshInvalid
+	RefreshReused
+	ScopeWidened
+	BearerMissing
+	TokenInvalid
+	ScopeInsufficient
+)
+
+type row struct {
+	status int
+	code   string
+	text   string
+}
+
+// reasons is the one table of OAuth refusals (spec okta-oidc 14).
+var reasons = map[Reason]row{
+	NoClient:              {401, "invalid_client", "No client credentials found."},
+	UnknownClient:         {401, "invalid_client", "The client is not known here."},
+	ClientMethod:          {401, "invalid_client", "This client has no secret: send its client_id in the body, without an Authorization header."},
+	GrantNotAllowed:       {400, "unauthorized_client", "The client may not use this grant type."},
+	RedirectMissing:       {400, "invalid_request", "The parameter redirect_uri is missing."},
+	RedirectNotRegistered: {400, "invalid_request", "The redirect_uri is not one that the app registered."},
+	UntrustedOrigin:       {400, "access_denied", "Browser requests are answered only from the organisation's trusted origins."},
+
+	NotForm:                 {400, "invalid_request", "The request must be form-encoded (application/x-www-form-urlencoded)."},
+	Malformed:               {400, "invalid_request", "The request could not be read."},
+	DuplicateParameter:      {400, "invalid_request", "A parameter was given more than once."},
+	ParameterTooLong:        {400, "invalid_request", "A parameter is too long."},
+	ResponseTypeMissing:     {400, "invalid_request", "The parameter response_type is missing."},
+	ResponseTypeUnsupported: {400, "unsupported_response_type", "The response type is not supported. Use code."},
+	ResponseModeUnsupported: {400, "unsupported_response_mode", "The response mode is not supported. Use query, fragment or form_post."},
+	StateMissing:            {400, "invalid_request", "The parameter state is missing."},
+	StateInvalid:            {400, "invalid_request", "The parameter state may hold letters, digits, comma, full stop, underscore and hyphen."},
+	NonceInvalid:            {400, "invalid_request", "The parameter nonce holds characters that it may not."},
+	ChallengeMissing:        {400, "invalid_request", "PKCE code challenge is required for this client."},
+	ChallengeInvalid:        {400, "invalid_request", "The PKCE code challenge is not the base64url form of a SHA-256 hash."},
+	ChallengeMethod:         {400, "invalid_request", "The PKCE code challenge method must be S256."},
+	PromptInvalid:           {400, "invalid_request", "The parameter prompt is not valid. Use none or login."},
+	MaxAgeInvalid:           {400, "invalid_request", "The parameter max_age must be a number of seconds from 0 to 2147483647."},
+	RequestObject:           {400, "invalid_request", "The parameters request and request_uri are not supported."},
+	ScopeMissing:            {400, "invalid_scope", "The parameter scope is missing."},
+	ScopeUnknown:            {400, "invalid_scope", "A requested scope is not known, or not allowed for this client."},
+	OpenIDMissing:           {400, "invalid_scope", "The scopes profile and email need the scope openid."},
+	GrantTypeMissing:        {400, "invalid_request", "The parameter grant_type is missing."},
+	GrantTypeUnsupported:    {400, "unsupported_grant_type", "The grant type is not supported."},
+	CodeMissing:             {400, "invalid_request", "The code is missing."},
+	VerifierMissing:         {400, "invalid_request", "The parameter code_verifier is missing."},
+	RefreshMissing:          {400, "invalid_request", "The parameter refresh_token is missing."},
+	TokenMissing:            {400, "invalid_request", "The parameter token is missing."},
+
+	LoginRequired:   {400, "login_required", "The user is not signed in, or must sign in again."},
+	UserNotAssigned: {400, "access_denied", "The user is not assigned to the app."},
+	UserNotActive:   {403, "access_denied", "The user is not active."},
+	AccessDenied:    {403, "access_denied", "The organisation's rules do not allow this sign-in."},
+	Unmet:           {400, "unmet_authentication_requirements", "The sign-in cannot meet the requested assurance."},
+
+	CodeInvalid:       {400, "invalid_grant", "The code is invalid, expired or already used."},
+	RedirectMismatch:  {400, "invalid_grant", "The redirect_uri differs from the one of the authorization request."},
+	PKCEFailed:        {400, "invalid_grant", "PKCE verification failed."},
+	RefreshInvalid:    {400, "invalid_grant", "The refresh token is invalid or expired."},
+	RefreshReused:     {400, "invalid_grant", "The refresh token was used before. Everything issued by this sign-in has been revoked."},
+	ScopeWidened:      {400, "invalid_scope", "A refresh cannot ask for more than was granted."},
+	BearerMissing:     {401, "invalid_token", "The request carries no access token."},
+	TokenInvalid:      {401, "invalid_token", "The access token is invalid, expired or revoked."},
+	ScopeInsufficient: {403, "insufficient_scope", "The access token does not have the required scope."},
+}
+
+var serverError = row{500, "server_error", "The server could not complete the request."}
+
+func (r Reason) row() row {
+	if known, ok := reasons[r]; ok {
+		return known
+	}
+	return serverError
+}
+
+func (r Reason) Error() string { return r.row().code + ": " + r.row().text }
+
+// OAuthError makes the wire's error object of err: the row of the Reason it
+// wraps, or a server error that says nothing of the cause.
+func OAuthError(err error) *okta.TokenError {
+	var r Reason
+	errors.As(err, &r)
+	known := r.row()
+	return &okta.TokenError{Code: known.code, Description: known.text, HTTPStatus: known.status}
+}
