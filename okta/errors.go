@@ -1,6 +1,9 @@
 package okta
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // ErrorCode is an Okta error code (2.7).
 type ErrorCode string
@@ -65,6 +68,8 @@ type Error struct {
 	Causes  []ErrorCause `json:"errorCauses"`
 	// HTTPStatus is the status the error travelled with.
 	HTTPStatus int `json:"-"`
+	// RetryAt is when a rate limit ends, as far as the org said so.
+	RetryAt time.Time `json:"-"`
 }
 
 // ErrorCause is one detail of an Error.
