@@ -103,6 +103,9 @@ type MethodKeys struct {
 	ProofOfPossession        *jose.JWK       `json:"proofOfPossession,omitempty"`
 	UserVerification         json.RawMessage `json:"userVerification,omitempty"`
 	UserVerificationBioOrPIN json.RawMessage `json:"userVerificationBioOrPin,omitempty"`
+	// Capabilities stand here in the published schema, and beside the keys in
+	// its example and in the SDK; an org reads both.
+	Capabilities *Capabilities `json:"capabilities,omitempty"`
 }
 
 // Device describes the machine at enrolment (2.2). On a known device ID,
