@@ -1,0 +1,245 @@
+package device
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"countersign.dev/okta"
+	"countersign.dev/okta/jose"
+	"countersign.dev/org/store"
+)
+
+// Field is a member of a merge patch (RFC 7396): absent leaves, null deletes,
+// a value replaces. The zero value is absent.
+type Field[T any] struct {
+	Present bool
+	Null    bool
+	Value   T
+}
+
+// UnmarshalJSON is only called for members that are there.
+func (f *Field[T]) UnmarshalJSON(b []byte) error {
+	*f = Field[T]{Present: true}
+	if string(b) == "null" {
+		f.Null = true
+		return nil
+	}
+	return json.Unmarshal(b, &f.Value)
+}
+
+// Patch changes an enrolment (devices protocol 2.5).
+type Patch struct {
+	Methods Field[map[okta.Method]Field[MethodPatch]] `json:"methods"`
+}
+
+// MethodPatch changes one method.
+type MethodPatch struct {
+	PushToken    Field[string]            `json:"pushToken"`
+	Keys         Field[KeysPatch]         `json:"keys"`
+	Capabilities Field[CapabilitiesPatch] `json:"capabilities"`
+}
+
+// KeysPatch changes the keys of a method.
+type KeysPatch struct {
+	ProofOfPossession        Field[jose.JWK] `json:"proofOfPossession"`
+	UserVerification         Field[jose.JWK] `json:"userVerification"`
+	UserVerificationBioOrPIN Field[jose.JWK] `json:"userVerificationBioOrPin"`
+}
+
+// CapabilitiesPatch changes which transactions a push method can show.
+type CapabilitiesPatch struct {
+	TransactionTypes Field[[]string] `json:"transactionTypes"`
+}
+
+// ChangesKeys says whether the patch adds, replaces or removes a key, which
+// takes more than the right to maintain an enrolment.
+func (p Patch) ChangesKeys() bool {
+	for _, m := range p.Methods.Value {
+		k := m.Value.Keys.Value
+		if k.UserVerification.Present || k.UserVerificationBioOrPIN.Present || k.ProofOfPossession.Present {
+			return true
+		}
+	}
+	return false
+}
+
+// Caller is who asks for a change: a user's token, or a proof signed by the
+// enrolment's own key. The zero value may do nothing.
+type Caller struct {
+	userID string
+	proof  *Proof
+}
+
+// AsUser is a caller with a user's access token.
+func AsUser(id string) Caller { return Caller{userID: id} }
+
+// AsDevice is a caller with a proof, which the operation uses up.
+func AsDevice(p Proof) Caller { return Caller{userID: p.Enrolment.UserID, proof: &p} }
+
+// Update applies a patch. All of it happens or none. A silent key cannot change
+// keys: whoever may only use the device must not make it count as verified.
+func (r *Registry) Update(ctx context.Context, by Caller, id string, p Patch) (Enrolment, error) {
+	if by.proof != nil && p.ChangesKeys() && !by.proof.UserVerified() {
+		return Enrolment{}, okta.NewError(okta.CodeUVRequired)
+	}
+	var out Enrolment
+	err := r.db.Write(ctx, func(tx store.Tx) error {
+		now := r.now()
+		e, err := r.admit(ctx, tx, by, id, now)
+		if err != nil {
+			return err
+		}
+		if err := apply(ctx, tx, e, p, now); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE enrolments SET updated_at = ? WHERE id = ?`, store.Millis(now), id); err != nil {
+			return fmt.Errorf("updating an enrolment: %w", err)
+		}
+		out, err = ByID(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return Enrolment{}, err
+	}
+	return out, nil
+}
+
+// Delete ends an enrolment.
+func (r *Registry) Delete(ctx context.Context, by Caller, id string) error {
+	return r.db.Write(ctx, func(tx store.Tx) error {
+		now := r.now()
+		if _, err := r.admit(ctx, tx, by, id, now); err != nil {
+			return err
+		}
+		return SetStatus(ctx, tx, id, StatusDeleted, now)
+	})
+}
+
+// Admit checks that the caller may use the enrolment now, and uses up its
+// proof.
+func (r *Registry) Admit(ctx context.Context, by Caller, id string) (Enrolment, error) {
+	var e Enrolment
+	inTx := func(tx store.Tx) (err error) {
+		e, err = r.admit(ctx, tx, by, id, r.now())
+		return err
+	}
+	run := r.db.Read
+	if by.proof != nil {
+		run = r.db.Write
+	}
+	if err := run(ctx, inTx); err != nil {
+		return Enrolment{}, err
+	}
+	return e, nil
+}
+
+// admit finds the enrolment for a caller. Another user's enrolment is not
+// found, as if it did not exist; an own one that may not be used is refused
+// with the code that says why.
+func (r *Registry) admit(ctx context.Context, tx store.Tx, by Caller, id string, now time.Time) (Enrolment, error) {
+	e, err := ByID(ctx, tx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return Enrolment{}, okta.NewError(okta.CodeNotFound)
+	}
+	if err != nil {
+		return Enrolment{}, err
+	}
+	if by.userID == "" || by.userID != e.UserID || by.proof != nil && by.proof.Enrolment.ID != e.ID {
+		return Enrolment{}, okta.NewError(okta.CodeNotFound)
+	}
+	if by.proof != nil {
+		if err := by.proof.redeem(ctx, tx, e, now); err != nil {
+			return Enrolment{}, err
+		}
+	}
+	if err := activeUser(ctx, tx, e.UserID); err != nil {
+		return Enrolment{}, err
+	}
+	return e, refusalOf(e)
+}
+
+func apply(ctx context.Context, tx store.Tx, e Enrolment, p Patch, now time.Time) error {
+	if p.Methods.Null {
+		return invalid("methods: cannot be deleted")
+	}
+	for t, f := range p.Methods.Value {
+		m, ok := e.Method(t)
+		switch {
+		case !ok:
+			return invalid("methods.%.32s: not enrolled", t)
+		case f.Null:
+			return invalid("methods.%s: cannot be deleted", t)
+		}
+		if err := applyMethod(ctx, tx, e, m, f.Value, now); err != nil {
+			return err
+		}
+	}
+	// What the enrolment became must be as sound as a new one.
+	after, err := ByID(ctx, tx, e.ID)
+	if err != nil {
+		return err
+	}
+	return distinctKeys(after.Methods)
+}
+
+func applyMethod(ctx context.Context, tx store.Tx, e Enrolment, m Method, p MethodPatch, now time.Time) error {
+	path := "methods." + string(m.Type)
+	if m.Type != okta.MethodPush && (p.PushToken.Present || p.Capabilities.Present) {
+		return invalid("%s: only push has a token and capabilities", path)
+	}
+	if p.PushToken.Present {
+		m.PushToken = p.PushToken.Value // "" when null
+		if err := validatePushToken(m.PushToken); err != nil {
+			return err
+		}
+	}
+	if types := p.Capabilities.Value.TransactionTypes; types.Present || p.Capabilities.Null {
+		var err error
+		if m.TransactionTypes, err = validateTransactionTypes(types.Value); err != nil {
+			return err
+		}
+	}
+	types, err := json.Marshal(m.TransactionTypes)
+	if err != nil {
+		return fmt.Errorf("encoding transaction types: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE enrolment_methods SET push_token = ?, transaction_types = ?, updated_at = ? WHERE id = ?`,
+		m.PushToken, string(types), store.Millis(now), m.ID); err != nil {
+		return fmt.Errorf("updating a method: %w", err)
+	}
+	if p.Keys.Null || p.Keys.Value.ProofOfPossession.Present {
+		return invalid("%s.keys.proofOfPossession: cannot be changed", path)
+	}
+	for _, k := range [...]struct {
+		role okta.KeyType
+		jwk  Field[jose.JWK]
+	}{{okta.KeyUserVerification, p.Keys.Value.UserVerification}, {okta.KeyUserVerificationBioOrPIN, p.Keys.Value.UserVerificationBioOrPIN}} {
+		if err := applyKey(ctx, tx, e, m, path, k.role, k.jwk, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func applyKey(ctx context.Context, tx store.Tx, e Enrolment, m Method, path string, role okta.KeyType, jwk Field[jose.JWK], now time.Time) error {
+	switch {
+	case !jwk.Present:
+		return nil
+	case jwk.Null:
+		if _, err := tx.ExecContext(ctx, `DELETE FROM method_keys WHERE method_id = ? AND role = ?`, m.ID, string(role)); err != nil {
+			return fmt.Errorf("removing a key: %w", err)
+		}
+		return nil
+	}
+	key, err := newKey(path, role, jwk.Value)
+	if err != nil {
+		return err
+	}
+	if err := unusedKeys(ctx, tx, []Key{key}, e.ID); err != nil {
+		return err
+	}
+	return putKey(ctx, tx, m.ID, key, now)
+}
