@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -59,13 +60,13 @@ func DateOf(t time.Time) NumericDate { return NumericDate(t.Unix()) }
 // UnmarshalJSON accepts a JSON number. A fraction is cut off; a number outside
 // ±2^53 is refused, since no clock shows it.
 func (d *NumericDate) UnmarshalJSON(b []byte) error {
+	if i, err := strconv.ParseInt(string(b), 10, 64); err == nil && i > -1<<53 && i < 1<<53 {
+		*d = NumericDate(i)
+		return nil
+	}
 	var n json.Number
 	if err := json.Unmarshal(b, &n); err != nil || len(b) == 0 || b[0] == '"' {
 		return fmt.Errorf("time %.32q is not a number of seconds", b)
-	}
-	if i, err := n.Int64(); err == nil && i > -1<<53 && i < 1<<53 {
-		*d = NumericDate(i)
-		return nil
 	}
 	f, err := n.Float64()
 	if err != nil || math.IsNaN(f) || math.Abs(f) >= 1<<53 {
