@@ -1,0 +1,183 @@
+// Package account keeps the book of accounts: which user at which org this
+// agent is enrolled for, and which keys prove it.
+//
+// The book is one sealed room of the vault. Readers get an immutable snapshot
+// without a lock; a change is written to disk before anybody sees it. Keys and
+// a pending record are written before the org hears of an enrolment, so that a
+// crash at any moment leaves either the old or the new state, and the next
+// start can finish or undo what was under way.
+//
+// An account is never deleted on the word of anything but its own org: a
+// specific "gone" code with status 410. A 404, a proxy's page or a server
+// error erases nothing.
+package account
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/okta"
+)
+
+// State is how an account is doing.
+type State string
+
+// The states of an account.
+const (
+	Enrolling State = "enrolling" // the org may or may not know of it yet
+	Active    State = "active"
+	Suspended State = "suspended" // the org said so; cleared by the next success
+	Gone      State = "gone"      // the org said that the enrolment no longer exists
+	Removing  State = "removing"  // being deleted at the org
+)
+
+// Account is one enrolment of one user at one org. It is read-only once it is
+// in the book.
+type Account struct {
+	ID              string    `json:"id"` // local
+	Name            string    `json:"name"`
+	State           State     `json:"state"`
+	CreatedAt       time.Time `json:"createdAt"`
+	OrgID           string    `json:"orgId"`
+	OrgURL          string    `json:"orgUrl"`              // scheme, host, port
+	Alternate       string    `json:"alternate,omitempty"` // the org's other address
+	ClientID        string    `json:"clientId"`            // audience of challenges
+	AuthenticatorID string    `json:"authenticatorId"`
+	EnrolmentID     string    `json:"enrolmentId,omitempty"`
+	UserID          string    `json:"userId,omitempty"`
+	Username        string    `json:"username,omitempty"`
+	Device          Device    `json:"device"`
+	Methods         []Method  `json:"methods,omitempty"`
+	Origins         []string  `json:"origins,omitempty"` // pages that may hand over challenges
+	Protection      string    `json:"protection"`        // "hardware" or "software"
+	Attested        bool      `json:"attested,omitempty"`
+
+	Pending *pending `json:"pending,omitempty"` // set while Enrolling
+	// OrgDone says that the org has deleted the enrolment and only local
+	// clean-up is left.
+	OrgDone bool `json:"orgDone,omitempty"`
+}
+
+// Device is this device as one org knows it.
+type Device struct {
+	ID               string        `json:"id,omitempty"`
+	ClientInstanceID string        `json:"clientInstanceId,omitempty"`
+	Key              devicekey.Ref `json:"key"` // client instance key
+}
+
+// Method is one enrolled method and its keys. UV keys are absent until
+// enrolled.
+type Method struct {
+	Type              okta.Method    `json:"type"`
+	ID                string         `json:"id,omitempty"`
+	ProofOfPossession devicekey.Ref  `json:"proofOfPossession"`
+	UserVerification  *devicekey.Ref `json:"userVerification,omitempty"`
+	PendingURL        string         `json:"pendingUrl,omitempty"` // where push challenges wait
+}
+
+// Method returns the enrolled method of that type.
+func (a *Account) Method(t okta.Method) (Method, bool) {
+	for _, m := range a.Methods {
+		if m.Type == t && m.ID != "" {
+			return m, true
+		}
+	}
+	return Method{}, false
+}
+
+// Usable says whether the account can answer challenges. A suspended one may
+// try: its success is what clears the state.
+func (a *Account) Usable() bool { return a.State == Active || a.State == Suspended }
+
+// Development says whether the org is reached by plain http on this machine.
+func (a *Account) Development() bool { return strings.HasPrefix(a.OrgURL, "http://") }
+
+// AllowsOrigin says whether pages of that origin may hand this account a
+// challenge.
+func (a *Account) AllowsOrigin(origin string) bool { return originAllowed(a.Origins, origin) }
+
+// OwnsURL says whether u belongs to the account's org: same scheme, host and
+// port as one of its addresses.
+func (a *Account) OwnsURL(u string) bool {
+	o, ok := OriginOf(u)
+	return ok && (o == a.OrgURL || a.Alternate != "" && o == a.Alternate)
+}
+
+// Issuer returns the issuer whose keys sign a challenge with these claims, if
+// it is this account's org or one of its authorization servers. Keys are
+// always looked for at the enrolled address, whatever the challenge says.
+func (a *Account) Issuer(c *okta.Challenge) (issuer string, ok bool) {
+	path := ""
+	if c.AuthorizationServerID != "" {
+		if !plainID(c.AuthorizationServerID) {
+			return "", false
+		}
+		path = "/oauth2/" + c.AuthorizationServerID
+	}
+	for _, base := range [...]string{a.OrgURL, a.Alternate} {
+		if base != "" && (c.Issuer == base || path != "" && c.Issuer == base+path) {
+			return a.OrgURL + path, true
+		}
+	}
+	return "", false
+}
+
+// fits says whether a challenge may be meant for this account.
+func (a *Account) fits(c *okta.Challenge) bool {
+	if !a.Usable() || a.OrgID != c.OrgID {
+		return false
+	}
+	if _, ok := a.Issuer(c); !ok {
+		return false
+	}
+	switch {
+	case c.AuthenticatorEnrolmentID != "" && c.AuthenticatorEnrolmentID != a.EnrolmentID:
+		return false
+	case c.UserID != "":
+		return c.UserID == a.UserID
+	case c.AuthenticatorEnrolmentID == "" && c.LoginHint != "":
+		return strings.EqualFold(c.LoginHint, a.Username)
+	}
+	return true
+}
+
+// refs lists all keys that only this account uses, the client instance key
+// aside.
+func (a *Account) refs() []devicekey.Ref {
+	var refs []devicekey.Ref
+	for _, m := range a.Methods {
+		refs = append(refs, m.ProofOfPossession)
+		if m.UserVerification != nil {
+			refs = append(refs, *m.UserVerification)
+		}
+	}
+	return refs
+}
+
+// clone copies a so that the copy may be changed.
+func (a *Account) clone() *Account {
+	c := *a
+	c.Methods = slices.Clone(a.Methods)
+	c.Origins = slices.Clone(a.Origins)
+	if a.Pending != nil {
+		p := *a.Pending
+		c.Pending = &p
+	}
+	return &c
+}
+
+// plainID accepts what ids of authorization servers look like: it becomes part
+// of a path.
+func plainID(s string) bool {
+	if len(s) > 64 {
+		return false
+	}
+	for _, r := range s {
+		if !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '_' || r == '-') {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,322 @@
+package account
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/daemon/vault"
+	"countersign.dev/okta"
+	"countersign.dev/okta/client"
+)
+
+// ClientID is the agent's OAuth client id, and the audience of the challenges
+// that it answers.
+const ClientID = "countersign-agent"
+
+const (
+	room        = "accounts"
+	bookVersion = 1
+	maxAccounts = 64
+)
+
+// Errors for callers to branch on.
+var (
+	ErrUnknown    = errors.New("no such account")
+	ErrBusy       = errors.New("another change of the accounts is under way")
+	ErrTooMany    = fmt.Errorf("more than %d accounts", maxAccounts)
+	ErrBadName    = errors.New("the name is empty")
+	ErrNewerState = errors.New("the accounts were written by a newer version")
+)
+
+// Vault is what the book needs of the vault.
+type Vault interface {
+	Load(room string, dst any) error
+	Save(room string, value any) error
+	SaveIndex(vault.Index) error
+}
+
+// Options of a book.
+type Options struct {
+	Vault   Vault
+	Keys    devicekey.Store
+	Version string // of the agent, told to orgs
+	Now     func() time.Time
+	Log     *slog.Logger
+	Changed func(*Account) // hears of every change of an account; may be nil
+}
+
+// Book is the book of accounts. Use Open.
+type Book struct {
+	opts  Options
+	facts Facts
+
+	snapshot atomic.Pointer[[]*Account] // what readers see; the slice is never changed
+
+	mu sync.Mutex // guards changes: copy, save, publish
+
+	// changing is held during an enrolment or removal, network and all, so
+	// that there is one at a time; a channel so that waiting can be given up.
+	changing chan struct{}
+
+	orgsMu sync.Mutex
+	orgs   map[string]*client.Org // by URL; one kept connection each
+
+	step func(name string) // test seam: called between the steps of a change
+}
+
+type document struct {
+	Version  int        `json:"version"`
+	Accounts []*Account `json:"accounts"`
+}
+
+// Open reads the book from the vault. It does not touch the network: Resume
+// finishes what was under way.
+func Open(o Options) (*Book, error) {
+	b := &Book{opts: o, facts: deviceFacts(o.Version), changing: make(chan struct{}, 1), orgs: map[string]*client.Org{}}
+	if o.Now == nil {
+		b.opts.Now = time.Now
+	}
+	if o.Log == nil {
+		b.opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Changed == nil {
+		b.opts.Changed = func(*Account) {}
+	}
+	b.step = func(string) {}
+	doc := document{Version: bookVersion}
+	if err := o.Vault.Load(room, &doc); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the accounts: %w", err)
+	}
+	if doc.Version > bookVersion {
+		return nil, ErrNewerState
+	}
+	b.snapshot.Store(&doc.Accounts)
+	return b, nil
+}
+
+// All returns every account, oldest first. The accounts are read-only.
+func (b *Book) All() []*Account { return *b.snapshot.Load() }
+
+// Get returns the account with that local id.
+func (b *Book) Get(id string) (*Account, error) {
+	for _, a := range b.All() {
+		if a.ID == id {
+			return a, nil
+		}
+	}
+	return nil, ErrUnknown
+}
+
+// Match returns the accounts a challenge may be meant for, by the claims it
+// makes about itself. All of them are enrolled at one org address.
+func (b *Book) Match(c *okta.Challenge) []*Account {
+	var list []*Account
+	for _, a := range b.All() {
+		if a.fits(c) && (len(list) == 0 || list[0].OrgURL == a.OrgURL) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// AllowsOrigin says whether any account expects challenges from that page.
+func (b *Book) AllowsOrigin(origin string) bool {
+	for _, a := range b.All() {
+		if a.Usable() && a.AllowsOrigin(origin) {
+			return true
+		}
+	}
+	return false
+}
+
+// Org returns the client of the org at that URL, with its kept connection.
+func (b *Book) Org(orgURL string) (*client.Org, error) {
+	b.orgsMu.Lock()
+	defer b.orgsMu.Unlock()
+	if o, ok := b.orgs[orgURL]; ok {
+		return o, nil
+	}
+	o, err := client.New(orgURL, client.Options{ClientID: ClientID, UserAgent: b.facts.UserAgent})
+	if err != nil {
+		return nil, err
+	}
+	if len(b.orgs) < maxAccounts {
+		b.orgs[o.URL()] = o
+	}
+	return o, nil
+}
+
+// Facts returns what is known of this device.
+func (b *Book) Facts() Facts { return b.facts }
+
+// Rename changes the name shown for an account.
+func (b *Book) Rename(id, name string) (*Account, error) {
+	if name == "" {
+		return nil, ErrBadName
+	}
+	return b.update(id, func(a *Account) { a.Name = name })
+}
+
+// Succeeded notes that the org took an answer of the account: whatever it held
+// against it is over.
+func (b *Book) Succeeded(id string) {
+	if a, err := b.Get(id); err == nil && a.State == Suspended {
+		b.note(id, Active)
+	}
+}
+
+// Refused notes what a refusal of the org says about the account.
+func (b *Book) Refused(id string, e *okta.Error) {
+	switch {
+	case e.Gone():
+		b.note(id, Gone)
+	case e.Suspended():
+		b.note(id, Suspended)
+	}
+}
+
+func (b *Book) note(id string, s State) {
+	a, err := b.Get(id)
+	if err != nil || a.State == s || a.State == Removing {
+		return
+	}
+	if _, err := b.update(id, func(a *Account) { a.State = s }); err != nil {
+		b.opts.Log.Warn("account state not saved", "account", id, "state", string(s), "error", err)
+	}
+}
+
+// update changes one account: on disk first, then for everybody.
+func (b *Book) update(id string, change func(*Account)) (*Account, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := slices.Clone(b.All())
+	i := slices.IndexFunc(list, func(a *Account) bool { return a.ID == id })
+	if i < 0 {
+		return nil, ErrUnknown
+	}
+	list[i] = list[i].clone()
+	change(list[i])
+	if err := b.publish(list); err != nil {
+		return nil, err
+	}
+	b.opts.Changed(list[i])
+	return list[i], nil
+}
+
+// insert adds an account.
+func (b *Book) insert(a *Account) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := b.All()
+	if len(list) >= maxAccounts {
+		return ErrTooMany
+	}
+	return b.publish(append(slices.Clone(list), a))
+}
+
+// drop takes an account out of the book.
+func (b *Book) drop(id string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(b.All()), func(a *Account) bool { return a.ID == id })
+	return b.publish(list)
+}
+
+// publish writes the list and the plain index, and shows the list to readers.
+// The caller holds b.mu.
+func (b *Book) publish(list []*Account) error {
+	if err := b.opts.Vault.Save(room, document{bookVersion, list}); err != nil {
+		return fmt.Errorf("save the accounts: %w", err)
+	}
+	b.snapshot.Store(&list)
+	var index vault.Index
+	for _, a := range list {
+		if a.Usable() {
+			index.Accounts = append(index.Accounts, vault.IndexEntry{OrgURL: a.OrgURL, Origins: a.Origins, EnrolmentID: a.EnrolmentID})
+		}
+	}
+	if err := b.opts.Vault.SaveIndex(index); err != nil {
+		// The index only serves a locked agent; the book itself is safe.
+		b.opts.Log.Warn("index not saved", "error", err)
+	}
+	return nil
+}
+
+// begin takes the one turn to change accounts with the org; end gives it back.
+func (b *Book) begin(ctx context.Context) (end func(), err error) {
+	select {
+	case b.changing <- struct{}{}:
+		return func() { <-b.changing }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
+	}
+}
+
+// RefreshOrigins asks the orgs anew which pages may talk to the agent. It
+// returns the first error, after trying every org.
+func (b *Book) RefreshOrigins(ctx context.Context) error {
+	var first error
+	done := map[string][]string{}
+	for _, a := range b.All() {
+		if !a.Usable() {
+			continue
+		}
+		origins, ok := done[a.OrgURL]
+		if !ok {
+			var err error
+			if origins, err = b.fetchOrigins(ctx, a); err != nil {
+				first = cmp.Or(first, fmt.Errorf("ask %s for its pages: %w", a.OrgURL, err))
+				continue
+			}
+			done[a.OrgURL] = origins
+		}
+		if !slices.Equal(origins, a.Origins) {
+			if _, err := b.update(a.ID, func(a *Account) { a.Origins = origins }); err != nil {
+				first = cmp.Or(first, err)
+			}
+		}
+	}
+	return first
+}
+
+func (b *Book) fetchOrigins(ctx context.Context, a *Account) ([]string, error) {
+	org, err := b.Org(a.OrgURL)
+	if err != nil {
+		return nil, err
+	}
+	config, err := org.AuthenticatorConfiguration(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if config.OrgID != "" && config.OrgID != a.OrgID {
+		return nil, ErrOtherOrg
+	}
+	return allowedOrigins(a.OrgURL, a.Alternate, config.LoopbackOrigins), nil
+}
+
+// newID makes a local id: short enough to type.
+func newID() string { return strings.ToLower(rand.Text()[:8]) }
+
+// wipe deletes keys. A key that cannot be deleted now is left behind: unused,
+// sealed, and without an account that names it.
+func (b *Book) wipe(ctx context.Context, refs []devicekey.Ref) {
+	for _, ref := range refs {
+		if ref.ID == "" {
+			continue
+		}
+		if err := b.opts.Keys.Delete(ctx, ref); err != nil {
+			b.opts.Log.Warn("key not deleted", "kid", ref.ID, "error", err)
+		}
+	}
+}

@@ -1,0 +1,417 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/okta"
+	"countersign.dev/okta/client"
+	"countersign.dev/okta/jose"
+)
+
+// Errors of an enrolment, for callers to branch on.
+var (
+	ErrOtherOrg         = errors.New("the org is not the one it was before")
+	ErrLinkMismatch     = errors.New("the link is for another authenticator than the org's")
+	ErrMethodNotOffered = errors.New("the org does not offer signed_nonce with ES256 keys")
+	ErrHardwareRequired = errors.New("the org accepts hardware-protected keys only")
+)
+
+// pending is what an enrolment under way needs to be finished after a crash.
+type pending struct {
+	Token    sealedToken           `json:"token"`
+	Endpoint string                `json:"endpoint"`
+	Request  okta.EnrolmentRequest `json:"request"` // without the attestation, which is made anew each time
+	// Ready says that all keys exist and the request is complete.
+	Ready bool `json:"ready"`
+}
+
+// sealedToken is the one-time token of an enrolment link. It is written into
+// the sealed room and nowhere else, so it prints as nothing.
+type sealedToken string
+
+func (sealedToken) String() string       { return "[redacted]" }
+func (sealedToken) GoString() string     { return "[redacted]" }
+func (sealedToken) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// EnrolByLink enrols with an enrolment link. After an error that leaves open
+// whether the org took the request, the enrolment stays pending: the same link
+// again, or the next start, finishes or drops it.
+func (b *Book) EnrolByLink(ctx context.Context, link okta.EnrolmentLink, name string) (*Account, error) {
+	end, err := b.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	org, err := b.Org(link.OrgURL)
+	if err != nil {
+		return nil, err
+	}
+	// What an earlier try at this org left open is settled first, so that it
+	// can never stand in the way of this one.
+	for _, a := range b.All() {
+		if a.State != Enrolling || a.OrgURL != org.URL() {
+			continue
+		}
+		sameLink := a.Pending != nil && string(a.Pending.Token) == link.Token.Reveal()
+		done, err := b.resume(ctx, a)
+		if sameLink && done != nil {
+			return done, nil
+		}
+		if sameLink && err != nil && !definite(err) {
+			return nil, err
+		}
+	}
+	a, err := b.prepare(ctx, org, link, name)
+	if err != nil {
+		return nil, err
+	}
+	return b.post(ctx, org, a)
+}
+
+// prepare checks what the org offers, makes the keys and writes them down. The
+// org hears nothing of it yet.
+func (b *Book) prepare(ctx context.Context, org *client.Org, link okta.EnrolmentLink, name string) (*Account, error) {
+	who, err := org.Organization(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s who it is: %w", org.URL(), err)
+	}
+	config, err := org.AuthenticatorConfiguration(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s what it offers: %w", org.URL(), err)
+	}
+	switch {
+	case config.OrgID != "" && config.OrgID != who.ID:
+		return nil, ErrOtherOrg
+	case config.AuthenticatorID != link.AuthenticatorID:
+		return nil, ErrLinkMismatch
+	}
+	if err := offersSignedNonce(config); err != nil {
+		return nil, err
+	}
+	a := &Account{
+		ID: newID(), Name: name, State: Enrolling, CreatedAt: b.opts.Now().UTC(),
+		OrgID: who.ID, OrgURL: org.URL(), ClientID: ClientID, AuthenticatorID: config.AuthenticatorID,
+		Username: link.Login,
+		Pending:  &pending{Token: sealedToken(link.Token.Reveal()), Endpoint: config.EnrolEndpoint},
+	}
+	if who.Links.Alternate != nil {
+		if o, ok := OriginOf(who.Links.Alternate.Href); ok && o != a.OrgURL {
+			a.Alternate = o
+		}
+	}
+	a.Origins = allowedOrigins(a.OrgURL, a.Alternate, config.LoopbackOrigins)
+	if known, ok := b.knownDevice(who.ID); ok {
+		a.Device = known
+	}
+	if err := b.insert(a); err != nil {
+		return nil, err
+	}
+	b.step("recorded")
+	ready, err := b.makeKeys(ctx, a)
+	if err != nil {
+		b.abandon(ctx, a.ID)
+		return nil, fmt.Errorf("make the keys: %w", err)
+	}
+	b.step("prepared")
+	return ready, nil
+}
+
+func offersSignedNonce(c okta.AuthenticatorConfiguration) error {
+	for _, m := range c.SupportedMethods {
+		if m.Type != okta.MethodSignedNonce || m.Status != "ACTIVE" {
+			continue
+		}
+		if len(m.Settings.Algorithms) > 0 && !slices.Contains(m.Settings.Algorithms, string(jose.ES256)) {
+			return ErrMethodNotOffered
+		}
+		if m.Settings.KeyProtection == "HARDWARE" {
+			return ErrHardwareRequired // until a hardware store exists in this build
+		}
+		return nil
+	}
+	return ErrMethodNotOffered
+}
+
+// knownDevice returns this device as the org knows it from another account.
+func (b *Book) knownDevice(orgID string) (Device, bool) {
+	for _, a := range slices.Backward(b.All()) {
+		if a.OrgID == orgID && a.Usable() && a.Device.ID != "" {
+			return a.Device, true
+		}
+	}
+	return Device{}, false
+}
+
+// makeKeys makes the keys of a pending account, each written down before the
+// next, and completes the request.
+func (b *Book) makeKeys(ctx context.Context, a *Account) (*Account, error) {
+	var err error
+	newKey := func(role okta.KeyType) (devicekey.Key, jose.JWK, error) {
+		k, _, err := b.opts.Keys.Create(ctx, devicekey.Spec{Role: role})
+		if err != nil {
+			return nil, jose.JWK{}, err
+		}
+		jwk, err := jose.NewJWK(k.Ref().ID, k.Public(), k.Protection())
+		return k, jwk, err
+	}
+	request := okta.EnrolmentRequest{AuthenticatorID: a.AuthenticatorID, Device: b.facts.device()}
+	if a.Device.ID == "" {
+		k, jwk, err := newKey("")
+		if err != nil {
+			return nil, err
+		}
+		if a, err = b.update(a.ID, func(a *Account) { a.Device = Device{Key: k.Ref()} }); err != nil {
+			return nil, err
+		}
+		request.Device.ClientInstanceKey = &jwk
+		b.step("client key")
+	} else {
+		request.Device.ID, request.Device.ClientInstanceID = a.Device.ID, a.Device.ClientInstanceID
+	}
+	if len(a.Methods) == 0 {
+		k, jwk, err := newKey(okta.KeyProofOfPossession)
+		if err != nil {
+			return nil, err
+		}
+		if a, err = b.update(a.ID, func(a *Account) {
+			a.Methods = []Method{{Type: okta.MethodSignedNonce, ProofOfPossession: k.Ref()}}
+			a.Protection = protection(k.Protection())
+		}); err != nil {
+			return nil, err
+		}
+		request.Methods.SignedNonce = &okta.MethodRequest{Keys: &okta.MethodKeys{ProofOfPossession: &jwk}}
+		b.step("method key")
+	} else {
+		request.Methods = a.Pending.Request.Methods
+	}
+	a, err = b.update(a.ID, func(a *Account) { a.Pending.Request, a.Pending.Ready = request, true })
+	return a, err
+}
+
+func protection(p jose.Protection) string {
+	if p == jose.ProtectionHardware {
+		return "hardware"
+	}
+	return "software"
+}
+
+// post sends the request of a pending account and acts on the answer. A
+// refusal undoes the enrolment; an answer that is none leaves it pending.
+func (b *Book) post(ctx context.Context, org *client.Org, a *Account) (*Account, error) {
+	enrolment, err := b.send(ctx, org, a)
+	var refusal *okta.Error
+	if errors.As(err, &refusal) && a.Device.ID != "" && deviceForgotten(refusal) {
+		enrolment, err = b.sendAsNewDevice(ctx, org, a.ID)
+	}
+	b.step("posted")
+	if err == nil {
+		a, err = b.activate(a, enrolment)
+	}
+	if err != nil {
+		if definite(err) {
+			b.abandon(ctx, a.ID)
+		}
+		return nil, fmt.Errorf("enrol at %s: %w", org.URL(), err)
+	}
+	b.step("active")
+	return a, nil
+}
+
+// sendAsNewDevice tries once more when the org no longer knows this device
+// (2.7): with a new client instance key, and without the ids of old.
+func (b *Book) sendAsNewDevice(ctx context.Context, org *client.Org, id string) (okta.Enrolment, error) {
+	a, err := b.update(id, func(a *Account) { a.Device, a.Pending.Ready = Device{}, false })
+	if err != nil {
+		return okta.Enrolment{}, err
+	}
+	b.step("device forgotten")
+	if a, err = b.makeKeys(ctx, a); err != nil {
+		return okta.Enrolment{}, err
+	}
+	return b.send(ctx, org, a)
+}
+
+func deviceForgotten(e *okta.Error) bool {
+	return e.Code == okta.CodeInvalidToken || e.Code == okta.CodeDeviceDeleted
+}
+
+func (b *Book) send(ctx context.Context, org *client.Org, a *Account) (okta.Enrolment, error) {
+	request := a.Pending.Request
+	if a.Device.ID != "" {
+		attestation, err := b.attest(ctx, a)
+		if err != nil {
+			return okta.Enrolment{}, fmt.Errorf("sign with the client instance key: %w", err)
+		}
+		request.Device.Attestation = &okta.DeviceAttestation{ClientInstanceKeyAttestation: attestation}
+	}
+	b.step("before post")
+	return org.Enrol(ctx, client.OTDT(okta.Secret(a.Pending.Token)), a.Pending.Endpoint, request)
+}
+
+// definite says whether an error proves that the org has not enrolled this
+// device. Everything else leaves that open.
+func definite(err error) bool {
+	var refusal *okta.Error
+	if errors.As(err, &refusal) {
+		switch refusal.HTTPStatus {
+		case 408, 409, 429:
+			return false
+		}
+		return refusal.HTTPStatus/100 == 4
+	}
+	return errors.Is(err, client.ErrURL) || errors.Is(err, client.ErrInsecure) || errors.Is(err, client.ErrForeignURL)
+}
+
+// activate makes a pending account usable with the org's answer.
+func (b *Book) activate(a *Account, e okta.Enrolment) (*Account, error) {
+	method, ok := e.Methods[okta.MethodSignedNonce]
+	if !ok || method.ID == "" || !okIDs(e.ID, e.User.ID, e.Device.ID, e.Device.ClientInstanceID, method.ID) {
+		return a, &client.UnexpectedAnswer{Host: a.OrgURL, Status: 200, Kind: client.KindIncomplete, Detail: "enrolment without signed_nonce, or with odd ids"}
+	}
+	active, err := b.update(a.ID, func(a *Account) {
+		a.State, a.Pending = Active, nil
+		a.EnrolmentID, a.UserID = e.ID, e.User.ID
+		if e.User.Username != "" && len(e.User.Username) <= 256 {
+			a.Username = e.User.Username
+		}
+		if a.Name == "" {
+			a.Name = a.Username
+		}
+		a.Device.ID, a.Device.ClientInstanceID = e.Device.ID, e.Device.ClientInstanceID
+		a.Methods[0].ID = method.ID
+		if l, ok := method.Links["pending"]; ok && a.OwnsURL(l.Href) {
+			a.Methods[0].PendingURL = l.Href
+		}
+	})
+	if err != nil {
+		return a, err
+	}
+	return active, nil
+}
+
+func okIDs(ids ...string) bool {
+	for _, id := range ids {
+		if id == "" || len(id) > 128 {
+			return false
+		}
+	}
+	return true
+}
+
+// abandon undoes an enrolment that the org does not have: keys first, so that
+// the record remembers them until they are gone.
+func (b *Book) abandon(ctx context.Context, id string) {
+	a, err := b.Get(id)
+	if err != nil {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	if a.Pending != nil && a.Pending.Ready {
+		if _, err := b.update(id, func(a *Account) { a.Pending.Ready = false }); err != nil {
+			b.opts.Log.Warn("pending enrolment not undone", "account", id, "error", err)
+			return
+		}
+	}
+	b.step("abandoning")
+	b.wipe(ctx, b.ownKeys(a))
+	b.step("keys wiped")
+	if err := b.drop(id); err != nil {
+		b.opts.Log.Warn("pending enrolment not dropped", "account", id, "error", err)
+	}
+}
+
+// ownKeys lists the keys that go with the account: its method keys, and the
+// client instance key unless another account of this device uses it.
+func (b *Book) ownKeys(a *Account) []devicekey.Ref {
+	refs := a.refs()
+	for _, other := range b.All() {
+		if other.ID != a.ID && other.Device.Key == a.Device.Key {
+			return refs
+		}
+	}
+	return append(refs, a.Device.Key)
+}
+
+// Resume finishes or undoes what was under way when the agent stopped. It
+// needs the network and belongs into the background.
+func (b *Book) Resume(ctx context.Context) {
+	end, err := b.begin(ctx)
+	if err != nil {
+		return
+	}
+	defer end()
+	for _, a := range b.All() {
+		var err error
+		switch a.State {
+		case Enrolling:
+			_, err = b.resume(ctx, a)
+		case Removing:
+			err = b.finishRemoval(ctx, a)
+		}
+		if err != nil {
+			b.opts.Log.Warn("account change not finished", "account", a.ID, "state", string(a.State), "error", err)
+		}
+	}
+}
+
+// resume brings one pending enrolment to an end. It returns the account if it
+// is active now.
+func (b *Book) resume(ctx context.Context, a *Account) (*Account, error) {
+	if a.Pending == nil || !a.Pending.Ready || !b.haveKeys(ctx, a) {
+		// The org has not heard of it, or its keys are being deleted.
+		b.abandon(ctx, a.ID)
+		return nil, nil
+	}
+	org, err := b.Org(a.OrgURL)
+	if err != nil {
+		return nil, err
+	}
+	return b.post(ctx, org, a)
+}
+
+// haveKeys says whether all keys of a pending account are there. An error
+// other than their absence counts as there: nothing is given up for it.
+func (b *Book) haveKeys(ctx context.Context, a *Account) bool {
+	for _, ref := range append(a.refs(), a.Device.Key) {
+		if _, err := b.opts.Keys.Open(ctx, ref); errors.Is(err, devicekey.ErrNotFound) {
+			return false
+		}
+	}
+	return len(a.Methods) > 0
+}
+
+// attest signs that this device holds its client instance key (3.5).
+func (b *Book) attest(ctx context.Context, a *Account) (string, error) {
+	return b.sign(ctx, a.Device.Key, okta.TypeClientInstance, a.Device.ClientInstanceID, a.Device.ID, a.OrgURL)
+}
+
+// ownClaims are the claims of the tokens the agent makes about itself.
+type ownClaims struct {
+	Issuer    string           `json:"iss"`
+	Subject   string           `json:"sub"`
+	Audience  string           `json:"aud"`
+	ID        string           `json:"jti"`
+	IssuedAt  okta.NumericDate `json:"iat"`
+	ExpiresAt okta.NumericDate `json:"exp"`
+	NotBefore okta.NumericDate `json:"nbf"`
+	KeyID     string           `json:"kid"`
+}
+
+func (b *Book) sign(ctx context.Context, ref devicekey.Ref, typ, iss, sub, aud string) (string, error) {
+	key, err := b.opts.Keys.Open(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	now := b.opts.Now()
+	return jose.Sign(ctx, devicekey.Signer(key, devicekey.Authorisation{}), typ, ownClaims{
+		Issuer: iss, Subject: sub, Audience: aud, ID: UUID(),
+		IssuedAt: okta.DateOf(now), ExpiresAt: okta.DateOf(now.Add(5 * time.Minute)), NotBefore: okta.DateOf(now.Add(-time.Minute)),
+		KeyID: ref.ID,
+	})
+}
