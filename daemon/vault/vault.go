@@ -354,7 +354,7 @@ func (v *Vault) read(room string) (plain []byte, generation uint64, err error) {
 		return nil, 0, fmt.Errorf("room %s: %w", room, ErrNoRoom)
 	}
 	var untrusted *statefile.FolderError
-	if errors.As(err, &untrusted) {
+	if errors.As(err, &untrusted) && (untrusted.Err == statefile.ErrNotFile || untrusted.Err == statefile.ErrTooLarge) {
 		return nil, 0, v.damaged(file, backup, "it "+untrusted.Err.Error())
 	}
 	if err != nil {

@@ -264,3 +264,9 @@ func absentIsFine(err error) error {
 	}
 	return err
 }
+
+// CheckPrivate refuses a file that belongs to someone else or is open to
+// others.
+func CheckPrivate(path string, info fs.FileInfo) error {
+	return checkPrivate(path, info, "chmod 600 "+path)
+}

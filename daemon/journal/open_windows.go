@@ -1,0 +1,3 @@
+package journal
+
+const openFlags = 0
