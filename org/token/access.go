@@ -153,7 +153,7 @@ func (s *Service) UserInfo(ctx context.Context, c AccessClaims) (map[string]any,
 	}
 	claims := map[string]any{"sub": user.ID}
 	if c.Has("profile") {
-		claims["name"] = displayName(user)
+		claims["name"] = user.Name()
 		claims["given_name"] = user.FirstName
 		claims["family_name"] = user.LastName
 		claims["preferred_username"] = user.Login

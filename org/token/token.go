@@ -23,6 +23,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -111,9 +112,14 @@ type Tokens struct {
 	IDToken      string `json:"id_token,omitempty"`
 }
 
-// LogValue keeps the tokens out of logs.
-func (Tokens) String() string   { return "[redacted tokens]" }
+// String keeps the tokens out of logs.
+func (Tokens) String() string { return "[redacted tokens]" }
+
+// GoString implements fmt.GoStringer.
 func (Tokens) GoString() string { return "[redacted tokens]" }
+
+// LogValue implements slog.LogValuer.
+func (Tokens) LogValue() slog.Value { return slog.StringValue("[redacted tokens]") }
 
 // Issuer returns the claim "iss" of an authorization server's tokens, and
 // false for a server that does not exist.
@@ -167,7 +173,7 @@ func (s *Service) issue(ctx context.Context, p pending, nonce string) (Tokens, e
 		Nonce: nonce, AccessTokenHash: halfHash(at),
 	}
 	if g.has("profile") {
-		id.Name, id.PreferredUsername = displayName(p.user), p.user.Login
+		id.Name, id.PreferredUsername = p.user.Name(), p.user.Login
 	}
 	if g.has("email") {
 		id.Email = p.user.Email
@@ -223,10 +229,6 @@ func halfHash(token string) string {
 	return base64.RawURLEncoding.EncodeToString(h[:16])
 }
 
-func displayName(u directory.User) string {
-	return strings.TrimSpace(u.FirstName + " " + u.LastName)
-}
-
 // maxSecret bounds codes and tokens before they are hashed or looked up.
 const maxSecret = 8 << 10
 
@@ -239,7 +241,7 @@ func activeUser(ctx context.Context, tx store.Tx, g Grant) (directory.User, erro
 	if err != nil {
 		return directory.User{}, fmt.Errorf("loading the user of a grant: %w", err)
 	}
-	if user.Status != "ACTIVE" {
+	if !user.Active() {
 		return directory.User{}, UserNotActive
 	}
 	assigned, err := directory.Assigned(ctx, tx, g.UserID, g.ClientID)

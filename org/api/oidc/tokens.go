@@ -1,0 +1,162 @@
+package oidc
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"countersign.dev/org/directory"
+	"countersign.dev/org/session"
+	"countersign.dev/org/signin"
+	"countersign.dev/org/token"
+)
+
+// interact starts a sign-in for a page that brings its own form: an embedded
+// one. The page's origin goes into every challenge, so that an answer given to
+// another page is recognised as phishing (A5).
+func (s *server) interact(as string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, app, err := s.clientForm(w, r)
+		if err == nil && !app.Allows("interaction_code") {
+			err = token.GrantNotAllowed
+		}
+		if err == nil {
+			err = target(v, app)
+		}
+		var intent signin.Intent
+		if err == nil {
+			intent, err = parse(v, as, app, false)
+		}
+		if err != nil {
+			s.refuse(w, r, fmt.Errorf("starting an embedded sign-in: %w", err))
+			return
+		}
+		intent.Mode, intent.PageOrigin = signin.InteractionCode, r.Header.Get("Origin")
+		intent.ClientIP, intent.UserAgent, intent.SessionID = clientIP(r), userAgent(r), session.FromRequest(r)
+		handle, err := s.Engine.Start(r.Context(), intent)
+		if err != nil {
+			s.refuse(w, r, fmt.Errorf("starting an embedded sign-in: %w", err))
+			return
+		}
+		writeJSON(w, http.StatusOK, map[string]string{"interaction_handle": handle.InteractionHandle.Reveal()})
+	}
+}
+
+// token answers the token endpoint.
+func (s *server) token(as string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, app, err := s.clientForm(w, r)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		t, err := s.grant(r, as, app, v)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, t)
+	}
+}
+
+func (s *server) grant(r *http.Request, as string, app directory.App, v url.Values) (token.Tokens, error) {
+	grantType := v.Get("grant_type")
+	switch grantType {
+	case "authorization_code", "interaction_code", "refresh_token":
+	case "":
+		return token.Tokens{}, token.GrantTypeMissing
+	default:
+		return token.Tokens{}, token.GrantTypeUnsupported
+	}
+	if !app.Allows(grantType) {
+		return token.Tokens{}, token.GrantNotAllowed
+	}
+	if grantType == "refresh_token" {
+		if v.Get("refresh_token") == "" {
+			return token.Tokens{}, token.RefreshMissing
+		}
+		var scopes []string // nil asks for all that was granted
+		if scope := strings.Fields(v.Get("scope")); len(scope) > 0 {
+			scopes = scope
+		}
+		return s.Tokens.Refresh(r.Context(), token.RefreshRequest{
+			ClientID: app.ClientID, AuthorizationServer: as, RefreshToken: v.Get("refresh_token"), Scopes: scopes,
+		})
+	}
+	code := token.Redemption{
+		ClientID: app.ClientID, AuthorizationServer: as, RedirectURI: v.Get("redirect_uri"), Verifier: v.Get("code_verifier"),
+	}
+	redeem := s.Tokens.RedeemCode
+	if code.Code = v.Get("code"); grantType == "interaction_code" {
+		code.Code, redeem = v.Get("interaction_code"), s.Tokens.RedeemInteractionCode
+	}
+	switch {
+	case code.Code == "":
+		return token.Tokens{}, token.CodeMissing
+	case code.Verifier == "":
+		return token.Tokens{}, token.VerifierMissing
+	case code.RedirectURI == "" && grantType == "authorization_code":
+		return token.Tokens{}, token.RedirectMissing
+	}
+	return redeem(r.Context(), code)
+}
+
+// revoke answers 200 with an empty body whatever the token was.
+func (s *server) revoke(as string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, app, err := s.clientForm(w, r)
+		if err == nil && v.Get("token") == "" {
+			err = token.TokenMissing
+		}
+		if err == nil {
+			err = s.Tokens.Revoke(r.Context(), as, app.ClientID, v.Get("token"))
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-cache, no-store")
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+func (s *server) userinfo(as string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		// The header only: a token in an address or a form gets logged and cached.
+		scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") || bearer == "" {
+			s.refuse(w, r, token.BearerMissing)
+			return
+		}
+		c, err := s.Tokens.VerifyAccessTokenOf(r.Context(), as, strings.TrimSpace(bearer))
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		claims, err := s.Tokens.UserInfo(r.Context(), c)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, claims)
+	}
+}
+
+// clientForm reads a form-encoded request and finds its client. All clients
+// here are public: they have no secret, so one that sends credentials is
+// mistaken about who it is.
+func (s *server) clientForm(w http.ResponseWriter, r *http.Request) (url.Values, directory.App, error) {
+	if !s.trusted(r) {
+		return nil, directory.App{}, token.UntrustedOrigin
+	}
+	v, err := form(w, r)
+	if err != nil {
+		return nil, directory.App{}, err
+	}
+	if r.Header.Get("Authorization") != "" || v.Has("client_secret") || v.Has("client_assertion") {
+		return nil, directory.App{}, token.ClientMethod
+	}
+	app, err := s.client(r.Context(), v.Get("client_id"))
+	return v, app, err
+}

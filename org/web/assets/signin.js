@@ -1,0 +1,568 @@
+// The sign-in page.
+//
+// It is a client of the IDX API: the org sends a response with forms, the page
+// draws the first one and offers the others, the person fills it in, the page
+// posts it, and the next response comes. When a response holds a challenge for
+// the agent on this device, the page carries it there over loopback, in the
+// same steps as the Okta Sign-In Widget (spec loopback-and-idx, part 1).
+//
+// Three parts: talking to the org, asking the agent, drawing.
+
+const { stateToken, app } = window.countersign;
+const view = document.getElementById("view");
+const title = document.getElementById("title");
+const statusLine = document.getElementById("status");
+
+const ANOTHER_WAY_AFTER = 5000; // ms of waiting until another way is offered
+const CHALLENGE_TIMEOUT = 300000; // the agent may hold the call open while it asks
+const BUSY_PAUSE = 60000; // when the org says it is asked too often
+
+let waiting = null; // the wait in progress: { challenge, stop, pollNow, … }
+let identifier = ""; // as typed, for the agent's hint when it is woken by a link
+
+// ---------------------------------------------------------------- the org
+
+/** Posts JSON to the org and returns the response, whatever its status. */
+async function post(href, body, contentType = "application/json") {
+  const url = new URL(href, location.origin);
+  if (url.origin !== location.origin) throw new Error("a form of this page leads elsewhere");
+  const answer = await fetch(url, {
+    method: "POST",
+    credentials: "same-origin",
+    headers: { "Content-Type": contentType, Accept: "application/ion+json; okta-version=1.0.0" },
+    body: JSON.stringify(body),
+  });
+  const idx = await answer.json();
+  idx.httpStatus = answer.status;
+  return idx;
+}
+
+/** Posts a form with what the person gave; its fixed fields come along. */
+function submit(form, values = {}) {
+  return post(form.href, { ...fixed(form.value), ...values });
+}
+
+/** The fields of a form that the org has filled in and the page may not change. */
+function fixed(fields = []) {
+  const out = {};
+  for (const field of fields) {
+    if (field.mutable === false && field.value !== undefined) out[field.name] = field.value;
+  }
+  return out;
+}
+
+/** Submits and draws what comes back; a failure to reach the org is said and can be repeated. */
+async function go(send) {
+  say("One moment.");
+  try {
+    show(await send());
+  } catch {
+    say("");
+    const old = view.querySelector(".note");
+    if (old) old.remove();
+    view.prepend(note("The organisation did not answer. Check your connection and try again; nothing was lost.", "stop"));
+    free();
+  }
+}
+
+// ---------------------------------------------------------------- drawing
+
+/** Draws a response. This is the whole course of a sign-in, in order. */
+function show(idx, remark) {
+  if (idx.success?.href) return leave(idx.success.href);
+  const forms = idx.remediation?.value ?? [];
+  const [form] = forms;
+  if (form?.name === "success-redirect") return leave(form.href);
+
+  const challenge = form && challengeOf(idx, form);
+  if (waiting && form && isPoll(form) && waiting.challenge === (challenge?.challengeRequest ?? "")) {
+    waiting.again(idx, form); // nothing changed: an identical challenge is not started again
+    return;
+  }
+  stopWaiting();
+  say("");
+  const notes = messages(idx);
+  if (remark) notes.unshift(note(remark, "warn"));
+  if (!form) return ended(idx, notes);
+
+  switch (form.name) {
+    case "identify":
+      return identify(idx, form, notes);
+    case "challenge-authenticator":
+      return answerWith(idx, form, notes);
+    case "select-authenticator-authenticate":
+      return choose(idx, form, notes);
+    case "challenge-poll":
+    case "device-challenge-poll":
+      return challenge ? withDevice(idx, form, challenge, notes) : withPush(idx, form, notes);
+    case "resend":
+      return draw("Not approved", notes, button("Ask again", () => go(() => submit(form))), others(idx));
+    default:
+      return draw("A step this page does not know", notes, paragraph(`The organisation asks for “${form.name}”. Start again, or ask whoever looks after it.`), others(idx), startAgain(idx));
+  }
+}
+
+function identify(idx, form, notes) {
+  const fields = [
+    field({ name: "identifier", label: "Username or email", autocomplete: "username", value: fieldOf(form, "identifier")?.value, hint: notes }),
+  ];
+  if (credentialOf(form, "passcode")) fields.push(passwordField(notes));
+  if (fieldOf(form, "rememberMe")) fields.push(check("rememberMe", "Remember me on this device"));
+  const launch = remediation(idx, "launch-authenticator");
+  draw(
+    app ? `Sign in to ${app}` : "Sign in",
+    notes,
+    filled(form, fields, "Next"),
+    launch && [el("p", { class: "or" }, "or"), button("Use the key on this device", () => go(() => submit(launch)), { "data-se": "launch-authenticator", class: "button plain" })],
+  );
+}
+
+/** A password or a code, whichever the form asks for. */
+function answerWith(idx, form, notes) {
+  if (credentialOf(form, "totp")) {
+    const code = field({ name: "credentials.totp", label: "One-time code", autocomplete: "one-time-code", inputmode: "numeric", class: "code", maxlength: 12, hint: notes });
+    return draw("Enter a one-time code", notes, who(idx), filled(form, [paragraph("Open Countersign and read the code for this account."), code], "Check the code"), others(idx));
+  }
+  // The hidden name lets password managers know which account this is for.
+  const name = el("input", { type: "text", name: "username", autocomplete: "username", value: user(idx), hidden: true, readonly: true, tabindex: -1, "aria-hidden": true });
+  draw("Enter your password", notes, who(idx), filled(form, [name, passwordField(notes)], "Sign in"), others(idx));
+}
+
+/** The ways to go on, one button each. */
+function choose(idx, form, notes = [], cancelled = false) {
+  const options = [];
+  for (const option of fieldOf(form, "authenticator")?.options ?? []) {
+    const inner = option.value?.form?.value ?? [];
+    const key = resolve(idx, option.relatesTo)?.key ?? option.label;
+    const methods = inner.find((f) => f.name === "methodType");
+    const id = inner.find((f) => f.name === "id")?.value;
+    for (const { value: methodType, label } of methods?.options ?? [{ value: methods?.value, label: option.label }]) {
+      const several = Boolean(methods?.options) || key === "okta_verify";
+      const [head, text] = WAYS[methodType] ?? [label ?? option.label, ""];
+      const authenticator = methodType ? { id, methodType } : { id };
+      options.push(
+        el("li", {},
+          el("button", {
+            type: "button", class: "choice", "data-se": several ? `${key}-${methodType}` : key,
+            onclick: () => go(() => submit(form, { authenticator })),
+          }, el("strong", {}, head), text && el("span", {}, text))),
+      );
+    }
+  }
+  draw("How do you want to sign in?", notes, who(idx), el("ul", { class: "choices" }, options), !cancelled && startAgain(idx, true));
+}
+
+const WAYS = {
+  signed_nonce: ["Key on this device", "Countersign on this computer answers"],
+  push: ["Approve on a device", "Countersign asks you there"],
+  totp: ["One-time code", "Type the digits that Countersign shows"],
+  password: ["Password", ""],
+};
+
+/** A response without a form: the end, good or bad. */
+function ended(idx, notes) {
+  if (notes.length === 0) notes.push(note(idx.errorSummary ? "The organisation refused this step." : "The organisation sent an answer this page cannot read.", "stop"));
+  draw("This sign-in has ended", notes, paragraph("Your account is not affected."), button("Start again", restart));
+}
+
+function restart() {
+  // The page's address says what the sign-in was for: load it anew.
+  location.reload();
+}
+
+/** The browser leaves with the sign-in finished; only the org's own address is followed. */
+function leave(href) {
+  const url = new URL(href, location.origin);
+  stopWaiting();
+  if (url.origin !== location.origin) return ended({}, [note("The organisation sent you elsewhere; this page does not follow.", "stop")]);
+  say("Signed in. Taking you on.");
+  location.assign(url);
+}
+
+// ---------------------------------------------------------------- waiting
+
+/** Keeps asking the org whether the answer has come, every `refresh` ms, one question at a time. */
+function wait(idx, form, challenge) {
+  const stop = new AbortController();
+  const w = { challenge, stop, form, timer: 0, asking: false, hurry: false };
+  w.again = (_, next) => {
+    w.form = next; // the org may have changed the pace
+    w.timer = setTimeout(w.poll, next.refresh || 4000);
+  };
+  w.poll = async () => {
+    if (stop.signal.aborted) return;
+    if (w.asking) return void (w.hurry = true);
+    w.asking = true;
+    clearTimeout(w.timer);
+    try {
+      const next = await submit(w.form);
+      w.asking = false;
+      if (stop.signal.aborted) return;
+      if (next.httpStatus === 429) return void (w.timer = setTimeout(w.poll, BUSY_PAUSE));
+      show(next);
+      if (w.hurry && waiting === w) {
+        w.hurry = false;
+        w.poll();
+      }
+    } catch {
+      w.asking = false;
+      if (stop.signal.aborted) return;
+      say("The organisation did not answer. Trying again.");
+      w.timer = setTimeout(w.poll, w.form.refresh || 4000);
+    }
+  };
+  waiting = w;
+  w.timer = setTimeout(w.poll, form.refresh || 4000);
+  later(w, ANOTHER_WAY_AFTER, () => view.querySelectorAll("[data-later]").forEach((e) => (e.hidden = false)));
+  return w;
+}
+
+function stopWaiting() {
+  if (!waiting) return;
+  clearTimeout(waiting.timer);
+  waiting.stop.abort();
+  waiting = null;
+}
+
+/** Runs f after a while unless the wait is over by then. */
+function later(w, ms, f) {
+  setTimeout(() => waiting === w && f(), ms);
+}
+
+function withPush(idx, form, notes) {
+  const current = idx.currentAuthenticator?.value ?? {};
+  const number = current.contextualData?.correctAnswer;
+  const resend = current.resend;
+  draw(
+    "Approve on your device",
+    notes,
+    who(idx),
+    number !== undefined && [paragraph("Countersign asks for this number on your device:"), el("p", { class: "number", "data-se": "number" }, String(number))],
+    dots(),
+    el("div", { class: "more", "data-later": true, hidden: true },
+      el("p", {}, "Nothing on your device? See that it is unlocked and online, and open Countersign there."),
+      resend && link("Ask again", () => go(() => submit(resend)))),
+    others(idx, true),
+  );
+  say("Waiting for your answer in Countersign.");
+  wait(idx, form, "");
+}
+
+/** The key on this device: the page hands the challenge to the agent, the agent answers the org. */
+function withDevice(idx, form, challenge, notes) {
+  const cancel = (idx.currentAuthenticator?.value ?? idx.authenticatorChallenge?.value)?.cancel;
+  const viaLink = challenge.challengeMethod !== "LOOPBACK" && agentLink(challenge);
+  draw(
+    "Sign in with this device",
+    notes,
+    who(idx),
+    dots(),
+    viaLink && button("Open Countersign", () => wake(viaLink)),
+    el("div", { class: "more", "data-later": true, hidden: true }, el("p", {}, "Nothing to see? Countersign may be waiting behind another window, or may not be running.")),
+    others(idx, true),
+    cancel && el("div", { class: "more", "data-later": true, hidden: true }, link("Stop asking this device", () => giveUp(cancel, "USER_CANCELED", null))),
+  );
+  const w = wait(idx, form, challenge.challengeRequest ?? "");
+  if (challenge.challengeMethod === "LOOPBACK") {
+    say("Looking for Countersign on this device.");
+    askAgent(challenge, w).then((outcome) => waiting === w && agentSaid(outcome, idx, form, challenge, cancel, w));
+  } else if (viaLink) {
+    say("Waiting for Countersign on this device.");
+    wake(viaLink);
+  } else {
+    say("The organisation asks this device in a way this page cannot pass on. Choose another way.");
+    view.querySelectorAll("[data-later]").forEach((e) => (e.hidden = false));
+  }
+}
+
+async function agentSaid(outcome, idx, form, challenge, cancel, w) {
+  if (outcome.answered) {
+    say("Answered. Signing you in.");
+    return w.poll(); // the org knows more by now
+  }
+  if (outcome.status !== undefined) {
+    return giveUp(cancel, "OV_RETURNED_ERROR", outcome.status, AGENT_SAID[outcome.status] ?? "Countersign on this device could not answer.");
+  }
+  if ((await loopbackPermission()) === "denied" && waiting === w) return blocked(idx, form, challenge, cancel);
+  if (waiting === w) giveUp(cancel, "OV_UNREACHABLE_BY_LOOPBACK", null, "Countersign did not answer on this device. Start it and try again, or choose another way.");
+}
+
+const AGENT_SAID = {
+  400: "Countersign on this device could not read the question. It may be out of date.",
+  403: "Countersign on this device does not accept questions from this page's address. If you did not open the page yourself, close it.",
+  409: "Countersign on this device has answered this question before.",
+  502: "Countersign on this device could not reach the organisation.",
+  504: "Nobody answered on this device in time.",
+};
+
+/** Ends the wait for the agent and tells the org why. */
+async function giveUp(cancel, reason, statusCode, remark) {
+  stopWaiting();
+  if (!cancel) return ended({}, [note(remark ?? "The sign-in was stopped.", "warn")]);
+  say("One moment.");
+  try {
+    show(await submit(cancel, { reason, statusCode }), remark);
+  } catch {
+    ended({}, [note("The organisation did not answer. Check your connection.", "stop")]);
+  }
+}
+
+/** The browser itself keeps the page from this device (Local Network Access). */
+function blocked(idx, form, challenge, cancel) {
+  stopWaiting();
+  say("");
+  draw(
+    "Your browser does not let this page reach Countersign",
+    [],
+    paragraph("Access to apps on this device was denied for this address, so the key on this device cannot be asked. Nothing was sent."),
+    paragraph("To allow it: open the site settings beside the address, set “Apps on device” or “Local network access” to Allow, then try again."),
+    button("Try again", () => withDevice(idx, form, challenge, [])),
+    button("Use another way", () => giveUp(cancel, "OV_UNREACHABLE_BY_LOOPBACK", null), { class: "button plain" }),
+  );
+}
+
+// ---------------------------------------------------------------- the agent
+
+/**
+ * Asks the agent over loopback. Every address is probed in turn; the first
+ * that answers gets the challenge. Returns { answered: true } when an agent
+ * took it, { status } when one refused it, {} when none is there. A 503 comes
+ * from another user's agent on a shared machine: the next port may be ours.
+ */
+async function askAgent(challenge, w) {
+  const bases = [challenge.httpsDomain, challenge.domain].filter(Boolean);
+  for (const base of bases) {
+    for (const port of challenge.ports ?? []) {
+      if (w.stop.signal.aborted) return {};
+      const probe = await loopback(`${base}:${port}/probe`, w, challenge.probeTimeoutMillis || 100);
+      if (!probe?.ok) continue;
+      later(w, 700, () => say("Approve the sign-in on this device."));
+      const body = JSON.stringify({ challengeRequest: challenge.challengeRequest });
+      const answer = await loopback(`${base}:${port}/challenge`, w, CHALLENGE_TIMEOUT, { method: "POST", body });
+      if (!answer || answer.status === 503) {
+        if (waiting === w) say("Looking for Countersign on this device.");
+        continue;
+      }
+      return answer.ok ? { answered: true } : { status: answer.status };
+    }
+  }
+  return {};
+}
+
+/** One call to loopback, without credentials; null when there was no answer that may be read. */
+async function loopback(url, w, timeout, options = {}) {
+  try {
+    return await fetch(url, {
+      ...options,
+      headers: { "Content-Type": "application/json" },
+      credentials: "omit",
+      cache: "no-store",
+      signal: AbortSignal.any([w.stop.signal, AbortSignal.timeout(timeout)]),
+    });
+  } catch {
+    return null;
+  }
+}
+
+/** What the browser's permission for loopback is: granted, denied, prompt, or unknown. */
+async function loopbackPermission() {
+  for (const name of ["loopback-network", "local-network-access"]) {
+    try {
+      return (await navigator.permissions.query({ name })).state;
+    } catch {
+      // a name this browser does not know
+    }
+  }
+  return "unknown";
+}
+
+/** The link that wakes the agent, if the challenge has one of ours; nothing else is opened. */
+function agentLink(challenge) {
+  const href = challenge.href ?? "";
+  if (!href.startsWith("com-okta-authenticator:")) return "";
+  return identifier ? `${href}&login_hint=${encodeURIComponent(identifier)}` : href;
+}
+
+function wake(href) {
+  document.getElementById("wake")?.remove();
+  document.body.append(el("iframe", { id: "wake", src: href, hidden: true, title: "Opens Countersign" }));
+}
+
+// ---------------------------------------------------------------- reading responses
+
+function isPoll(form) {
+  return form.name === "challenge-poll" || form.name === "device-challenge-poll";
+}
+
+/** The challenge for the agent in a response, if the form waits for one. */
+function challengeOf(idx, form) {
+  if (form.name === "device-challenge-poll") return idx.authenticatorChallenge?.value;
+  if (form.name === "challenge-poll") return idx.currentAuthenticator?.value?.contextualData?.challenge?.value;
+  return undefined;
+}
+
+function remediation(idx, name) {
+  return idx.remediation?.value?.find((form) => form.name === name);
+}
+
+function fieldOf(form, name) {
+  return form.value?.find((f) => f.name === name);
+}
+
+function credentialOf(form, name) {
+  return fieldOf(form, "credentials")?.form?.value?.find((f) => f.name === name);
+}
+
+function user(idx) {
+  return idx.user?.value?.identifier ?? identifier;
+}
+
+/** Follows a path like "$.authenticatorEnrollments.value[0]". */
+function resolve(idx, path) {
+  const [steps] = Array.isArray(path) ? path : [path ?? ""];
+  let at = idx;
+  for (const step of steps.replace(/^\$\.?/, "").match(/[^.[\]]+/g) ?? []) at = at?.[step];
+  return at;
+}
+
+/** The org's messages in the words of this page; an unknown one as it came. */
+function messages(idx) {
+  return (idx.messages?.value ?? []).map((m) => note(WORDS[m.i18n?.key] ?? m.message ?? "Something was refused.", m.class === "INFO" ? "" : "stop"));
+}
+
+const WORDS = {
+  incorrectPassword: "That password does not fit this account. Check it and try again.",
+  "errors.E0000004": "That password does not fit this account. Check it and try again.",
+  "api.authn.error.PASSCODE_INVALID": "That code is not right, or was used before. Wait for the next one and try again.",
+  "idx.unknown.user": "There is no account with that name here. Check the spelling.",
+  "idx.session.expired": "This sign-in took too long.",
+  "idx.operation.cancelled.on.other.device": "This sign-in was stopped on another device.",
+  "core.auth.factor.signedNonce.error": "The answer of this device was not accepted.",
+  "core.auth.factor.signedNonce.error.invalidDevice": "The organisation does not know this device any more. Add your account to Countersign again.",
+  "api.authn.poll.error.push_rejected": "The sign-in was denied on your device. If that was not you, change your password.",
+  "oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop": "The organisation wants to know that it is you at this device. Set a PIN in Countersign and try again.",
+  tooManyRequests: "Too many tries. Wait a minute and try again.",
+};
+
+// ---------------------------------------------------------------- parts of a page
+
+function draw(heading, notes, ...parts) {
+  title.textContent = heading;
+  document.title = `${heading} · Countersign`;
+  view.replaceChildren(...[notes, ...parts].flat(Infinity).filter(Boolean));
+  // Focus goes to what there is to do; without an input, to the new heading.
+  (view.querySelector("input:not([hidden])") ?? title).focus();
+}
+
+/** A form with its fields and one button. Dotted names become nested members, as the org wants them. */
+function filled(form, fields, action) {
+  const submitButton = el("button", { type: "submit", class: "button" }, action);
+  return el("form", {
+    novalidate: true,
+    onsubmit(event) {
+      event.preventDefault();
+      if (submitButton.ariaDisabled === "true") return;
+      const values = {};
+      for (const input of event.target.querySelectorAll("input:not([hidden])")) {
+        if (input.type !== "checkbox" && input.value === "") return void input.focus();
+        const [name, inner] = input.name.split(".");
+        const value = input.type === "checkbox" ? input.checked : input.name === "credentials.totp" ? input.value.replace(/\s/g, "") : input.value;
+        if (inner) (values[name] ??= {})[inner] = value;
+        else values[name] = value;
+      }
+      identifier = values.identifier ?? identifier;
+      submitButton.ariaDisabled = "true";
+      go(() => submit(form, values));
+    },
+  }, fields, submitButton);
+}
+
+function free() {
+  for (const b of view.querySelectorAll('[aria-disabled="true"]')) b.ariaDisabled = "false";
+}
+
+function field({ name, label, hint = [], ...rest }) {
+  const id = name.replace(".", "-");
+  const wrong = hint.some((n) => n.classList.contains("stop"));
+  return [
+    el("label", { for: id }, label),
+    el("input", { id, name, type: "text", autocapitalize: "none", spellcheck: "false", "aria-invalid": wrong || undefined, "aria-describedby": wrong ? "note" : undefined, ...rest }),
+  ];
+}
+
+function passwordField(notes) {
+  return field({ name: "credentials.passcode", label: "Password", type: "password", autocomplete: "current-password", hint: notes });
+}
+
+function check(name, label) {
+  return el("label", { class: "check" }, el("input", { type: "checkbox", name }), label);
+}
+
+function who(idx) {
+  const name = user(idx);
+  return name && el("p", { class: "who" }, el("span", { "data-se": "identifier" }, name), startAgain(idx, false, "Not you?"));
+}
+
+/** The other forms of a response, as links; while waiting they come after a few seconds. */
+function others(idx, delayed = false) {
+  const select = remediation(idx, "select-authenticator-authenticate");
+  if (!select || idx.remediation.value[0] === select) return null;
+  return el("div", { class: "more", "data-later": delayed || undefined, hidden: delayed },
+    link("Use another way", () => {
+      stopWaiting();
+      say("");
+      choose(idx, select);
+    }, { "data-se": "switchAuthenticator" }));
+}
+
+function startAgain(idx, wrapped = false, text = "Start again") {
+  if (!idx.cancel?.href) return null;
+  const again = link(text, () => {
+    stopWaiting();
+    identifier = "";
+    go(() => submit(idx.cancel));
+  }, { "data-se": "cancel" });
+  return wrapped ? el("div", { class: "more" }, again) : again;
+}
+
+function dots() {
+  return el("p", { class: "waiting", "aria-hidden": "true" }, el("span", { class: "dots" }, el("i"), el("i"), el("i")));
+}
+
+function note(text, kind) {
+  return el("div", { class: `note ${kind}`, role: kind === "stop" ? "alert" : undefined, id: "note" }, el("p", {}, text));
+}
+
+function paragraph(text) {
+  return el("p", {}, text);
+}
+
+function button(text, onclick, attributes = {}) {
+  return el("button", { type: "button", class: "button", onclick, ...attributes }, text);
+}
+
+function link(text, onclick, attributes = {}) {
+  return el("button", { type: "button", class: "link", onclick, ...attributes }, text);
+}
+
+/** Says in the live region what the page is doing. */
+function say(text) {
+  if (statusLine.textContent !== text) statusLine.textContent = text;
+}
+
+/** Makes an element. Text goes in as text, never as markup. */
+function el(tag, attributes = {}, ...children) {
+  const e = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === false) continue;
+    if (name.startsWith("on")) e.addEventListener(name.slice(2), value);
+    else e.setAttribute(name, value === true ? "" : value);
+  }
+  e.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false && c !== ""));
+  return e;
+}
+
+// A page that comes back from the browser's memory holds a sign-in of the past.
+window.addEventListener("pageshow", (event) => event.persisted && restart());
+
+go(() => post("/idp/idx/introspect", { stateToken }, "application/ion+json; okta-version=1.0.0"));
