@@ -1,0 +1,43 @@
+package localapi
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"countersign.dev/ipc/api"
+)
+
+func (s *Server) status(c *call) (any, error) { return s.agent.Status(c.ctx) }
+
+func (s *Server) accounts(c *call) (any, error) { return s.agent.Accounts(c.ctx) }
+
+func (s *Server) account(c *call) (any, error) { return s.agent.Account(c.ctx, c.id) }
+
+func (s *Server) addAccount(c *call) (any, error) {
+	return s.agent.AddAccount(c.ctx, *c.in.(*api.AddAccount))
+}
+
+func (s *Server) renameAccount(c *call) (any, error) {
+	return s.agent.RenameAccount(c.ctx, c.id, c.in.(*api.RenameAccount).Name)
+}
+
+func (s *Server) removeAccount(c *call) (any, error) {
+	return nil, s.agent.RemoveAccount(c.ctx, c.id, c.query.Get("local_only") == "true")
+}
+
+func (s *Server) prompts(c *call) (any, error) {
+	return s.agent.Prompts(c.ctx, c.query.Get(frontEndParameter.name))
+}
+
+// decide lets only a typed answer through; no answer is not an answer.
+func (s *Server) decide(c *call) (any, error) {
+	d := *c.in.(*api.Decision)
+	if d.Action != "approve" && d.Action != "deny" {
+		return nil, refusal(http.StatusBadRequest, "bad_action", `the action must be "approve" or "deny"`)
+	}
+	return s.agent.DecidePrompt(c.ctx, c.id, d, c.peer)
+}
+
+func (s *Server) doctor(c *call) (any, error) { return s.agent.Doctor(c.ctx, c.query.Get("topic")) }
+
+func (s *Server) describe(*call) (any, error) { return json.RawMessage(s.openAPI()), nil }

@@ -1,0 +1,111 @@
+package localapi
+
+import (
+	"net/http"
+	"strings"
+
+	"countersign.dev/ipc/api"
+)
+
+// route is one operation: what it takes, what it gives, and who does it.
+type route struct {
+	method, path string
+	summary      string
+	query        []parameter
+	in           any    // a zero value of the body's type; nil: no body
+	out          any    // a zero value of the answer's type; nil: none
+	stream       string // media type when the answer is a stream of out
+	status       int    // of success; 0 means 200
+	serve        func(s *Server, c *call) (any, error)
+}
+
+// parameter is a query parameter.
+type parameter struct {
+	name    string
+	kind    string // "string", "boolean", "integer"
+	summary string
+}
+
+const (
+	jsonType   = "application/json"
+	ndjsonType = "application/x-ndjson"
+	eventType  = "text/event-stream"
+)
+
+var frontEndParameter = parameter{"front_end", "string", "who is looking, e.g. cli or tray; counts as a front end that can ask the person"}
+
+// routes is filled in init because the handlers refer to it.
+var routes []route
+
+func init() {
+	routes = []route{
+		{method: http.MethodGet, path: api.PathStatus, summary: "The agent at a glance",
+			out: api.Status{}, serve: (*Server).status},
+		{method: http.MethodGet, path: api.PathAccounts, summary: "All accounts",
+			out: api.AccountList{}, serve: (*Server).accounts},
+		{method: http.MethodPost, path: api.PathAccounts, summary: "Enrol with an enrolment link",
+			in: api.AddAccount{}, out: api.Account{}, status: http.StatusCreated, serve: (*Server).addAccount},
+		{method: http.MethodGet, path: api.PathAccount, summary: "One account",
+			out: api.Account{}, serve: (*Server).account},
+		{method: http.MethodPatch, path: api.PathAccount, summary: "Rename an account",
+			in: api.RenameAccount{}, out: api.Account{}, serve: (*Server).renameAccount},
+		{method: http.MethodDelete, path: api.PathAccount, summary: "End an enrolment",
+			query:  []parameter{{"local_only", "boolean", "forget the account here and leave the organisation alone"}},
+			status: http.StatusNoContent, serve: (*Server).removeAccount},
+		{method: http.MethodGet, path: api.PathPrompts, summary: "What waits for the person, newest first",
+			query: []parameter{frontEndParameter}, out: api.PromptList{}, serve: (*Server).prompts},
+		{method: http.MethodPost, path: api.PathDecision, summary: "Answer a prompt",
+			in: api.Decision{}, out: api.PromptOutcome{}, serve: (*Server).decide},
+		{method: http.MethodGet, path: api.PathAudit, summary: "The record of decisions, oldest first",
+			query: []parameter{
+				{"from", "integer", "first sequence number"},
+				{"follow", "boolean", "go on with new records"},
+				{"verify", "boolean", "check the chain first; 409 when it is broken"},
+			},
+			out: api.AuditRecord{}, stream: ndjsonType, serve: (*Server).audit},
+		{method: http.MethodGet, path: api.PathEvents, summary: "What happens from now on; the first event is hello",
+			query: []parameter{frontEndParameter}, out: api.Event{}, stream: eventType, serve: (*Server).events},
+		{method: http.MethodGet, path: api.PathDoctor, summary: "A self-examination",
+			query: []parameter{{"topic", "string", "examine only this, e.g. loopback"}}, out: api.Report{}, serve: (*Server).doctor},
+		{method: http.MethodGet, path: api.PathOpenAPI, summary: "This description",
+			out: map[string]any{}, serve: (*Server).describe},
+	}
+}
+
+// find returns the route for a path and method. Without one, allow lists the
+// methods that the path has; empty means that there is no such path.
+func find(method, escapedPath string) (r *route, id string, allow string) {
+	var methods []string
+	for i := range routes {
+		candidate, ok := match(routes[i].path, escapedPath)
+		if !ok {
+			continue
+		}
+		if routes[i].method == method {
+			return &routes[i], candidate, ""
+		}
+		methods = append(methods, routes[i].method)
+	}
+	return nil, "", strings.Join(methods, ", ")
+}
+
+// match compares segment by segment; "{id}" takes one that is not empty.
+func match(pattern, path string) (id string, ok bool) {
+	for {
+		want, wantRest, more := strings.Cut(pattern, "/")
+		got, gotRest, gotMore := strings.Cut(path, "/")
+		if more != gotMore {
+			return "", false
+		}
+		switch {
+		case want == "{id}" && got != "":
+			id = got
+		case want != got:
+			return "", false
+		}
+		if !more {
+			return id, true
+		}
+		pattern, path = wantRest, gotRest
+	}
+}
