@@ -1,0 +1,231 @@
+// Package client talks to the agent over its local API; the command line and
+// the tray share it. It makes sure that the agent is the user's own before it
+// says a word: a prompt's number or a PIN must not reach somebody else's
+// program that happens to listen at the path.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/peer"
+)
+
+const (
+	dialTimeout = 2 * time.Second
+	// quick bounds what the agent answers from memory, slow what may ask an
+	// org or the person.
+	quick     = 10 * time.Second
+	slow      = 5 * time.Minute
+	maxAnswer = 16 << 20
+)
+
+// ErrNotRunning says that no agent answers at the socket.
+var ErrNotRunning = errors.New("the agent is not running")
+
+// ForeignError says that what answers at the socket is not the user's own
+// agent. Nothing was sent to it.
+type ForeignError struct {
+	Socket string
+	Detail string
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("the socket %s is not this user's: %s", e.Socket, e.Detail)
+}
+
+// Client calls one agent. It may be used by several goroutines.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// New makes a client for the agent at socket. Nothing is dialled yet.
+func New(socket string) *Client {
+	c := &Client{socket: socket}
+	c.http = &http.Client{
+		Transport: &http.Transport{
+			DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
+			DisableCompression: true,
+			MaxIdleConns:       1,
+			IdleConnTimeout:    30 * time.Second,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c
+}
+
+// Socket is the path or pipe that the client dials.
+func (c *Client) Socket() string { return c.socket }
+
+// Close drops kept connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := dial(ctx, c.socket)
+	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
+		foreign.Socket = c.socket
+		return nil, foreign
+	} else if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
+	}
+	// The file may have been swapped after it was looked at; the connection
+	// cannot be. (On Windows the pipe's owner was read from the connection.)
+	if runtime.GOOS != "windows" {
+		if p, err := peer.OfConn(conn); err != nil || !p.Mine() {
+			conn.Close()
+			return nil, &ForeignError{Socket: c.socket, Detail: fmt.Sprintf("a program of user %d answers", p.UID)}
+		}
+	}
+	return conn, nil
+}
+
+// Status is the agent at a glance.
+func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
+	err = c.call(ctx, quick, http.MethodGet, api.PathStatus, nil, nil, &s)
+	return s, err
+}
+
+// Accounts lists all accounts.
+func (c *Client) Accounts(ctx context.Context) (l api.AccountList, err error) {
+	err = c.call(ctx, quick, http.MethodGet, api.PathAccounts, nil, nil, &l)
+	return l, err
+}
+
+// Account is one account.
+func (c *Client) Account(ctx context.Context, id string) (a api.Account, err error) {
+	err = c.call(ctx, quick, http.MethodGet, withID(api.PathAccount, id), nil, nil, &a)
+	return a, err
+}
+
+// AddAccount enrols with a link.
+func (c *Client) AddAccount(ctx context.Context, add api.AddAccount) (a api.Account, err error) {
+	err = c.call(ctx, slow, http.MethodPost, api.PathAccounts, nil, add, &a)
+	return a, err
+}
+
+// RenameAccount changes the name shown for an account.
+func (c *Client) RenameAccount(ctx context.Context, id, name string) (a api.Account, err error) {
+	err = c.call(ctx, quick, http.MethodPatch, withID(api.PathAccount, id), nil, api.RenameAccount{Name: name}, &a)
+	return a, err
+}
+
+// RemoveAccount ends an enrolment; localOnly leaves the org alone.
+func (c *Client) RemoveAccount(ctx context.Context, id string, localOnly bool) error {
+	var query url.Values
+	if localOnly {
+		query = url.Values{"local_only": {"true"}}
+	}
+	return c.call(ctx, slow, http.MethodDelete, withID(api.PathAccount, id), query, nil, nil)
+}
+
+// Prompts lists what waits for the person. A non-empty frontEnd says that the
+// person is being shown them.
+func (c *Client) Prompts(ctx context.Context, frontEnd string) (l api.PromptList, err error) {
+	err = c.call(ctx, quick, http.MethodGet, api.PathPrompts, frontEndQuery(frontEnd), nil, &l)
+	return l, err
+}
+
+// DecidePrompt answers a prompt.
+func (c *Client) DecidePrompt(ctx context.Context, id string, d api.Decision) (o api.PromptOutcome, err error) {
+	err = c.call(ctx, slow, http.MethodPost, withID(api.PathDecision, id), nil, d, &o)
+	return o, err
+}
+
+// Doctor asks for a self-examination; an empty topic means everything.
+func (c *Client) Doctor(ctx context.Context, topic string) (r api.Report, err error) {
+	var query url.Values
+	if topic != "" {
+		query = url.Values{"topic": {topic}}
+	}
+	err = c.call(ctx, slow, http.MethodGet, api.PathDoctor, query, nil, &r)
+	return r, err
+}
+
+func withID(pattern, id string) string {
+	return strings.Replace(pattern, "{id}", url.PathEscape(id), 1)
+}
+
+func frontEndQuery(name string) url.Values {
+	if name == "" {
+		return nil
+	}
+	return url.Values{"front_end": {name}}
+}
+
+// call does one operation and decodes its answer into out.
+func (c *Client) call(ctx context.Context, timeout time.Duration, method, path string, query url.Values, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	res, err := c.do(ctx, method, path, query, in)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := decodeAnswer(res, out); err != nil {
+		return fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return nil
+}
+
+// do sends one request and turns refusals into *api.Error.
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+	target := "http://" + api.Host + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		// The URL in net/http's error says nothing to a person.
+		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return nil, err
+	}
+	if res.StatusCode/100 == 2 {
+		return res, nil
+	}
+	defer res.Body.Close()
+	var refused api.ErrorBody
+	if decodeAnswer(res, &refused) != nil || refused.Error == nil {
+		return nil, fmt.Errorf("the agent answered %s", strconv.Itoa(res.StatusCode))
+	}
+	refused.Error.Status = res.StatusCode
+	return nil, refused.Error
+}
+
+func decodeAnswer(res *http.Response, out any) error {
+	return json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(out)
+}
