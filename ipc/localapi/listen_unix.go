@@ -10,18 +10,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
-)
 
-// maxPath is the room in sockaddr_un less the closing zero.
-func maxPath() int {
-	if runtime.GOOS == "linux" {
-		return 107
-	}
-	return 103 // macOS and the BSDs
-}
+	"countersign.dev/ipc/paths"
+)
 
 func listen(path string) (net.Listener, error) {
 	// Absolute also means: never an abstract socket, which has no owner (D1).
@@ -29,8 +22,8 @@ func listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if limit := maxPath(); len(path) > limit {
-		return nil, &ErrPathTooLong{Path: path, Limit: limit}
+	if err := paths.CheckSocket(path); err != nil {
+		return nil, err
 	}
 	if err := prepareFolder(filepath.Dir(path)); err != nil {
 		return nil, err

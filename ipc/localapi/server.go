@@ -22,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"countersign.dev/ipc/paths"
 	"countersign.dev/ipc/peer"
 )
 
@@ -38,14 +39,7 @@ const (
 )
 
 // ErrPathTooLong says that the system cannot hold the socket's path.
-type ErrPathTooLong struct {
-	Path  string
-	Limit int // longest path in bytes
-}
-
-func (e *ErrPathTooLong) Error() string {
-	return fmt.Sprintf("the socket path %s has %d bytes, this system allows %d", e.Path, len(e.Path), e.Limit)
-}
+type ErrPathTooLong = paths.TooLongError
 
 // ErrInUse says that another agent answers at the socket.
 var ErrInUse = errors.New("another agent is running there")
