@@ -1,0 +1,243 @@
+package challenge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/daemon/account"
+	"countersign.dev/daemon/audit"
+	"countersign.dev/daemon/prompt"
+	"countersign.dev/ipc/api"
+	"countersign.dev/okta"
+	"countersign.dev/okta/client"
+	"countersign.dev/okta/jose"
+)
+
+// plan is what decide has decided.
+type plan struct {
+	keyType okta.KeyType
+	ask     bool
+	consent okta.Consent // the consent value when the person is not asked
+}
+
+// decide chooses the key and whether to ask (4.4, device bind).
+func (p *Pipeline) decide(c *Challenge) error {
+	c.plan = planFor(&c.claims, c.transport)
+	if c.account == nil && !c.plan.ask {
+		return refuse(NotMine, errors.New("several accounts fit and the org forbids to ask which"))
+	}
+	c.consent = c.plan.consent
+	return nil
+}
+
+// planFor is the decision table. Only user verification by a key of its own
+// counts, and no such key exists yet: where it is required, the org gets an
+// honest report instead of an approval; where it is preferred, presence has to
+// do. Silence is for challenges that a proven page brought and that ask for
+// silence in so many words; an unknown word is asked about.
+func planFor(c *okta.Challenge, t Transport) plan {
+	required := c.UserVerification == okta.NeedRequired ||
+		c.UserVerification == "" && c.UserVerificationRequirement != nil && *c.UserVerificationRequirement
+	switch {
+	case required:
+		return plan{okta.KeyProofOfPossession, false, okta.ConsentUVPermanentlyUnavailable}
+	case c.UserMediation == okta.NeedNone && t.Kind == Loopback:
+		return plan{okta.KeyProofOfPossession, false, okta.ConsentNone}
+	}
+	return plan{okta.KeyProofOfPossession, true, ""}
+}
+
+// ask puts the question to the person. No answer is not a denial: then nothing
+// is sent.
+func (p *Pipeline) ask(ctx context.Context, c *Challenge) error {
+	answer, err := p.Prompts.Ask(ctx, p.question(c))
+	switch {
+	case errors.Is(err, prompt.ErrNoFrontEnd), errors.Is(err, prompt.ErrTooMany):
+		return refuse(NoFrontEnd, err)
+	case errors.Is(err, prompt.ErrWithdrawn):
+		return refuse(Withdrawn, err)
+	case errors.Is(err, prompt.ErrExpired):
+		return refuse(Expired, err)
+	case err != nil:
+		return err
+	}
+	c.prompt = answer.Prompt
+	for _, a := range c.accounts {
+		if a.ID == answer.Account {
+			c.account = a
+		}
+	}
+	switch answer.Verdict {
+	case prompt.Approved:
+		c.consent = okta.ConsentApproved
+	case prompt.Denied:
+		c.consent = okta.ConsentDenied
+		if c.account == nil {
+			c.account = c.accounts[0] // no to all of them: any may say it
+		}
+	default:
+		return refuse(Expired, errors.New("no answer"))
+	}
+	if c.account == nil || answer.Account != "" && c.account.ID != answer.Account {
+		return errors.New("the decision names an account that was not offered")
+	}
+	return nil
+}
+
+func (p *Pipeline) question(c *Challenge) prompt.Prompt {
+	first := c.accounts[0]
+	q := prompt.Prompt{
+		Kind: string(uses[c.transport.Kind].method), App: c.claims.AppInstanceName, Org: first.OrgURL,
+		Origin: c.transport.Origin, UserVerification: "none",
+		ExpiresAt: c.claims.ExpiresAt.Time(),
+	}
+	if c.claims.UserVerification == okta.NeedPreferred {
+		q.UserVerification = "preferred"
+	}
+	// A challenge may live an hour; no page waits that long for the person.
+	if latest := p.Now().Add(okta.ChallengeLifetime); q.ExpiresAt.After(latest) {
+		q.ExpiresAt = latest
+	}
+	if c.account != nil {
+		q.Account, q.User = c.account.ID, c.account.Username
+	} else {
+		for _, a := range c.accounts {
+			q.Choices = append(q.Choices, api.Choice{Account: a.ID, User: a.Username})
+		}
+	}
+	return q
+}
+
+// answer signs and sends.
+func (p *Pipeline) answer(ctx context.Context, c *Challenge) error {
+	token, err := p.prove(ctx, c)
+	if err != nil {
+		return err
+	}
+	method := uses[c.transport.Kind].method
+	err = p.Deliver(ctx, c.account, c.claims.VerificationURI, okta.AnswerRequest{Method: method, ChallengeResponse: token})
+	var refused *okta.Error
+	var odd *client.UnexpectedAnswer
+	switch {
+	case err == nil:
+		p.Accounts.Succeeded(c.account.ID)
+		return nil
+	case errors.As(err, &refused):
+		p.Accounts.Refused(c.account.ID, refused)
+		if refused.HTTPStatus >= 500 || refused.HTTPStatus == 429 {
+			return refuse(OrgUnreachable, err)
+		}
+		return refuse(OrgRefused, err)
+	case errors.As(err, &odd) && odd.Status/100 == 4:
+		return refuse(OrgRefused, err)
+	}
+	return refuse(OrgUnreachable, err)
+}
+
+// prove makes the signed answer (3.3). The time is looked at once more: the
+// person may have taken long.
+func (p *Pipeline) prove(ctx context.Context, c *Challenge) (string, error) {
+	if c.consent == "" {
+		return "", errors.New("no consent value was decided")
+	}
+	now := p.Now()
+	if err := c.claims.CheckTime(now, uses[c.transport.Kind].leeway); err != nil {
+		return "", refuse(Expired, err)
+	}
+	m, ok := c.account.Method(uses[c.transport.Kind].method)
+	if !ok {
+		return "", errors.New("the method is gone")
+	}
+	key, err := p.Keys.Open(ctx, m.ProofOfPossession)
+	if errors.Is(err, devicekey.ErrLocked) {
+		return "", refuse(Locked, err)
+	}
+	if err != nil {
+		return "", fmt.Errorf("open the key: %w", err)
+	}
+	token, err := jose.Sign(ctx, devicekey.Signer(key, devicekey.Authorisation{}), c.token.Header.Type, p.claimsOf(c, m, now))
+	if err != nil {
+		return "", fmt.Errorf("sign the answer: %w", err)
+	}
+	return token, nil
+}
+
+func (p *Pipeline) claimsOf(c *Challenge, m account.Method, now time.Time) okta.Answer {
+	a := okta.Answer{
+		Issuer: c.account.EnrolmentID, Subject: c.account.UserID, Audience: c.claims.Issuer,
+		ID: account.UUID(), IssuedAt: okta.DateOf(now),
+		ExpiresAt: okta.DateOf(now.Add(okta.ChallengeLifetime)), NotBefore: okta.DateOf(now.Add(-time.Minute)),
+		TransactionID: c.claims.TransactionID, Nonce: c.claims.Nonce,
+		MethodEnrolmentID: m.ID, KeyType: c.plan.keyType, AMR: []string{},
+		DeviceSignals:   p.Accounts.Facts().Signals(c.account.Device, c.claims.Signals),
+		Context:         okta.AnswerContext{UserConsent: c.consent, TransactionType: okta.TransactionLogin},
+		Integrations:    []okta.SignalResult{},
+		SignalProviders: []okta.SignalResult{},
+	}
+	if c.transport.Kind == Loopback {
+		a.Context.OriginHeader, a.Context.BindingType = c.transport.Origin, okta.BindingLoopback
+	}
+	for _, i := range c.claims.Integrations[:min(len(c.claims.Integrations), maxSources)] {
+		a.Integrations = append(a.Integrations, noSource(i.Name))
+	}
+	for _, s := range c.claims.SignalProviders[:min(len(c.claims.SignalProviders), maxSources)] {
+		a.SignalProviders = append(a.SignalProviders, noSource(s.Name))
+	}
+	return a
+}
+
+const maxSources = 32 // integrations or providers that are answered at all
+
+// noSource is the honest word on a source of signals that is not there (5.3).
+func noSource(name string) okta.SignalResult {
+	return okta.SignalResult{Name: prompt.Clean(name, 128), Error: "not available on this device"}
+}
+
+// refused notes a challenge that was turned away. What the org has not signed
+// goes to the log only: anybody can send it, and the record must not be theirs
+// to fill.
+func (p *Pipeline) refused(c *Challenge, r Result) {
+	p.Log.Info("challenge refused", "outcome", r.Outcome.String(), "reason", r.Reason, "origin", c.transport.Origin)
+	if c.token != nil && c.token.Verified() {
+		p.Record(c.record("challenge_refused", r))
+	}
+}
+
+// finished records how a claimed challenge ended and tells the front ends.
+func (p *Pipeline) finished(c *Challenge, r Result) {
+	record := c.record("challenge", r)
+	if r.Outcome.Delivered() && !c.plan.ask {
+		record.Reason = "not asked"
+	}
+	p.Record(record)
+	if c.prompt != "" {
+		p.Prompts.Settle(c.prompt, decisionWord(r.Outcome), r.Reason)
+	}
+	p.Log.Debug("challenge ended", "outcome", r.Outcome.String(), "reason", r.Reason, "account", record.Account)
+}
+
+// decisionWord says in the words of the local API what became of a decision.
+func decisionWord(o Outcome) string {
+	switch o {
+	case Approved, Denied:
+		return o.String()
+	case Expired:
+		return "expired"
+	}
+	return "refused"
+}
+
+func (c *Challenge) record(event string, r Result) audit.Record {
+	rec := audit.Record{
+		Event: event, Outcome: r.Outcome.String(), Reason: prompt.Clean(r.Reason, 160),
+		Origin: prompt.Clean(c.transport.Origin, 128), App: prompt.Clean(c.claims.AppInstanceName, 80),
+		Transaction: prompt.Clean(c.claims.TransactionID, 128), KeyType: string(c.plan.keyType),
+	}
+	if c.account != nil {
+		rec.Account = c.account.ID
+	}
+	return rec
+}
