@@ -17,8 +17,10 @@ const ANOTHER_WAY_AFTER = 5000; // ms of waiting until another way is offered
 const CHALLENGE_TIMEOUT = 300000; // the agent may hold the call open while it asks
 const BUSY_PAUSE = 60000; // when the org says it is asked too often
 
-let waiting = null; // the wait in progress: { challenge, stop, pollNow, … }
+let waiting = null; // the wait in progress, see wait()
 let identifier = ""; // as typed, for the agent's hint when it is woken by a link
+let started = false; // whether the first response was asked for
+let acted = false; // whether the person has done anything: before that, looking for an agent stays silent
 
 // ---------------------------------------------------------------- the org
 
@@ -54,13 +56,15 @@ function fixed(fields = []) {
 /** Submits and draws what comes back; a failure to reach the org is said and can be repeated. */
 async function go(send) {
   say("One moment.");
+  acted ||= started;
+  started = true;
   try {
     show(await send());
   } catch {
     say("");
-    const old = view.querySelector(".note");
-    if (old) old.remove();
-    view.prepend(note("The organisation did not answer. Check your connection and try again; nothing was lost.", "stop"));
+    view.querySelector("#notes")?.remove();
+    const unreachable = note("The organisation did not answer. Check your connection; nothing was lost.", "stop");
+    view.prepend(el("div", { id: "notes" }, unreachable, el("p", {}, link("Try again", () => go(send)))));
     free();
   }
 }
@@ -75,9 +79,8 @@ function show(idx, remark) {
   if (form?.name === "success-redirect") return leave(form.href);
 
   const challenge = form && challengeOf(idx, form);
-  if (waiting && form && isPoll(form) && waiting.challenge === (challenge?.challengeRequest ?? "")) {
-    waiting.again(idx, form); // nothing changed: an identical challenge is not started again
-    return;
+  if (waiting && form && isPoll(form) && waiting.key === waitKey(idx, form)) {
+    return waiting.again(form); // nothing changed: an identical challenge is not started again
   }
   stopWaiting();
   say("");
@@ -182,10 +185,10 @@ function leave(href) {
 // ---------------------------------------------------------------- waiting
 
 /** Keeps asking the org whether the answer has come, every `refresh` ms, one question at a time. */
-function wait(idx, form, challenge) {
+function wait(idx, form) {
   const stop = new AbortController();
-  const w = { challenge, stop, form, timer: 0, asking: false, hurry: false };
-  w.again = (_, next) => {
+  const w = { key: waitKey(idx, form), stop, form, timer: 0, asking: false, hurry: false };
+  w.again = (next) => {
     w.form = next; // the org may have changed the pace
     w.timer = setTimeout(w.poll, next.refresh || 4000);
   };
@@ -245,7 +248,7 @@ function withPush(idx, form, notes) {
     others(idx, true),
   );
   say("Waiting for your answer in Countersign.");
-  wait(idx, form, "");
+  wait(idx, form);
 }
 
 /** The key on this device: the page hands the challenge to the agent, the agent answers the org. */
@@ -262,7 +265,7 @@ function withDevice(idx, form, challenge, notes) {
     others(idx, true),
     cancel && el("div", { class: "more", "data-later": true, hidden: true }, link("Stop asking this device", () => giveUp(cancel, "USER_CANCELED", null))),
   );
-  const w = wait(idx, form, challenge.challengeRequest ?? "");
+  const w = wait(idx, form);
   if (challenge.challengeMethod === "LOOPBACK") {
     say("Looking for Countersign on this device.");
     askAgent(challenge, w).then((outcome) => waiting === w && agentSaid(outcome, idx, form, challenge, cancel, w));
@@ -283,6 +286,7 @@ async function agentSaid(outcome, idx, form, challenge, cancel, w) {
   if (outcome.status !== undefined) {
     return giveUp(cancel, "OV_RETURNED_ERROR", outcome.status, AGENT_SAID[outcome.status] ?? "Countersign on this device could not answer.");
   }
+  if (!acted) return giveUp(cancel, "OV_UNREACHABLE_BY_LOOPBACK", null); // nobody asked for it: no word about it either
   if ((await loopbackPermission()) === "denied" && waiting === w) return blocked(idx, form, challenge, cancel);
   if (waiting === w) giveUp(cancel, "OV_UNREACHABLE_BY_LOOPBACK", null, "Countersign did not answer on this device. Start it and try again, or choose another way.");
 }
@@ -336,9 +340,11 @@ async function askAgent(challenge, w) {
       if (w.stop.signal.aborted) return {};
       const probe = await loopback(`${base}:${port}/probe`, w, challenge.probeTimeoutMillis || 100);
       if (!probe?.ok) continue;
-      later(w, 700, () => say("Approve the sign-in on this device."));
+      // An agent that need not ask is quicker than this.
+      const asks = setTimeout(() => waiting === w && say("Approve the sign-in on this device."), 700);
       const body = JSON.stringify({ challengeRequest: challenge.challengeRequest });
       const answer = await loopback(`${base}:${port}/challenge`, w, CHALLENGE_TIMEOUT, { method: "POST", body });
+      clearTimeout(asks);
       if (!answer || answer.status === 503) {
         if (waiting === w) say("Looking for Countersign on this device.");
         continue;
@@ -401,6 +407,12 @@ function challengeOf(idx, form) {
   return undefined;
 }
 
+/** What a wait is for. As long as it stays the same, nothing is drawn or asked anew. */
+function waitKey(idx, form) {
+  const current = idx.currentAuthenticator?.value;
+  return JSON.stringify([form.name, challengeOf(idx, form)?.challengeRequest, current?.id, current?.methods?.[0]?.type, current?.contextualData?.correctAnswer]);
+}
+
 function remediation(idx, name) {
   return idx.remediation?.value?.find((form) => form.name === name);
 }
@@ -449,7 +461,7 @@ const WORDS = {
 function draw(heading, notes, ...parts) {
   title.textContent = heading;
   document.title = `${heading} · Countersign`;
-  view.replaceChildren(...[notes, ...parts].flat(Infinity).filter(Boolean));
+  view.replaceChildren(...[el("div", { id: "notes" }, notes), ...parts].flat(Infinity).filter(Boolean));
   // Focus goes to what there is to do; without an input, to the new heading.
   (view.querySelector("input:not([hidden])") ?? title).focus();
 }
@@ -464,7 +476,10 @@ function filled(form, fields, action) {
       if (submitButton.ariaDisabled === "true") return;
       const values = {};
       for (const input of event.target.querySelectorAll("input:not([hidden])")) {
-        if (input.type !== "checkbox" && input.value === "") return void input.focus();
+        if (input.type !== "checkbox" && input.value === "") {
+          say("This is needed to go on.");
+          return void input.focus();
+        }
         const [name, inner] = input.name.split(".");
         const value = input.type === "checkbox" ? input.checked : input.name === "credentials.totp" ? input.value.replace(/\s/g, "") : input.value;
         if (inner) (values[name] ??= {})[inner] = value;
@@ -486,7 +501,7 @@ function field({ name, label, hint = [], ...rest }) {
   const wrong = hint.some((n) => n.classList.contains("stop"));
   return [
     el("label", { for: id }, label),
-    el("input", { id, name, type: "text", autocapitalize: "none", spellcheck: "false", "aria-invalid": wrong || undefined, "aria-describedby": wrong ? "note" : undefined, ...rest }),
+    el("input", { id, name, type: "text", autocapitalize: "none", spellcheck: "false", "aria-invalid": wrong || undefined, "aria-describedby": wrong ? "notes" : undefined, ...rest }),
   ];
 }
 
@@ -530,7 +545,7 @@ function dots() {
 }
 
 function note(text, kind) {
-  return el("div", { class: `note ${kind}`, role: kind === "stop" ? "alert" : undefined, id: "note" }, el("p", {}, text));
+  return el("div", { class: `note ${kind}`, role: kind === "stop" ? "alert" : undefined }, el("p", {}, text));
 }
 
 function paragraph(text) {
