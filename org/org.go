@@ -1,0 +1,192 @@
+// Package org is the reference org: a server that speaks the org's side of the
+// protocols of an app authenticator, of the sign-in pages and of OpenID
+// Connect.
+//
+// This file and its neighbours are the composition root: they open the state,
+// put the rooms together and hand out one HTTP handler. Rules live in the
+// rooms: directory (who), device (with what), policy (what it takes), signin
+// (the one sign-in engine), token and session (what comes of it), and the
+// facades below api that translate.
+package org
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"countersign.dev/okta"
+	"countersign.dev/org/api/admin"
+	"countersign.dev/org/api/httpx"
+	"countersign.dev/org/device"
+	"countersign.dev/org/directory"
+	"countersign.dev/org/ids"
+	"countersign.dev/org/signingkey"
+	"countersign.dev/org/store"
+)
+
+// DefaultLoopbackPorts are the ports on which agents may listen for pages.
+var DefaultLoopbackPorts = []int{8769, 65111, 65121, 65131, 65141, 65151}
+
+// Config says how to run the org. BaseURL and StateDir are required.
+type Config struct {
+	BaseURL        string   // as browsers and agents reach it: scheme://host[:port]
+	StateDir       string   // created with mode 0700
+	Database       string   // SQLite file; empty: org.db in StateDir
+	Demo           bool     // seed the demonstration's users and apps, once
+	TrustedOrigins []string // further page origins that may call the org
+	LoopbackPorts  []int    // nil: DefaultLoopbackPorts
+	Log            *slog.Logger
+	Now            func() time.Time // nil: time.Now
+}
+
+const (
+	databaseName   = "org.db"
+	adminTokenName = "admin-token"
+)
+
+// Server is an open org.
+type Server struct {
+	config  Config
+	db      *store.DB
+	keys    *signingkey.Ring
+	token   okta.Secret
+	handler http.Handler
+}
+
+// Open opens the org's state, creating and seeding what is missing, and puts
+// the rooms together. The caller serves Handler and then calls Close.
+func Open(ctx context.Context, c Config) (*Server, error) {
+	c, err := c.normal()
+	if err != nil {
+		return nil, err
+	}
+	if err := store.MakeStateDir(c.StateDir); err != nil {
+		return nil, err
+	}
+	db, err := store.Open(ctx, c.Database)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, db: db}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (c Config) normal() (Config, error) {
+	u, err := url.Parse(c.BaseURL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return c, fmt.Errorf("base URL %q: want http(s)://host[:port]", c.BaseURL)
+	}
+	c.BaseURL = u.Scheme + "://" + strings.ToLower(u.Host)
+	if c.StateDir == "" {
+		return c, errors.New("no state folder given")
+	}
+	if c.Database == "" {
+		c.Database = filepath.Join(c.StateDir, databaseName)
+	}
+	if c.LoopbackPorts == nil {
+		c.LoopbackPorts = slices.Clone(DefaultLoopbackPorts)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+func (s *Server) open(ctx context.Context) error {
+	var err error
+	if s.token, err = adminToken(s.config.StateDir); err != nil {
+		return err
+	}
+	if s.keys, err = signingkey.Open(ctx, s.db); err != nil {
+		return err
+	}
+	// As many passwords at once as there are processors: more would only wait
+	// for each other, with 19 MiB each.
+	hasher := directory.NewHasher(runtime.GOMAXPROCS(0))
+	if err := s.seed(ctx, hasher); err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.Handle("/api/v1/", admin.New(admin.Deps{
+		DB: s.db, Keys: s.keys, Token: s.token, BaseURL: s.config.BaseURL, Now: s.config.Now, Log: s.config.Log,
+	}))
+	registry := device.NewRegistry(s.db, s.config.BaseURL, s.config.Now)
+	if err := s.mount(mux, registry, hasher); err != nil {
+		return err
+	}
+	s.handler, err = httpx.Edge{BaseURL: s.config.BaseURL, Trusted: s.trustedOrigins, Log: s.config.Log}.Wrap(mux)
+	return err
+}
+
+// Handler serves the whole org.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// AdminToken is the secret of the administrator's API.
+func (s *Server) AdminToken() okta.Secret { return s.token }
+
+// Close ends the use of the state. Requests still running fail.
+func (s *Server) Close() error { return s.db.Close() }
+
+// healthz says whether the org can serve, which takes an answering store.
+func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := s.db.Ping(ctx); err != nil {
+		s.config.Log.ErrorContext(ctx, "health check failed", "error", err)
+		httpx.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "unavailable"})
+		return
+	}
+	httpx.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// trustedOrigins reads the list for each request that carries an Origin, so
+// that a change counts at once. Without an answer nobody is trusted.
+func (s *Server) trustedOrigins(ctx context.Context) []string {
+	var list []string
+	err := s.db.Read(ctx, func(tx store.Tx) (err error) {
+		list, err = directory.TrustedOrigins(ctx, tx)
+		return err
+	})
+	if err != nil {
+		s.config.Log.ErrorContext(ctx, "trusted origins unknown", "error", err)
+		return nil
+	}
+	return list
+}
+
+// adminToken reads the administrator's token, or makes it the first time.
+func adminToken(dir string) (okta.Secret, error) {
+	for {
+		b, err := store.ReadSecret(dir, adminTokenName, 256)
+		if err == nil {
+			token := strings.TrimSpace(string(b))
+			if len(token) < 32 {
+				return "", fmt.Errorf("reading %s: the token is too short; remove the file to get a new one", filepath.Join(dir, adminTokenName))
+			}
+			return okta.Secret(token), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("reading the admin token: %w", err)
+		}
+		if err := store.WriteSecret(dir, adminTokenName, []byte(ids.Secret()+"\n")); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", fmt.Errorf("writing the admin token: %w", err)
+		}
+	}
+}
