@@ -1,0 +1,376 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"countersign.dev/okta"
+	"countersign.dev/okta/jose"
+	"countersign.dev/org/device"
+	"countersign.dev/org/directory"
+	"countersign.dev/org/factor"
+	"countersign.dev/org/ids"
+	"countersign.dev/org/policy"
+	"countersign.dev/org/store"
+)
+
+// Step is where a sign-in stands.
+type Step string
+
+// The steps.
+const (
+	StepIdentify  Step = "identify"
+	StepFastPass  Step = "fastpass" // a challenge whose answer tells who it is
+	StepPassword  Step = "password"
+	StepSelect    Step = "select"
+	StepChallenge Step = "challenge" // a challenge for a known user
+	StepDone      Step = "done"
+	StepFailed    Step = "failed"
+)
+
+// state is what a sign-in remembers between its steps.
+type state struct {
+	Step        Step     `json:"step"`
+	Identifier  string   `json:"identifier,omitempty"` // as typed
+	UserID      string   `json:"userId,omitempty"`     // "" for unknown users too
+	Proofs      []proof  `json:"proofs,omitempty"`
+	ChallengeID string   `json:"challengeId,omitempty"`
+	Problem     string   `json:"problem,omitempty"` // key of the message of StepFailed
+	AuthTime    int64    `json:"authTime,omitempty"`
+	EnrolmentID string   `json:"enrolmentId,omitempty"` // whose key signed
+	DeviceID    string   `json:"deviceId,omitempty"`
+	KeyID       string   `json:"keyId,omitempty"`
+	Protection  string   `json:"protection,omitempty"`
+	AMR         []string `json:"amr,omitempty"` // of the session, if that was enough
+	FromSession bool     `json:"fromSession,omitempty"`
+	FinishedAt  int64    `json:"finishedAt,omitempty"`
+	Exits       int      `json:"exits,omitempty"`
+}
+
+type proof struct {
+	Method policy.Methods `json:"method"`
+	Traits policy.Traits  `json:"traits,omitempty"`
+	At     int64          `json:"at"`
+	// Enrolment ties a possession proof to what must still be active at the end.
+	Enrolment string `json:"enrolment,omitempty"`
+}
+
+func (st *state) proven(m policy.Methods) bool {
+	return slices.ContainsFunc(st.Proofs, func(p proof) bool { return p.Method&m != 0 })
+}
+
+// snapshot is what the org knows about the app and the user, of one moment.
+type snapshot struct {
+	org        directory.OrgInfo
+	app        directory.App
+	set        *policy.Set
+	user       directory.User // zero while unknown, or when not active
+	groups     []string
+	assigned   bool
+	enrolments []device.Enrolment
+	challenge  factor.Challenge // the current one, if any
+}
+
+// resnap reads the snapshot anew.
+func (e *Engine) resnap(ctx context.Context, tx store.Tx, t *transaction) (err error) {
+	s := snapshot{}
+	if s.org, err = directory.Org(ctx, tx); err != nil {
+		return err
+	}
+	if s.app, err = directory.AppByClientID(ctx, tx, t.intent.ClientID); err != nil {
+		return err
+	}
+	if s.set, err = e.policies.Load(ctx, tx, s.app.PolicyID); err != nil {
+		return err
+	}
+	if t.state.UserID != "" {
+		if err := s.readUser(ctx, tx, t); err != nil {
+			return err
+		}
+	}
+	if t.state.ChallengeID != "" {
+		s.challenge, err = factor.ByID(ctx, tx, t.state.ChallengeID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	t.snapshot = s
+	return nil
+}
+
+func (s *snapshot) readUser(ctx context.Context, tx store.Tx, t *transaction) (err error) {
+	u, err := directory.UserByID(ctx, tx, t.state.UserID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !u.Active() {
+		return nil // as if unknown: mayFinish says no
+	}
+	if err != nil {
+		return err
+	}
+	s.user = u
+	if s.groups, err = directory.Groups(ctx, tx, u.ID); err != nil {
+		return err
+	}
+	if s.assigned, err = directory.Assigned(ctx, tx, u.ID, t.intent.ClientID); err != nil {
+		return err
+	}
+	s.enrolments, err = device.OfUser(ctx, tx, u.ID)
+	return err
+}
+
+// mayFinish says whether the user may use the app at all. The policy says the
+// rest.
+func (t *transaction) mayFinish() bool { return t.user.ID != "" && t.user.Active() && t.assigned }
+
+// decide asks the policy.
+func (e *Engine) decide(t *transaction) policy.Decision {
+	f := policy.Facts{Now: e.d.Now(), Started: t.createdAt, UserID: t.user.ID, Groups: t.groups}
+	for _, p := range t.state.Proofs {
+		// What a since suspended enrolment proved no longer counts.
+		if p.Enrolment == "" || t.enrolmentActive(p.Enrolment) {
+			f.Proofs = append(f.Proofs, policy.Proof{Method: p.Method, Traits: p.Traits, At: store.Time(p.At)})
+		}
+	}
+	f.Candidates, f.Enrolled = t.candidates()
+	return policy.Evaluate(t.set, &f)
+}
+
+func (t *transaction) enrolmentActive(id string) bool {
+	return slices.ContainsFunc(t.enrolments, func(en device.Enrolment) bool { return en.ID == id && en.Active() })
+}
+
+// candidates lists what the user could prove here, and says whether there is
+// any possession factor, usable or not. While the user is unknown everything is
+// possible: the policy will be asked again when it is known.
+func (t *transaction) candidates() (list []policy.Candidate, enrolled bool) {
+	if t.state.UserID == "" {
+		return []policy.Candidate{{Method: policy.Password}, {Method: policy.SignedNonce, Traits: ^policy.Traits(0)}}, true
+	}
+	if t.user.PasswordHash != "" {
+		list = append(list, policy.Candidate{Method: policy.Password})
+	}
+	for _, en := range t.enrolments {
+		enrolled = enrolled || len(en.Methods) > 0
+		m, ok := en.Method(okta.MethodSignedNonce)
+		if !ok || m.Status != device.StatusActive || !en.Active() {
+			continue
+		}
+		for _, k := range m.Keys {
+			c := policy.Candidate{Method: policy.SignedNonce, Traits: policy.DeviceBound | policy.PhishingResistant | policy.UserPresence}
+			if k.Protection == jose.ProtectionHardware && k.Attested {
+				c.Traits |= policy.Hardware
+			}
+			if k.Role != okta.KeyProofOfPossession {
+				c.Traits |= policy.UserVerification
+			}
+			list = append(list, c)
+		}
+	}
+	return list, enrolled
+}
+
+// proceed sets the step that follows from what is proven, and prepares the
+// challenge if that is a challenge. It runs outside of any transaction; what it
+// decides is checked again when it is committed.
+func (e *Engine) proceed(ctx context.Context, t *transaction) error {
+	if len(t.state.Proofs) > 0 && !t.mayFinish() {
+		t.fail(notAssigned.Key)
+		if t.user.ID == "" {
+			t.fail(accessDenied.Key)
+		}
+		return nil
+	}
+	switch d := e.decide(t); d.Outcome {
+	case policy.Satisfied:
+		t.state.Step = StepDone
+		return nil
+	case policy.Incomplete:
+		return e.ask(ctx, t, d)
+	default:
+		if d.Reason == policy.NoAuthenticator {
+			t.fail(noAuthenticator.Key)
+		} else {
+			t.fail(accessDenied.Key)
+		}
+		return nil
+	}
+}
+
+// ask goes to the step that asks for more: the password first, then the one
+// method there is or the choice between several.
+func (e *Engine) ask(ctx context.Context, t *transaction, d policy.Decision) error {
+	switch possession := d.Methods &^ policy.Password; {
+	case d.Methods.Has(policy.Password):
+		t.state.Step = StepPassword
+	case possession.Count() == 1 && possession.Has(policy.SignedNonce):
+		return e.challengeUser(ctx, t, d)
+	default:
+		t.state.Step = StepSelect
+	}
+	return nil
+}
+
+func (e *Engine) challengeUser(ctx context.Context, t *transaction, d policy.Decision) error {
+	if err := e.newChallenge(ctx, t, d); err != nil {
+		return err
+	}
+	t.state.Step = StepChallenge
+	return nil
+}
+
+// newChallenge signs a challenge; the commit of the step stores it.
+func (e *Engine) newChallenge(ctx context.Context, t *transaction, d policy.Decision) error {
+	c, err := e.factors.NewSignedNonce(ctx, factor.Request{
+		SigninID: t.id, Org: t.org, User: t.user, AppLabel: t.app.Label, PageOrigin: t.intent.PageOrigin,
+		UserVerification: d.UserVerification, UserMediation: d.UserMediation,
+	})
+	if err != nil {
+		return err
+	}
+	t.challenge, t.state.ChallengeID, t.unsaved = c, c.ID, true
+	return nil
+}
+
+func (t *transaction) fail(problem string) { t.state.Step, t.state.Problem = StepFailed, problem }
+
+// prove adds a proof, replacing an earlier one of the same method.
+func (t *transaction) prove(p policy.Proof, enrolmentID string) {
+	t.state.Proofs = slices.DeleteFunc(t.state.Proofs, func(q proof) bool { return q.Method == p.Method })
+	t.state.Proofs = append(t.state.Proofs, proof{Method: p.Method, Traits: p.Traits, At: store.Millis(p.At), Enrolment: enrolmentID})
+}
+
+// adopt takes what a session has proven. A session remembers no presence, so
+// rules that want a person to approve are never met by one.
+func (t *transaction) adopt(s SessionFacts) {
+	t.state = state{
+		Step: StepDone, UserID: s.UserID, AMR: s.AMR, AuthTime: store.Millis(s.AuthTime), FromSession: true,
+		EnrolmentID: s.EnrolmentID, DeviceID: s.DeviceID, KeyID: s.KeyID, Protection: s.KeyProtection,
+	}
+	if slices.Contains(s.AMR, amrPassword) {
+		t.prove(policy.Proof{Method: policy.Password, At: s.AuthTime}, "")
+	}
+	if slices.Contains(s.AMR, amrResistant) && s.EnrolmentID != "" {
+		p := policy.Proof{Method: policy.SignedNonce, Traits: policy.DeviceBound | policy.PhishingResistant, At: s.AuthTime}
+		if slices.Contains(s.AMR, amrHardware) {
+			p.Traits |= policy.Hardware
+		}
+		t.prove(p, s.EnrolmentID)
+	}
+}
+
+// Authentication method references (RFC 8176, and Okta's own).
+const (
+	amrPassword  = "pwd"
+	amrVerify    = "okta_verify"
+	amrResistant = "phr"
+	amrHardware  = "hwk"
+	amrSoftware  = "swk"
+	amrMulti     = "mfa"
+)
+
+// amr says what was proven.
+func (st *state) amr() []string {
+	if st.FromSession {
+		return st.AMR
+	}
+	var list []string
+	if st.proven(policy.Password) {
+		list = append(list, amrPassword)
+	}
+	for _, p := range st.Proofs {
+		if p.Method != policy.SignedNonce {
+			continue
+		}
+		key := amrSoftware
+		if p.Traits&policy.Hardware != 0 {
+			key = amrHardware
+		}
+		list = append(list, amrVerify, amrResistant, key)
+		if st.proven(policy.Password) || p.Traits&policy.UserVerification != 0 {
+			list = append(list, amrMulti)
+		}
+	}
+	return list
+}
+
+func (t *transaction) completed() Completed {
+	st := &t.state
+	return Completed{
+		Intent: t.intent, UserID: st.UserID, AMR: st.amr(), AuthTime: store.Time(st.AuthTime),
+		EnrolmentID: st.EnrolmentID, DeviceID: st.DeviceID, KeyID: st.KeyID, KeyProtection: st.Protection,
+		FromSession: st.FromSession,
+	}
+}
+
+// finish ends a sign-in inside the write transaction that commits it. It is the
+// only way to success, and asks the policy once more with what is true now.
+// entry, if not empty, becomes the value that completes a Redirect sign-in.
+func (e *Engine) finish(ctx context.Context, tx store.Tx, t *transaction, entry okta.Secret) error {
+	proofs := t.state.Proofs
+	if err := e.resnap(ctx, tx, t); err != nil {
+		return err
+	}
+	if len(proofs) == 0 || !t.mayFinish() || e.decide(t).Outcome != policy.Satisfied {
+		return errStale
+	}
+	now := e.d.Now()
+	t.state.Step, t.state.ChallengeID = StepDone, ""
+	if t.state.FinishedAt == 0 {
+		t.state.FinishedAt = store.Millis(now)
+		if t.state.AuthTime == 0 {
+			t.state.AuthTime = store.Millis(now)
+		}
+	}
+	t.state.Exits++
+	if err := factor.Withdraw(ctx, tx, t.id); err != nil {
+		return err
+	}
+	if err := update(ctx, tx, t); err != nil {
+		return err
+	}
+	if t.intent.Mode == InteractionCode {
+		code, err := e.d.Codes.IssueInteractionCode(ctx, tx, t.completed())
+		t.issued.InteractionCode = okta.Secret(code)
+		return err
+	}
+	if entry == "" {
+		entry = okta.Secret(ids.Secret())
+	}
+	t.issued.StateToken = entry
+	return addHandle(ctx, tx, entry, t.id, kindExit, now)
+}
+
+// repeatable says whether a finished sign-in still tells its result.
+func (t *transaction) repeatable(now time.Time) bool {
+	return t.state.Exits < maxExits && now.Sub(store.Time(t.state.FinishedAt)) < repeatWithin
+}
+
+// commit stores what a step did to t, over the version it started from.
+func (e *Engine) commit(ctx context.Context, t *transaction, also func(store.Tx) error) error {
+	err := e.d.DB.Write(ctx, func(tx store.Tx) error {
+		if also != nil {
+			if err := also(tx); err != nil {
+				return err
+			}
+		}
+		if t.state.Step == StepDone {
+			return e.finish(ctx, tx, t, "")
+		}
+		if t.state.Step != StepChallenge && t.state.Step != StepFastPass {
+			t.state.ChallengeID, t.challenge = "", factor.Challenge{}
+		}
+		if err := update(ctx, tx, t); err != nil {
+			return err
+		}
+		if t.unsaved && t.state.ChallengeID != "" {
+			return factor.Insert(ctx, tx, t.challenge)
+		}
+		return factor.Withdraw(ctx, tx, t.id)
+	})
+	if err != nil && !errors.Is(err, errStale) {
+		return fmt.Errorf("storing the step: %w", err)
+	}
+	return err
+}
