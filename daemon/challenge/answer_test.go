@@ -371,8 +371,9 @@ func TestWithdrawal(t *testing.T) {
 	}
 	token := org.Challenge(func(c *okta.Challenge) { c.UserMediation = okta.NeedRequired })
 	for range maxAsks {
-		var ctx context.Context
-		ctx, leave = context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		leave = cancel
 		if got := w.Receive(ctx, token, Transport{Loopback, org.URL}); got.Outcome != Withdrawn {
 			t.Fatalf("%+v", got)
 		}
