@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,27 +14,31 @@ import (
 // ofListener reads the tables in /proc: this is for people who look for a
 // program that took a port, not for decisions.
 func ofListener(addr netip.AddrPort) (Peer, error) {
-	file, local := "/proc/net/tcp6", hexAddr6(addr)
+	// Besides the address itself: a listener on all addresses, of either family.
+	port := fmt.Sprintf(":%04X", addr.Port())
+	all4, all6 := strings.Repeat("0", 8)+port, strings.Repeat("0", 32)+port
+	tables := map[string][]string{"/proc/net/tcp6": {hexAddr6(addr), all6}}
 	if addr.Addr().Is4() {
-		file, local = "/proc/net/tcp", hexAddr(addr)
+		tables["/proc/net/tcp"] = []string{hexAddr(addr), all4}
 	}
-	table, err := os.ReadFile(file)
-	if err != nil {
-		return Peer{}, fmt.Errorf("find who listens at %s: %w", addr, err)
-	}
-	wildcard := strings.Repeat("0", len(local)-5) + local[len(local)-5:]
-	for line := range strings.Lines(string(table)) {
-		f := strings.Fields(line)
-		if len(f) < 10 || (f[1] != local && f[1] != wildcard) || f[3] != "0A" {
+	for file, locals := range tables {
+		table, err := os.ReadFile(file)
+		if err != nil {
 			continue
 		}
-		uid, err := strconv.Atoi(f[7])
-		if err != nil {
-			return Peer{}, fmt.Errorf("find who listens at %s: %w", addr, err)
+		for line := range strings.Lines(string(table)) {
+			f := strings.Fields(line)
+			if len(f) < 10 || !slices.Contains(locals, f[1]) || f[3] != "0A" {
+				continue
+			}
+			uid, err := strconv.Atoi(f[7])
+			if err != nil {
+				continue
+			}
+			p := Peer{Known: true, UID: uid}
+			p.PID, p.Executable = holder("socket:[" + f[9] + "]")
+			return p, nil
 		}
-		p := Peer{Known: true, UID: uid}
-		p.PID, p.Executable = holder("socket:[" + f[9] + "]")
-		return p, nil
 	}
 	return Peer{}, fmt.Errorf("find who listens at %s: %w", addr, ErrUnknown)
 }
