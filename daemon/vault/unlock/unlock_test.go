@@ -132,6 +132,8 @@ func TestFile(t *testing.T) {
 }
 
 func TestPassphrase(t *testing.T) {
+	defer func(m uint32) { newMemoryKiB = m }(newMemoryKiB)
+	newMemoryKiB = 1 << 10
 	dir := newDir(t)
 	right := passphraseFile(t, "correct horse\n")
 	m, err := Choose(t.Context(), dir, Auto, right)
