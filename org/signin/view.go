@@ -146,7 +146,6 @@ const (
 	KindInvalid                  // the step did not work out
 	KindUnauthorized             // a wrong proof
 	KindForbidden
-	KindTooMany
 )
 
 // Message is something to tell the person. Key names a text that the widget
@@ -160,7 +159,7 @@ type Message struct {
 var (
 	identifierMissing = Message{"idx.identifier.required", "Enter your user name.", ClassError, KindInvalid}
 	incorrectPassword = Message{"incorrectPassword", "Password is incorrect", ClassError, KindUnauthorized}
-	tooManyTries      = Message{"tooManyRequests", "Too many attempts. Try again later.", ClassError, KindTooMany}
+	tooManyTries      = Message{"countersign.password.throttled", "Too many attempts. Wait half a minute, then try again.", ClassError, KindUnauthorized}
 	accessDenied      = Message{"security.access_denied", "You do not have permission to perform the requested action.", ClassError, KindForbidden}
 	notAssigned       = Message{"idx.error.user.not.assigned.to.app", "User is not assigned to this application.", ClassError, KindForbidden}
 	noAuthenticator   = Message{"countersign.no_authenticator", "This app asks for an authenticator that you have not set up or cannot use now. Contact your administrator for help.", ClassError, KindForbidden}
