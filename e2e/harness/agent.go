@@ -1,0 +1,139 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"countersign.dev/ipc/api"
+)
+
+// Agent is a running agent with its own state folder and socket.
+type Agent struct {
+	*Process
+	Socket string
+	Port   int // the loopback port it took
+	State  string
+	cli    string
+	dir    string
+}
+
+func startAgent(ctx context.Context, programs Programs, dir string, ports []int) (*Agent, error) {
+	a := &Agent{State: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "agent.sock"), cli: programs.CLI, dir: dir}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	var ready struct {
+		Ready  bool   `json:"ready"`
+		Socket string `json:"socket"`
+		Port   int    `json:"loopbackPort"`
+	}
+	// The OS keyring of the person who runs this is none of our business.
+	p, err := startProcess(ctx, dir, filepath.Base(dir), &ready, programs.Agent, "run", "--state", a.State,
+		"--socket", a.Socket, "--loopback-ports", portList(ports), "--device-key", "software", "--vault-key", "file")
+	if err != nil {
+		return nil, err
+	}
+	a.Process, a.Port = p, ready.Port
+	if !ready.Ready || ready.Port == 0 || ready.Socket != a.Socket {
+		return nil, errors.Join(fmt.Errorf("starting %s: unexpected ready line %+v", p.Name, ready), p.Stop())
+	}
+	return a, nil
+}
+
+// Command prepares `countersign args…` for this agent.
+func (a *Agent) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, a.cli, args...)
+	cmd.Env = append(programEnv(a.dir), "COUNTERSIGN_SOCKET="+a.Socket, "COUNTERSIGN_STATE_DIR="+a.State)
+	return cmd
+}
+
+// Run runs `countersign args…` and returns its standard output. The error is
+// an *exec.ExitError when the program ended with another code than 0.
+func (a *Agent) Run(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := a.Command(ctx, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("countersign %s: %w\n%s", args[0], err, stderr.Bytes())
+	}
+	return out, nil
+}
+
+// AddAccount enrols with an enrolment link.
+func (a *Agent) AddAccount(ctx context.Context, link string) error {
+	_, err := a.Run(ctx, "account", "add", link)
+	return err
+}
+
+// Decision is a `countersign prompt approve|deny --wait` that is under way.
+type Decision struct {
+	done    chan struct{}
+	outcome api.PromptOutcome
+	err     error
+}
+
+// Decide starts `countersign prompt ACTION --wait 30s` like a person who sits
+// in front of a terminal. It returns at once; Outcome waits.
+func (a *Agent) Decide(ctx context.Context, action string) *Decision {
+	d := &Decision{done: make(chan struct{})}
+	go func() {
+		defer close(d.done)
+		out, err := a.Run(ctx, "prompt", action, "--wait", "30s", "--json")
+		var exit *exec.ExitError
+		if err != nil && !(errors.As(err, &exit) && len(out) > 0) {
+			d.err = err
+			return
+		}
+		if err := json.Unmarshal(out, &d.outcome); err != nil {
+			d.err = fmt.Errorf("countersign prompt %s: reading %q: %w", action, out, err)
+		}
+	}()
+	return d
+}
+
+// Outcome waits for the end of the decision.
+func (d *Decision) Outcome(ctx context.Context) (api.PromptOutcome, error) {
+	select {
+	case <-d.done:
+		return d.outcome, d.err
+	case <-ctx.Done():
+		return api.PromptOutcome{}, fmt.Errorf("waiting for the prompt to be answered: %w", ctx.Err())
+	}
+}
+
+// Audit returns the agent's record of decisions.
+func (a *Agent) Audit(ctx context.Context) ([]api.AuditRecord, error) {
+	out, err := a.Run(ctx, "audit", "--json")
+	if err != nil {
+		return nil, err
+	}
+	var records []api.AuditRecord
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var r api.AuditRecord
+		if err := dec.Decode(&r); err != nil {
+			return nil, fmt.Errorf("reading the audit record: %w", err)
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+// Prompts returns what waits for the person.
+func (a *Agent) Prompts(ctx context.Context) ([]api.Prompt, error) {
+	out, err := a.Run(ctx, "prompt", "list", "--json")
+	if err != nil {
+		return nil, err
+	}
+	var list api.PromptList
+	if err := json.Unmarshal(out, &list); err != nil {
+		return nil, fmt.Errorf("reading the prompts: %w", err)
+	}
+	return list.Prompts, nil
+}

@@ -1,0 +1,175 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/chromedp/cdproto/fetch"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+)
+
+// hostedAssets is a path below which the org serves nothing; the files of the
+// widget appear there while a page is replaced.
+const hostedAssets = "/e2e-widget"
+
+var stateToken = regexp.MustCompile(`"stateToken"\s*:\s*("(?:[^"\\]|\\.)*")`)
+
+// ShowWidgetOnOrgPages makes the org's own sign-in pages show the published
+// widget, the way a vendor's hosted page does: the page keeps its address, its
+// origin and its state token, only what is inside is the widget. Pages without
+// a state token stay as they are.
+//
+// The org's Content-Security-Policy stays in force, so it has to allow the
+// agent's ports. Two things are eased, because the widget does what the org's
+// own page does not: it writes style elements at run time, and generation 2
+// leaves by submitting a form that the org then redirects to the app.
+func (p *Page) ShowWidgetOnOrgPages(ctx context.Context, gen Generation, orgURL string) error {
+	dist, err := WidgetDir()
+	if err != nil {
+		return err
+	}
+	paused := make(chan *fetch.EventRequestPaused, 64)
+	err = chromedp.Listen(p.ctx, func(ev any) {
+		if ev, ok := ev.(*fetch.EventRequestPaused); ok {
+			paused <- ev
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("replacing the org's pages: %w", err)
+	}
+	go func() {
+		for {
+			select {
+			case ev := <-paused:
+				p.answerPaused(gen, orgURL, dist, ev)
+			case <-p.ctx.Done():
+				return
+			}
+		}
+	}()
+	// A replaced page comes from no address, so the browser takes it for a
+	// public one, as a vendor's page is: the person has to allow it to talk to
+	// apps on this device, and has done so here.
+	if err := p.AllowLoopback(ctx, orgURL); err != nil {
+		return err
+	}
+	c, cancel := p.within(ctx)
+	defer cancel()
+	_, err = chromedp.Call(c, fetch.Enable, fetch.EnableParams{Patterns: []*fetch.RequestPattern{
+		{URLPattern: orgURL + hostedAssets + "/*", RequestStage: fetch.RequestStageRequest},
+		{URLPattern: orgURL + "/*", ResourceType: network.ResourceTypeDocument, RequestStage: fetch.RequestStageResponse},
+	}})
+	if err != nil {
+		return fmt.Errorf("replacing the org's pages: %w", err)
+	}
+	return nil
+}
+
+func (p *Page) answerPaused(gen Generation, orgURL, dist string, ev *fetch.EventRequestPaused) {
+	reply, err := p.replacement(gen, orgURL, dist, ev)
+	if err != nil {
+		p.mu.Lock()
+		p.console = append(p.console, "harness: replacing "+ev.Request.URL+": "+err.Error())
+		p.mu.Unlock()
+		chromedp.Call(p.ctx, fetch.FailRequest, fetch.FailRequestParams{RequestID: ev.RequestID, ErrorReason: network.ErrorReasonFailed})
+		return
+	}
+	if reply == nil {
+		chromedp.Call(p.ctx, fetch.ContinueRequest, fetch.ContinueRequestParams{RequestID: ev.RequestID})
+		return
+	}
+	chromedp.Call(p.ctx, fetch.FulfillRequest, *reply)
+}
+
+// replacement returns what to answer instead, or nil to let the answer pass.
+func (p *Page) replacement(gen Generation, orgURL, dist string, ev *fetch.EventRequestPaused) (*fetch.FulfillRequestParams, error) {
+	u, err := url.Parse(ev.Request.URL)
+	if err != nil {
+		return nil, err
+	}
+	if file, ok := strings.CutPrefix(u.Path, hostedAssets); ok {
+		return asset(dist, path.Clean("/"+file), ev.RequestID)
+	}
+	if ev.ResponseStatusCode != http.StatusOK {
+		return nil, nil
+	}
+	res, err := chromedp.Call(p.ctx, fetch.GetResponseBody, fetch.GetResponseBodyParams{RequestID: ev.RequestID})
+	if err != nil {
+		return nil, err
+	}
+	token, err := findStateToken(res.Body)
+	if err != nil {
+		return nil, nil
+	}
+	page, err := renderWidget(gen, hostedAssets, hostedAssets+"/boot.js", map[string]any{"baseUrl": orgURL, "stateToken": token})
+	if err != nil {
+		return nil, err
+	}
+	return &fetch.FulfillRequestParams{RequestID: ev.RequestID, ResponseCode: http.StatusOK, ResponseHeaders: keptHeaders(ev.ResponseHeaders), Body: page}, nil
+}
+
+func asset(dist, file string, id fetch.RequestID) (*fetch.FulfillRequestParams, error) {
+	var body []byte
+	var err error
+	if file == "/boot.js" {
+		body, err = pages.ReadFile("pages/widget.js")
+	} else {
+		body, err = os.ReadFile(filepath.Join(dist, filepath.FromSlash(file)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	typ, err := contentType(file)
+	if err != nil {
+		return nil, err
+	}
+	return &fetch.FulfillRequestParams{RequestID: id, ResponseCode: http.StatusOK, Body: body,
+		ResponseHeaders: []*fetch.HeaderEntry{{Name: "Content-Type", Value: typ}}}, nil
+}
+
+// keptHeaders are the headers of the org's answer, with its policy eased
+// and without those that describe the body that was replaced.
+func keptHeaders(all []*fetch.HeaderEntry) []*fetch.HeaderEntry {
+	var kept []*fetch.HeaderEntry
+	for _, h := range all {
+		switch strings.ToLower(h.Name) {
+		case "content-length", "content-encoding", "etag":
+			continue
+		case "content-security-policy":
+			kept = append(kept, &fetch.HeaderEntry{Name: h.Name, Value: easePolicy(h.Value)})
+		default:
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}
+
+func easePolicy(policy string) string {
+	var out []string
+	for _, directive := range strings.Split(policy, ";") {
+		words := strings.Fields(directive)
+		if len(words) > 0 && words[0] != "style-src" && words[0] != "form-action" {
+			out = append(out, strings.Join(words, " "))
+		}
+	}
+	return strings.Join(append(out, "style-src 'self' 'unsafe-inline'"), "; ")
+}
+
+func findStateToken(page []byte) (string, error) {
+	m := stateToken.FindSubmatch(page)
+	if m == nil {
+		return "", errNoStateToken
+	}
+	var token string
+	err := json.Unmarshal(m[1], &token)
+	return token, err
+}

@@ -1,0 +1,218 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Transaction is a sign-in that the harness drives by itself over the IDX API,
+// as a phishing proxy's server would: no browser, no widget, no page.
+type Transaction struct {
+	Last IDX
+}
+
+// IDX is the part of an IDX response that the harness reads.
+type IDX struct {
+	Remediation struct {
+		Value []IDXForm `json:"value"`
+	} `json:"remediation"`
+	Messages struct {
+		Value []struct {
+			Message string `json:"message"`
+			I18N    struct {
+				Key string `json:"key"`
+			} `json:"i18n"`
+		} `json:"value"`
+	} `json:"messages"`
+	CurrentAuthenticator struct {
+		Value struct {
+			ContextualData struct {
+				Challenge struct {
+					Value IDXChallenge `json:"value"`
+				} `json:"challenge"`
+			} `json:"contextualData"`
+		} `json:"value"`
+	} `json:"currentAuthenticator"`
+	Success *struct {
+		Href string `json:"href"`
+	} `json:"success"`
+}
+
+// IDXChallenge is what a page hands to an agent.
+type IDXChallenge struct {
+	Method  string `json:"challengeMethod"`
+	Request string `json:"challengeRequest"`
+	Domain  string `json:"domain"`
+}
+
+// IDXForm is one remediation.
+type IDXForm struct {
+	Name  string     `json:"name"`
+	Href  string     `json:"href"`
+	Value []IDXField `json:"value"`
+}
+
+// IDXField is one field of a form; options and nested forms stay raw.
+type IDXField struct {
+	Name    string          `json:"name"`
+	Value   json.RawMessage `json:"value,omitempty"`
+	Mutable *bool           `json:"mutable,omitempty"`
+	Options json.RawMessage `json:"options,omitempty"`
+}
+
+// BeginTransaction opens the sign-in page of an app and reads the first step.
+func (o *Org) BeginTransaction(ctx context.Context, s *SignIn) (*Transaction, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.AuthorizeURL(), nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("opening the sign-in page: %w", err)
+	}
+	defer res.Body.Close()
+	page, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	if err != nil {
+		return nil, fmt.Errorf("opening the sign-in page: %w", err)
+	}
+	token, err := findStateToken(page)
+	if err != nil {
+		return nil, fmt.Errorf("opening the sign-in page: status %d: %w", res.StatusCode, err)
+	}
+	t := &Transaction{}
+	return t, t.post(ctx, o.URL+"/idp/idx/introspect", map[string]any{"stateToken": token})
+}
+
+// Form returns the remediation with this name.
+func (t *Transaction) Form(name string) (IDXForm, bool) {
+	for _, f := range t.Last.Remediation.Value {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return IDXForm{}, false
+}
+
+// Submit sends the form with the given values beside its fixed fields.
+func (t *Transaction) Submit(ctx context.Context, name string, values map[string]any) error {
+	form, ok := t.Form(name)
+	if !ok {
+		return fmt.Errorf("submitting %s: the org offers %s", name, t.offered())
+	}
+	body := map[string]any{}
+	for _, f := range form.Value {
+		if f.Mutable != nil && !*f.Mutable && f.Value != nil {
+			body[f.Name] = f.Value
+		}
+	}
+	for k, v := range values {
+		body[k] = v
+	}
+	return t.post(ctx, form.Href, body)
+}
+
+func (t *Transaction) offered() string {
+	var names []string
+	for _, f := range t.Last.Remediation.Value {
+		names = append(names, f.Name)
+	}
+	for _, m := range t.Last.Messages.Value {
+		names = append(names, "message "+m.I18N.Key)
+	}
+	return "[" + strings.Join(names, " ") + "]"
+}
+
+func (t *Transaction) post(ctx context.Context, address string, body any) error {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	t.Last = IDX{}
+	err = call(ctx, http.MethodPost, address, "application/json", bytes.NewReader(encoded), &t.Last)
+	var status *statusError
+	if errors.As(err, &status) {
+		json.Unmarshal(status.Body, &t.Last) // a refusal is an IDX response, too
+	}
+	return err
+}
+
+// Challenge goes on from the first step to the challenge for the agent: the
+// user's name, the password, and the choice of signing with the device.
+func (t *Transaction) Challenge(ctx context.Context, user, password string) (IDXChallenge, error) {
+	if err := t.Submit(ctx, "identify", map[string]any{"identifier": user}); err != nil {
+		return IDXChallenge{}, err
+	}
+	if err := t.Submit(ctx, "challenge-authenticator", map[string]any{"credentials": map[string]string{"passcode": password}}); err != nil {
+		return IDXChallenge{}, err
+	}
+	if form, ok := t.Form("select-authenticator-authenticate"); ok {
+		choice, err := chooseSignedNonce(form)
+		if err != nil {
+			return IDXChallenge{}, err
+		}
+		if err := t.Submit(ctx, form.Name, map[string]any{"authenticator": choice}); err != nil {
+			return IDXChallenge{}, err
+		}
+	}
+	c := t.Last.CurrentAuthenticator.Value.ContextualData.Challenge.Value
+	if _, ok := t.Form("challenge-poll"); !ok || c.Request == "" {
+		return IDXChallenge{}, fmt.Errorf("reading the challenge: the org offers %s", t.offered())
+	}
+	return c, nil
+}
+
+// Poll asks the org whether the challenge was answered.
+func (t *Transaction) Poll(ctx context.Context) error { return t.Submit(ctx, "challenge-poll", nil) }
+
+// chooseSignedNonce finds the option whose method is signed_nonce, or may be.
+func chooseSignedNonce(form IDXForm) (map[string]any, error) {
+	type field struct {
+		Name    string          `json:"name"`
+		Value   json.RawMessage `json:"value"`
+		Options []struct {
+			Value string `json:"value"`
+		} `json:"options"`
+	}
+	for _, f := range form.Value {
+		if f.Name != "authenticator" {
+			continue
+		}
+		var options []struct {
+			Value struct {
+				Form struct {
+					Value []field `json:"value"`
+				} `json:"form"`
+			} `json:"value"`
+		}
+		if err := json.Unmarshal(f.Options, &options); err != nil {
+			return nil, fmt.Errorf("reading the choices: %w", err)
+		}
+		for _, o := range options {
+			choice, fits := map[string]any{}, false
+			for _, f := range o.Value.Form.Value {
+				switch {
+				case f.Name == "methodType" && f.Options != nil:
+					for _, m := range f.Options {
+						fits = fits || m.Value == "signed_nonce"
+					}
+					choice["methodType"] = "signed_nonce"
+				case f.Name == "methodType":
+					fits = fits || string(f.Value) == `"signed_nonce"`
+					choice["methodType"] = f.Value
+				case f.Name == "id":
+					choice["id"] = f.Value
+				}
+			}
+			if fits {
+				return choice, nil
+			}
+		}
+	}
+	return nil, errors.New("choosing how to verify: signed_nonce is not among the choices")
+}

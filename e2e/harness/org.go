@@ -1,0 +1,73 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// The people and the password that the demo org is seeded with.
+const (
+	Alice    = "alice@example.com"
+	Bob      = "bob@example.com"
+	Password = "Countersign-Demo-1"
+)
+
+// Org is a running demo org.
+type Org struct {
+	*Process
+	URL        string // http://localhost:PORT
+	AdminToken string
+	program    string
+}
+
+func startOrg(ctx context.Context, programs Programs, dir string, ports []int, o StageOptions) (*Org, error) {
+	state := filepath.Join(dir, "org")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, err
+	}
+	listen := o.Listen
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	args := []string{"serve", "--demo", "--listen", listen, "--state", state, "--loopback-ports", portList(ports)}
+	for _, origin := range o.TrustedOrigins {
+		args = append(args, "--trusted-origin", origin)
+	}
+	var ready struct {
+		Ready      bool   `json:"ready"`
+		URL        string `json:"url"`
+		AdminToken string `json:"adminToken"`
+	}
+	p, err := startProcess(ctx, dir, "org", &ready, programs.Org, args...)
+	if err != nil {
+		return nil, err
+	}
+	if u, err := url.Parse(ready.URL); !ready.Ready || err != nil || u.Host == "" || ready.AdminToken == "" {
+		p.Stop()
+		return nil, fmt.Errorf("starting org: its ready line lacks url or adminToken")
+	}
+	return &Org{Process: p, URL: ready.URL, AdminToken: ready.AdminToken, program: programs.Org}, nil
+}
+
+// EnrolmentLink asks the org for a link that enrols user once.
+func (o *Org) EnrolmentLink(ctx context.Context, user string) (string, error) {
+	cmd := exec.CommandContext(ctx, o.program, "enrolment-link", "--url", o.URL, "--token", o.AdminToken, "--user", user)
+	cmd.Env = programEnv(os.TempDir())
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("making an enrolment link for %s: %w\n%s", user, err, stderr.Bytes())
+	}
+	link := strings.TrimSpace(string(out))
+	if !strings.HasPrefix(link, "oktaverify://") {
+		return "", fmt.Errorf("making an enrolment link for %s: got %q", user, link)
+	}
+	return link, nil
+}

@@ -1,0 +1,94 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Stage is one org with its agents and their temporary state. Every stage is
+// independent of every other: own ports, own folders, own keys.
+type Stage struct {
+	Dir      string // 0700, short enough for a socket path
+	Ports    []int  // the loopback ports that the org names in its challenges
+	Org      *Org
+	Agents   []*Agent
+	programs Programs
+}
+
+// StageOptions change how the org of a stage is started. The zero value is
+// the demo org on a free port.
+type StageOptions struct {
+	Dir            string   // default: a fresh temporary folder, removed by Close
+	Listen         string   // default 127.0.0.1:0
+	Ports          int      // how many loopback ports the org lists, default 2
+	LoopbackPorts  []int    // the very ports to list, instead of free ones
+	TrustedOrigins []string // besides the demo's http://localhost:*
+}
+
+// NewStage starts the demo org.
+func NewStage(ctx context.Context, programs Programs, o StageOptions) (*Stage, error) {
+	s := &Stage{Dir: o.Dir, Ports: o.LoopbackPorts, programs: programs}
+	if s.Dir == "" {
+		dir, err := os.MkdirTemp("", "cs-e2e-")
+		if err != nil {
+			return nil, err
+		}
+		s.Dir = dir
+	}
+	if s.Ports == nil {
+		var err error
+		if s.Ports, err = FreePorts(max(o.Ports, 2)); err != nil {
+			return nil, err
+		}
+	}
+	org, err := startOrg(ctx, programs, s.Dir, s.Ports, o)
+	if err != nil {
+		return nil, err
+	}
+	s.Org = org
+	return s, nil
+}
+
+// StartAgent starts one more agent on the first free of the given loopback
+// ports; none given means the ports of the stage.
+func (s *Stage) StartAgent(ctx context.Context, ports ...int) (*Agent, error) {
+	if len(ports) == 0 {
+		ports = s.Ports
+	}
+	name := fmt.Sprintf("agent%d", len(s.Agents)+1)
+	a, err := startAgent(ctx, s.programs, filepath.Join(s.Dir, name), ports)
+	if err != nil {
+		return nil, err
+	}
+	s.Agents = append(s.Agents, a)
+	return a, nil
+}
+
+// Enrol gives user an account on agent by an enrolment link.
+func (s *Stage) Enrol(ctx context.Context, agent *Agent, user string) error {
+	link, err := s.Org.EnrolmentLink(ctx, user)
+	if err != nil {
+		return err
+	}
+	return agent.AddAccount(ctx, link)
+}
+
+// Stop ends every process of the stage, agents first, and keeps the folder.
+func (s *Stage) Stop() error {
+	var errs []error
+	for _, a := range s.Agents {
+		errs = append(errs, a.Stop())
+	}
+	if s.Org != nil {
+		errs = append(errs, s.Org.Stop())
+	}
+	return errors.Join(errs...)
+}
+
+// Close stops every process and removes the folder.
+func (s *Stage) Close() error {
+	return errors.Join(s.Stop(), os.RemoveAll(s.Dir))
+}
