@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -144,6 +145,9 @@ func usable(list []jose.JWK) (map[string]jose.JWK, error) {
 		if _, err := k.PublicKey(); err == nil {
 			set[k.KeyID] = k
 		}
+	}
+	if len(set) == 0 {
+		return nil, errors.New("no usable key published")
 	}
 	return set, nil
 }
