@@ -74,6 +74,7 @@ type Journal struct {
 	mac    mac
 	size   int64
 	synced uint64 // highest number known to be on disk
+	syncs  int    // fsyncs so far, for tests and benchmarks
 	failed error  // sticky: after it nothing is known about the file's end
 	line   []byte // reused
 }
@@ -280,6 +281,7 @@ func (j *Journal) syncAll(seq uint64) error {
 		return j.failed
 	}
 	j.synced = written
+	j.syncs++
 	return nil
 }
 
