@@ -96,7 +96,7 @@ func (a *Account) Development() bool { return strings.HasPrefix(a.OrgURL, "http:
 
 // AllowsOrigin says whether pages of that origin may hand this account a
 // challenge.
-func (a *Account) AllowsOrigin(origin string) bool { return originAllowed(a.Origins, origin) }
+func (a *Account) AllowsOrigin(origin string) bool { return OriginAllowed(a.Origins, origin) }
 
 // OwnsURL says whether u belongs to the account's org: same scheme, host and
 // port as one of its addresses.

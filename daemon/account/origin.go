@@ -89,9 +89,9 @@ func allowedOrigins(orgURL, alternate string, published []string) []string {
 	return list
 }
 
-// originAllowed says whether origin, as a browser sent it, is in the list. A
+// OriginAllowed says whether origin, as a browser sent it, is in the list. A
 // missing or "null" origin never is.
-func originAllowed(list []string, origin string) bool {
+func OriginAllowed(list []string, origin string) bool {
 	if origin == "" || origin == "null" || origin == "*" || len(origin) > maxOrigin {
 		return false
 	}

@@ -10,7 +10,6 @@ import (
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/prompt"
-	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
 	"countersign.dev/okta/jose"
@@ -105,7 +104,7 @@ func (p *Pipeline) question(c *Challenge) prompt.Prompt {
 		q.Account, q.User = c.account.ID, c.account.Username
 	} else {
 		for _, a := range c.accounts {
-			q.Choices = append(q.Choices, api.Choice{Account: a.ID, User: a.Username})
+			q.Choices = append(q.Choices, prompt.Choice{Account: a.ID, User: a.Username})
 		}
 	}
 	return q

@@ -17,8 +17,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"countersign.dev/ipc/api"
 )
 
 // Verdict is what the person said. The zero value is no word at all.
@@ -71,8 +69,8 @@ const (
 
 // Prompt is one question. Text comes from outside as it is; the broker cleans it.
 type Prompt struct {
-	Account          string       // account id; empty when Choices is set
-	Choices          []api.Choice // several accounts fit
+	Account          string   // account id; empty when Choices is set
+	Choices          []Choice // several accounts fit
 	Kind             string
 	App, Org, User   string
 	Origin           string
@@ -82,11 +80,43 @@ type Prompt struct {
 	ExpiresAt        time.Time
 }
 
+// Choice is one account that a prompt may be answered with.
+type Choice struct{ Account, User string }
+
+// Pending is a prompt that waits, as front ends see it: with an id, and all
+// its text cleaned.
+type Pending struct {
+	ID string
+	Prompt
+	CreatedAt time.Time
+}
+
+// Action is what the person does with a prompt.
+type Action string
+
+// The actions. There are no others: what is not one of them is an error.
+const (
+	Approve Action = "approve"
+	Deny    Action = "deny"
+)
+
+// Decision answers a prompt. Its zero value is refused.
+type Decision struct {
+	Action  Action
+	Account string // which of the choices
+	Number  string
+	Report  bool // not mine: only with Deny
+}
+
+// Outcome is how a prompt ended: "approved", "denied", "expired", or "refused"
+// by the org.
+type Outcome struct{ ID, Outcome, Reason string }
+
 // Observer hears of prompts coming and going. It is called with the queue
 // locked, so that the order is right: it must not block or call back.
 type Observer interface {
-	PromptOpened(api.Prompt)
-	PromptClosed(api.PromptOutcome)
+	PromptOpened(Pending)
+	PromptClosed(Outcome)
 }
 
 // Broker is the queue. Use New.
@@ -101,7 +131,7 @@ type Broker struct {
 }
 
 type entry struct {
-	view   api.Prompt
+	view   Pending
 	opened time.Time     // with a monotonic reading
 	seen   bool          // a front end has had the chance to show it
 	closed chan struct{} // closed when the prompt leaves the queue
@@ -109,7 +139,7 @@ type entry struct {
 	answer Answer
 
 	settled chan struct{} // closed by Settle
-	outcome api.PromptOutcome
+	outcome Outcome
 }
 
 // New makes an empty queue. now is the wall clock; observer may be nil.
@@ -125,8 +155,8 @@ func New(now func() time.Time, observer Observer) *Broker {
 
 type nobody struct{}
 
-func (nobody) PromptOpened(api.Prompt)        {}
-func (nobody) PromptClosed(api.PromptOutcome) {}
+func (nobody) PromptOpened(Pending)        {}
+func (nobody) PromptClosed(Outcome) {}
 
 // Ask queues p and waits for the person. It returns an Answer after an
 // explicit decision only; otherwise the zero Answer and the reason. Cancelling
@@ -179,27 +209,25 @@ func (b *Broker) open(p Prompt) (*entry, error) {
 	return e, nil
 }
 
-func view(p Prompt, id string, now time.Time) api.Prompt {
-	v := api.Prompt{
-		ID: id, Account: p.Account, Kind: Clean(p.Kind, 32),
-		App: Clean(p.App, maxName), Org: Clean(p.Org, maxOrigin), User: Clean(p.User, maxName),
-		Origin: Clean(p.Origin, maxOrigin), Location: Clean(p.Location, maxName), IP: Clean(p.IP, 64),
-		CreatedAt: now.UTC(), ExpiresAt: p.ExpiresAt.UTC(),
-		NeedsNumber: p.NeedsNumber, UserVerification: Clean(p.UserVerification, 16),
+func view(p Prompt, id string, now time.Time) Pending {
+	p.Kind, p.UserVerification = Clean(p.Kind, 32), Clean(p.UserVerification, 16)
+	p.App, p.User, p.Location = Clean(p.App, maxName), Clean(p.User, maxName), Clean(p.Location, maxName)
+	p.Org, p.Origin, p.IP = Clean(p.Org, maxOrigin), Clean(p.Origin, maxOrigin), Clean(p.IP, 64)
+	p.Choices = slices.Clone(p.Choices)
+	for i := range p.Choices {
+		p.Choices[i].User = Clean(p.Choices[i].User, maxName)
 	}
-	for _, c := range p.Choices {
-		v.Choices = append(v.Choices, api.Choice{Account: c.Account, User: Clean(c.User, maxName)})
-	}
-	return v
+	p.ExpiresAt = p.ExpiresAt.UTC()
+	return Pending{ID: id, Prompt: p, CreatedAt: now.UTC()}
 }
 
 // Decide applies the person's decision to the prompt with that id and waits,
 // for a bounded time, for what became of it. Anything but one exact approval
 // of a pending prompt is refused with an error and changes nothing.
-func (b *Broker) Decide(ctx context.Context, id string, d api.Decision) (api.PromptOutcome, error) {
+func (b *Broker) Decide(ctx context.Context, id string, d Decision) (Outcome, error) {
 	e, err := b.decide(id, d)
 	if err != nil {
-		return api.PromptOutcome{}, err
+		return Outcome{}, err
 	}
 	limit := time.NewTimer(settleWait)
 	defer limit.Stop()
@@ -214,7 +242,7 @@ func (b *Broker) Decide(ctx context.Context, id string, d api.Decision) (api.Pro
 	return o, nil
 }
 
-func (b *Broker) decide(id string, d api.Decision) (*entry, error) {
+func (b *Broker) decide(id string, d Decision) (*entry, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e, ok := b.pending[id]
@@ -227,9 +255,9 @@ func (b *Broker) decide(id string, d api.Decision) (*entry, error) {
 	}
 	answer := Answer{Prompt: id, Account: e.view.Account, Number: d.Number, Report: d.Report}
 	switch d.Action {
-	case "approve":
+	case Approve:
 		answer.Verdict = Approved
-	case "deny":
+	case Deny:
 		answer.Verdict = Denied
 	default:
 		return nil, ErrUnknownAction
@@ -257,7 +285,7 @@ func (e *entry) offers(account string) bool {
 	if len(e.view.Choices) == 0 {
 		return account == e.view.Account
 	}
-	return slices.ContainsFunc(e.view.Choices, func(c api.Choice) bool { return c.Account == account })
+	return slices.ContainsFunc(e.view.Choices, func(c Choice) bool { return c.Account == account })
 }
 
 // expired looks at both clocks: the wall clock, which runs on while the
@@ -274,7 +302,7 @@ func (b *Broker) Settle(id, outcome, reason string) {
 	defer b.mu.Unlock()
 	for _, e := range b.recent {
 		if e.view.ID == id && !isClosed(e.settled) {
-			e.outcome = api.PromptOutcome{ID: id, Outcome: outcome, Reason: Clean(reason, maxReason)}
+			e.outcome = Outcome{ID: id, Outcome: outcome, Reason: Clean(reason, maxReason)}
 			close(e.settled)
 		}
 	}
@@ -282,10 +310,10 @@ func (b *Broker) Settle(id, outcome, reason string) {
 
 // List returns the pending prompts, newest first. Whoever lists them counts
 // as a front end for each of them.
-func (b *Broker) List() []api.Prompt {
+func (b *Broker) List() []Pending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := make([]api.Prompt, 0, len(b.pending))
+	list := make([]Pending, 0, len(b.pending))
 	for _, e := range b.pending {
 		if b.expired(e) {
 			continue // its own timer is about to say so
@@ -293,7 +321,7 @@ func (b *Broker) List() []api.Prompt {
 		e.seen = true
 		list = append(list, e.view)
 	}
-	slices.SortFunc(list, func(x, y api.Prompt) int {
+	slices.SortFunc(list, func(x, y Pending) int {
 		if c := y.CreatedAt.Compare(x.CreatedAt); c != 0 {
 			return c
 		}
@@ -383,8 +411,8 @@ func (b *Broker) whyNot(id string) error {
 	return ErrUnknown
 }
 
-func outcomeOf(e *entry) api.PromptOutcome {
-	o := api.PromptOutcome{ID: e.view.ID, Outcome: "expired"}
+func outcomeOf(e *entry) Outcome {
+	o := Outcome{ID: e.view.ID, Outcome: "expired"}
 	switch {
 	case e.ended != nil:
 		o.Reason = e.ended.Error()

@@ -11,8 +11,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"countersign.dev/ipc/api"
 )
 
 func question() Prompt {
@@ -49,30 +47,30 @@ func ask(t *testing.T, b *Broker, ctx context.Context, p Prompt) (id string, don
 func TestDecisions(t *testing.T) {
 	for _, row := range []struct {
 		name     string
-		decision api.Decision
+		decision Decision
 		choices  bool
 		number   bool
 		refused  error
 		verdict  Verdict
 	}{
-		{name: "approve", decision: api.Decision{Action: "approve"}, verdict: Approved},
-		{name: "deny", decision: api.Decision{Action: "deny"}, verdict: Denied},
-		{name: "deny and report", decision: api.Decision{Action: "deny", Report: true}, verdict: Denied},
-		{name: "naming the account", decision: api.Decision{Action: "approve", Account: "acc1"}, verdict: Approved},
-		{name: "choice", decision: api.Decision{Action: "approve", Account: "acc2"}, choices: true, verdict: Approved},
-		{name: "denying all choices", decision: api.Decision{Action: "deny"}, choices: true, verdict: Denied},
-		{name: "number", decision: api.Decision{Action: "approve", Number: "42"}, number: true, verdict: Approved},
+		{name: "approve", decision: Decision{Action: "approve"}, verdict: Approved},
+		{name: "deny", decision: Decision{Action: "deny"}, verdict: Denied},
+		{name: "deny and report", decision: Decision{Action: "deny", Report: true}, verdict: Denied},
+		{name: "naming the account", decision: Decision{Action: "approve", Account: "acc1"}, verdict: Approved},
+		{name: "choice", decision: Decision{Action: "approve", Account: "acc2"}, choices: true, verdict: Approved},
+		{name: "denying all choices", decision: Decision{Action: "deny"}, choices: true, verdict: Denied},
+		{name: "number", decision: Decision{Action: "approve", Number: "42"}, number: true, verdict: Approved},
 		// B3: a deny, a typo or a new action must never approve.
-		{name: "zero decision", decision: api.Decision{}, refused: ErrUnknownAction},
-		{name: "upper case", decision: api.Decision{Action: "APPROVE"}, refused: ErrUnknownAction},
-		{name: "blank", decision: api.Decision{Action: "approve "}, refused: ErrUnknownAction},
-		{name: "default", decision: api.Decision{Action: "default"}, refused: ErrUnknownAction},
-		{name: "closed", decision: api.Decision{Action: "closed"}, refused: ErrUnknownAction},
-		{name: "approve and report", decision: api.Decision{Action: "approve", Report: true}, refused: ErrUnknownAction},
-		{name: "other account", decision: api.Decision{Action: "approve", Account: "acc9"}, refused: ErrWrongAccount},
-		{name: "no choice", decision: api.Decision{Action: "approve"}, choices: true, refused: ErrAccountNeeded},
-		{name: "foreign choice", decision: api.Decision{Action: "approve", Account: "acc9"}, choices: true, refused: ErrWrongAccount},
-		{name: "no number", decision: api.Decision{Action: "approve"}, number: true, refused: ErrNumberRequired},
+		{name: "zero decision", decision: Decision{}, refused: ErrUnknownAction},
+		{name: "upper case", decision: Decision{Action: "APPROVE"}, refused: ErrUnknownAction},
+		{name: "blank", decision: Decision{Action: "approve "}, refused: ErrUnknownAction},
+		{name: "default", decision: Decision{Action: "default"}, refused: ErrUnknownAction},
+		{name: "closed", decision: Decision{Action: "closed"}, refused: ErrUnknownAction},
+		{name: "approve and report", decision: Decision{Action: "approve", Report: true}, refused: ErrUnknownAction},
+		{name: "other account", decision: Decision{Action: "approve", Account: "acc9"}, refused: ErrWrongAccount},
+		{name: "no choice", decision: Decision{Action: "approve"}, choices: true, refused: ErrAccountNeeded},
+		{name: "foreign choice", decision: Decision{Action: "approve", Account: "acc9"}, choices: true, refused: ErrWrongAccount},
+		{name: "no number", decision: Decision{Action: "approve"}, number: true, refused: ErrNumberRequired},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -81,7 +79,7 @@ func TestDecisions(t *testing.T) {
 				p := question()
 				p.NeedsNumber = row.number
 				if row.choices {
-					p.Account, p.Choices = "", []api.Choice{{Account: "acc1", User: "a"}, {Account: "acc2", User: "b"}}
+					p.Account, p.Choices = "", []Choice{{Account: "acc1", User: "a"}, {Account: "acc2", User: "b"}}
 				}
 				id, done := ask(t, b, t.Context(), p)
 				_, err := b.decide(id, row.decision)
@@ -118,7 +116,7 @@ func TestZeroAnswerApprovesNothing(t *testing.T) {
 
 // B5: approving an unknown, expired, withdrawn or decided prompt is an error.
 func TestLateDecisions(t *testing.T) {
-	approve := api.Decision{Action: "approve"}
+	approve := Decision{Action: "approve"}
 	t.Run("unknown", func(t *testing.T) {
 		if _, err := New(nil, nil).Decide(t.Context(), "NOPE", approve); !errors.Is(err, ErrUnknown) {
 			t.Fatal(err)
@@ -157,7 +155,7 @@ func TestLateDecisions(t *testing.T) {
 			b := New(nil, nil)
 			defer b.Attach("cli")()
 			id, done := ask(t, b, t.Context(), question())
-			if _, err := b.decide(id, api.Decision{Action: "deny"}); err != nil {
+			if _, err := b.decide(id, Decision{Action: "deny"}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := b.Decide(t.Context(), id, approve); !errors.Is(err, ErrDecided) {
@@ -235,7 +233,7 @@ func TestClockJumps(t *testing.T) {
 				id, done := ask(t, b, t.Context(), question())
 				shift = row.jump
 				time.Sleep(row.wait)
-				_, err := b.decide(id, api.Decision{Action: "approve"})
+				_, err := b.decide(id, Decision{Action: "approve"})
 				if (err != nil) != row.refuse {
 					t.Fatal(err)
 				}
@@ -281,7 +279,7 @@ func TestConcurrentPrompts(t *testing.T) {
 		}()
 	}
 	var mu sync.Mutex
-	decided := map[string]string{} // app -> action of the decision that was accepted
+	decided := map[string]Action{} // app -> action of the decision that was accepted
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -293,12 +291,12 @@ func TestConcurrentPrompts(t *testing.T) {
 					return
 				}
 				for _, p := range b.List() {
-					action := []string{"approve", "deny", "maybe"}[rand.IntN(3)]
-					if _, err := b.decide(p.ID, api.Decision{Action: action}); err == nil {
+					action := []Action{Approve, Deny, "maybe"}[rand.IntN(3)]
+					if _, err := b.decide(p.ID, Decision{Action: action}); err == nil {
 						mu.Lock()
 						decided[p.App] = action
 						mu.Unlock()
-						b.Settle(p.ID, action, "")
+						b.Settle(p.ID, string(action), "")
 					}
 				}
 			}
@@ -311,7 +309,7 @@ func TestConcurrentPrompts(t *testing.T) {
 	}
 	wg.Wait()
 	for app, a := range got {
-		if a.Approved() != (decided[app] == "approve") {
+		if a.Approved() != (decided[app] == Approve) {
 			t.Errorf("%s: decided %q, answered %+v", app, decided[app], a)
 		}
 	}
@@ -327,14 +325,14 @@ func TestDecideReportsTheOutcome(t *testing.T) {
 			b.Settle(id, "refused", "E0000212\x1b[31m")
 			b.Settle(id, "approved", "second word")
 		}()
-		o, err := b.Decide(t.Context(), id, api.Decision{Action: "approve"})
+		o, err := b.Decide(t.Context(), id, Decision{Action: "approve"})
 		if err != nil || o.Outcome != "refused" || o.Reason != "E0000212[31m" {
 			t.Fatalf("%+v, %v", o, err)
 		}
 		// An org that does not answer must not hold the person up for ever.
 		id, _ = ask(t, b, t.Context(), question())
 		start := time.Now()
-		o, err = b.Decide(t.Context(), id, api.Decision{Action: "approve"})
+		o, err = b.Decide(t.Context(), id, Decision{Action: "approve"})
 		if err != nil || o.Outcome != "approved" || o.Reason == "" || time.Since(start) != settleWait {
 			t.Fatalf("%+v, %v", o, err)
 		}
