@@ -108,6 +108,7 @@ func serve(c *cobra.Command, f serveFlags) error {
 	if err := printJSON(c.OutOrStdout(), ready); err != nil {
 		return &failure{err: fmt.Errorf("printing the ready line: %w", err)}
 	}
+	config.Log.InfoContext(ctx, "org ready", "url", url, "state", config.StateDir)
 	return run(ctx, listeners, httpx.NewServer(server.Handler(), config.Log))
 }
 

@@ -68,6 +68,7 @@ func (s *server) admin(next http.Handler) http.Handler {
 func (s *server) issueLink(w http.ResponseWriter, r *http.Request) {
 	ctx, now := r.Context(), s.Now()
 	var out Link
+	var userID string
 	err := s.DB.Write(ctx, func(tx store.Tx) error {
 		user, err := directory.UserByLogin(ctx, tx, r.PathValue("login"))
 		if errors.Is(err, store.ErrNotFound) {
@@ -90,18 +91,19 @@ func (s *server) issueLink(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return err
 		}
+		userID = user.ID
 		out = Link{
 			URL: okta.EnrolmentLink{Login: user.Login, Token: link.Token, AuthenticatorID: info.Authenticators.OktaVerify,
 				OrgURL: s.BaseURL, Issuer: "Countersign"}.URL(),
 			ExpiresAt: okta.Timestamp(link.ExpiresAt),
 		}
-		s.Log.InfoContext(ctx, "enrolment link issued", "user", user.ID)
 		return nil
 	})
 	if err != nil {
 		httpx.Fail(w, r, s.Log, err)
 		return
 	}
+	s.Log.InfoContext(ctx, "enrolment link issued", "user", userID)
 	httpx.WriteJSON(w, http.StatusOK, out)
 }
 
