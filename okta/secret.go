@@ -9,6 +9,9 @@ import (
 // Secret is a bearer token, a password or another text that must not appear in
 // logs, errors or documents. Every way of printing it says "[redacted]"; only
 // Reveal gives it away, so that each use can be found.
+//
+// One gap is fmt's own: it does not call the methods of unexported fields, so
+// a struct that keeps a Secret in one needs a String and a GoString itself.
 type Secret string
 
 const redacted = "[redacted]"

@@ -148,6 +148,10 @@ func OTDT(token okta.Secret) Authorization { return Authorization{"OTDT", token}
 // String implements fmt.Stringer without the value.
 func (a Authorization) String() string { return strings.TrimSpace(a.scheme + " " + a.value.String()) }
 
+// GoString implements fmt.GoStringer: fmt does not call the methods of
+// unexported fields, so the Secret inside cannot protect itself.
+func (a Authorization) GoString() string { return a.String() }
+
 // Unreachable says that no answer came: refused, cut off, not found, not
 // trusted, or too slow.
 type Unreachable struct {
