@@ -206,12 +206,8 @@ func clean(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
-	n := 0
-	for i := range s {
-		if n == maxText-1 && len(s[i:]) > 1 {
-			return s[:i] + "…"
-		}
-		n++
+	if runes := []rune(s); len(runes) > maxText {
+		return string(runes[:maxText-1]) + "…"
 	}
 	return s
 }
