@@ -12,6 +12,7 @@ const { stateToken, app } = window.countersign;
 const view = document.getElementById("view");
 const title = document.getElementById("title");
 const statusLine = document.getElementById("status");
+const more = document.getElementById("more"); // what is offered after a few seconds of waiting
 
 const ANOTHER_WAY_AFTER = 5000; // ms of waiting until another way is offered
 const CHALLENGE_TIMEOUT = 300000; // the agent may hold the call open while it asks
@@ -132,7 +133,7 @@ function answerWith(idx, form, notes) {
 }
 
 /** The ways to go on, one button each. */
-function choose(idx, form, notes = [], cancelled = false) {
+function choose(idx, form, notes = []) {
   const options = [];
   for (const option of fieldOf(form, "authenticator")?.options ?? []) {
     const inner = option.value?.form?.value ?? [];
@@ -152,7 +153,7 @@ function choose(idx, form, notes = [], cancelled = false) {
       );
     }
   }
-  draw("How do you want to sign in?", notes, who(idx), el("ul", { class: "choices" }, options), !cancelled && startAgain(idx, true));
+  draw("How do you want to sign in?", notes, who(idx), el("ul", { class: "choices" }, options));
 }
 
 const WAYS = {
@@ -216,7 +217,7 @@ function wait(idx, form) {
   };
   waiting = w;
   w.timer = setTimeout(w.poll, form.refresh || 4000);
-  later(w, ANOTHER_WAY_AFTER, () => view.querySelectorAll("[data-later]").forEach((e) => (e.hidden = false)));
+  later(w, ANOTHER_WAY_AFTER, () => (more.hidden = false));
   return w;
 }
 
@@ -241,11 +242,10 @@ function withPush(idx, form, notes) {
     notes,
     who(idx),
     number !== undefined && [paragraph("Countersign asks for this number on your device:"), el("p", { class: "number", "data-se": "number" }, String(number))],
-    dots(),
-    el("div", { class: "more", "data-later": true, hidden: true },
-      el("p", {}, "Nothing on your device? See that it is unlocked and online, and open Countersign there."),
-      resend && link("Ask again", () => go(() => submit(resend)))),
-    others(idx, true),
+  );
+  more.append(
+    paragraph("Nothing on your device? See that it is unlocked and online, and open Countersign there."),
+    ...[resend && link("Ask again", () => go(() => submit(resend))), otherWay(idx)].filter(Boolean),
   );
   say("Waiting for your answer in Countersign.");
   wait(idx, form);
@@ -259,11 +259,11 @@ function withDevice(idx, form, challenge, notes) {
     "Sign in with this device",
     notes,
     who(idx),
-    dots(),
     viaLink && button("Open Countersign", () => wake(viaLink)),
-    el("div", { class: "more", "data-later": true, hidden: true }, el("p", {}, "Nothing to see? Countersign may be waiting behind another window, or may not be running.")),
-    others(idx, true),
-    cancel && el("div", { class: "more", "data-later": true, hidden: true }, link("Stop asking this device", () => giveUp(cancel, "USER_CANCELED", null))),
+  );
+  more.append(
+    paragraph("Nothing to see? Countersign may be waiting behind another window, or may not be running."),
+    otherWay(idx) ?? link("Use another way", () => giveUp(cancel, "USER_CANCELED", null)),
   );
   const w = wait(idx, form);
   if (challenge.challengeMethod === "LOOPBACK") {
@@ -273,8 +273,8 @@ function withDevice(idx, form, challenge, notes) {
     say("Waiting for Countersign on this device.");
     wake(viaLink);
   } else {
-    say("The organisation asks this device in a way this page cannot pass on. Choose another way.");
-    view.querySelectorAll("[data-later]").forEach((e) => (e.hidden = false));
+    say("The organisation asks this device in a way this page cannot pass on. Choose another way.", false);
+    more.hidden = false;
   }
 }
 
@@ -461,6 +461,8 @@ const WORDS = {
 function draw(heading, notes, ...parts) {
   title.textContent = heading;
   document.title = `${heading} · Countersign`;
+  more.hidden = true;
+  more.replaceChildren();
   view.replaceChildren(...[el("div", { id: "notes" }, notes), ...parts].flat(Infinity).filter(Boolean));
   // Focus goes to what there is to do; without an input, to the new heading.
   (view.querySelector("input:not([hidden])") ?? title).focus();
@@ -477,7 +479,7 @@ function filled(form, fields, action) {
       const values = {};
       for (const input of event.target.querySelectorAll("input:not([hidden])")) {
         if (input.type !== "checkbox" && input.value === "") {
-          say("This is needed to go on.");
+          say("This is needed to go on.", false);
           return void input.focus();
         }
         const [name, inner] = input.name.split(".");
@@ -515,33 +517,32 @@ function check(name, label) {
 
 function who(idx) {
   const name = user(idx);
-  return name && el("p", { class: "who" }, el("span", { "data-se": "identifier" }, name), startAgain(idx, false, "Not you?"));
+  return name && el("p", { class: "who" }, el("span", { "data-se": "identifier" }, name), startAgain(idx, "Not you?"));
 }
 
-/** The other forms of a response, as links; while waiting they come after a few seconds. */
-function others(idx, delayed = false) {
+/** The way to the other ways to sign in, if the response offers them beside its first form. */
+function otherWay(idx) {
   const select = remediation(idx, "select-authenticator-authenticate");
   if (!select || idx.remediation.value[0] === select) return null;
-  return el("div", { class: "more", "data-later": delayed || undefined, hidden: delayed },
-    link("Use another way", () => {
-      stopWaiting();
-      say("");
-      choose(idx, select);
-    }, { "data-se": "switchAuthenticator" }));
+  return link("Use another way", () => {
+    stopWaiting();
+    say("");
+    choose(idx, select);
+  }, { "data-se": "switchAuthenticator" });
 }
 
-function startAgain(idx, wrapped = false, text = "Start again") {
+function others(idx) {
+  const way = otherWay(idx);
+  return way && el("div", { class: "more" }, way);
+}
+
+function startAgain(idx, text = "Start again") {
   if (!idx.cancel?.href) return null;
-  const again = link(text, () => {
+  return link(text, () => {
     stopWaiting();
     identifier = "";
     go(() => submit(idx.cancel));
   }, { "data-se": "cancel" });
-  return wrapped ? el("div", { class: "more" }, again) : again;
-}
-
-function dots() {
-  return el("p", { class: "waiting", "aria-hidden": "true" }, el("span", { class: "dots" }, el("i"), el("i"), el("i")));
 }
 
 function note(text, kind) {
@@ -560,9 +561,10 @@ function link(text, onclick, attributes = {}) {
   return el("button", { type: "button", class: "link", onclick, ...attributes }, text);
 }
 
-/** Says in the live region what the page is doing. */
-function say(text) {
+/** Says in the live region what the page is doing, or what is needed. */
+function say(text, busy = text !== "") {
   if (statusLine.textContent !== text) statusLine.textContent = text;
+  statusLine.classList.toggle("busy", busy);
 }
 
 /** Makes an element. Text goes in as text, never as markup. */
