@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"countersign.dev/ipc/api"
+)
+
+func (a *app) accountCommand() *cobra.Command {
+	c := group("account", "Accounts that sign in from this computer", "")
+	c.AddCommand(a.accountAdd(), a.accountList(), a.accountShow(), a.accountRename(), a.accountRemove())
+	return c
+}
+
+func (a *app) accountAdd() *cobra.Command {
+	var name string
+	c := &cobra.Command{
+		Use: "add LINK", Short: "Enrol this computer with an enrolment link", Args: cobra.ExactArgs(1),
+		Long:    "Enrol this computer with the link that your organisation gave you. It works once, for a short time.",
+		Example: "  countersign account add 'oktaverify://alice@example.com/?t=…'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			const tried = "add the account"
+			if u, err := url.Parse(args[0]); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
+				return &failure{tried: tried, err: errors.New("needs an enrolment link for now"), code: exitFailed,
+					hint: "ask your organisation for one, it begins with oktaverify://"}
+			}
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			account, err := agent.AddAccount(cmd.Context(), api.AddAccount{Link: args[0], Name: name})
+			if err != nil {
+				return failed(tried, err)
+			}
+			return show(a, account, func(a *app, acc api.Account) {
+				a.out.line("%s %s signs in to %s from this computer", a.out.paint(green, "added:"), clean(acc.User), orgName(acc))
+				a.printAccount(acc)
+			})
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "the name to show for it")
+	return c
+}
+
+func (a *app) accountList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "All accounts", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			list, err := agent.Accounts(cmd.Context())
+			if err != nil {
+				return failed("list the accounts", err)
+			}
+			return show(a, list, (*app).printAccounts)
+		},
+	}
+}
+
+func (a *app) printAccounts(list api.AccountList) {
+	if len(list.Accounts) == 0 {
+		a.out.line("no accounts yet")
+		a.out.line("hint: add one with: countersign account add LINK")
+		return
+	}
+	rows := make([][]string, len(list.Accounts))
+	for i, acc := range list.Accounts {
+		rows[i] = []string{clean(acc.ID), clean(acc.Name), clean(acc.User), orgName(acc), protection(acc), clean(acc.State)}
+	}
+	a.out.table([]string{"ID", "NAME", "ACCOUNT", "ORGANISATION", "KEYS", "STATE"}, rows)
+}
+
+func (a *app) accountShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "One account", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			account, err := agent.Account(cmd.Context(), args[0])
+			if err != nil {
+				return failed("show the account", err)
+			}
+			return show(a, account, func(a *app, acc api.Account) {
+				a.out.line("%s at %s, %s", clean(acc.User), orgName(acc), clean(acc.State))
+				a.printAccount(acc)
+			})
+		},
+	}
+}
+
+func (a *app) printAccount(acc api.Account) {
+	attested := "not verified by the organisation"
+	if acc.Attested {
+		attested = "verified by the organisation"
+	}
+	a.out.line("")
+	a.out.fields("",
+		"id", clean(acc.ID),
+		"name", clean(acc.Name),
+		"organisation", clean(acc.Org),
+		"account", clean(acc.User),
+		"user id", clean(acc.UserID),
+		"methods", clean(strings.Join(acc.Methods, ", ")),
+		"keys", protection(acc)+", "+attested,
+		"state", clean(acc.State),
+		"added", ago(acc.CreatedAt, a.now()),
+		"pages", clean(strings.Join(acc.LoopbackOrigins, ", ")),
+	)
+}
+
+func (a *app) accountRename() *cobra.Command {
+	return &cobra.Command{
+		Use: "rename ID NAME", Short: "Change the name shown for an account", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			account, err := agent.RenameAccount(cmd.Context(), args[0], args[1])
+			if err != nil {
+				return failed("rename the account", err)
+			}
+			return show(a, account, func(a *app, acc api.Account) {
+				a.out.line("%s %s is now %q", a.out.paint(green, "renamed:"), clean(acc.User), clean(acc.Name))
+			})
+		},
+	}
+}
+
+func (a *app) accountRemove() *cobra.Command {
+	var localOnly bool
+	c := &cobra.Command{
+		Use: "remove ID", Short: "End an enrolment, at the organisation and here", Args: cobra.ExactArgs(1),
+		Long: "End an enrolment, at the organisation and here. The keys on this computer are deleted.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			if err := agent.RemoveAccount(cmd.Context(), args[0], localOnly); err != nil {
+				return failed("remove the account", err)
+			}
+			return show(a, removed{ID: args[0], Removed: true}, func(a *app, r removed) {
+				a.out.line("%s account %s and its keys on this computer", a.out.paint(green, "removed:"), clean(r.ID))
+				if localOnly {
+					a.out.line("hint: the organisation still lists this computer; remove it there")
+				}
+			})
+		},
+	}
+	c.Flags().BoolVar(&localOnly, "local-only", false, "do not tell the organisation")
+	return c
+}
+
+// removed is the answer of `account remove`.
+type removed struct {
+	ID      string `json:"id"`
+	Removed bool   `json:"removed"`
+}
+
+// orgName is the organisation as people know it: its host.
+func orgName(acc api.Account) string { return orgHost(acc.Org, acc.Development) }
+
+func orgHost(org string, development bool) string {
+	name := clean(org)
+	if u, err := url.Parse(org); err == nil && u.Host != "" {
+		name = clean(u.Host)
+		development = development || u.Scheme == "http"
+	}
+	if development {
+		name += " (development)"
+	}
+	return name
+}
+
+func protection(acc api.Account) string {
+	switch acc.Protection {
+	case "hardware":
+		return "in hardware"
+	case "software":
+		return "in software"
+	default:
+		return clean(acc.Protection)
+	}
+}

@@ -1,0 +1,123 @@
+// Package cli is the countersign command: a client of the agent's local API and
+// nothing else. One file holds one group of commands.
+//
+// Rules of the terminal: the first line of an answer is the answer. People and
+// scripts get the same struct by two renderers, words or, with --json, one
+// document (or one a line for streams); nothing else goes to stdout. Errors go
+// to stderr as "countersign: what was tried: why", with a "hint:" line when
+// there is something to do. Text from outside is cleaned before it is shown.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"countersign.dev/ipc/client"
+	"countersign.dev/ipc/paths"
+)
+
+// frontEnd is the name under which this program asks the person.
+const frontEnd = "cli"
+
+// app is what every command needs.
+type app struct {
+	in     io.Reader
+	out    screen
+	errs   screen
+	now    func() time.Time
+	socket string // --socket
+	json   bool   // --json
+	begun  bool   // the command line was understood
+}
+
+// Main runs the command line of this process and returns its exit code.
+func Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	a := &app{in: in, out: newScreen(out), errs: newScreen(errs), now: time.Now}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errs)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !a.begun {
+		err = usageError(err)
+	}
+	return a.report(err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := group("countersign", "Approve sign-ins from this computer",
+		`Countersign answers sign-ins with keys that stay on this computer.
+This command asks the agent, countersignd, which must be running.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent,
+4 denied by the user, 5 timed out.`)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentPreRun = func(*cobra.Command, []string) { a.begun = true }
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.socket, "socket", "", "the agent's socket (default $"+paths.EnvSocket+" or the usual place)")
+	flags.BoolVar(&a.json, "json", false, "print JSON for scripts")
+	root.AddCommand(
+		a.statusCommand(),
+		a.accountCommand(),
+		a.promptCommand(),
+		a.eventsCommand(),
+		a.auditCommand(),
+		a.doctorCommand(),
+		a.versionCommand(),
+	)
+	return root
+}
+
+// group is a command that only holds others: alone it prints its help, and a
+// word that it does not know is a usage error.
+func group(use, short, long string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Long: long,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &failure{tried: "understand the command", err: fmt.Errorf("there is no command %q", args[0]),
+					hint: "see: " + c.CommandPath() + " --help", code: exitUsage}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+}
+
+// agent makes the client for the socket that flag or environment name.
+func (a *app) agent() (*client.Client, error) {
+	socket := a.socket
+	if socket == "" {
+		var err error
+		if socket, err = paths.Socket(""); err != nil {
+			return nil, failed("find the agent", err)
+		}
+	}
+	if err := paths.CheckSocket(socket); err != nil {
+		return nil, &failure{tried: "reach the agent", err: err, code: exitUsage}
+	}
+	return client.New(socket), nil
+}
+
+// show prints value as JSON or hands it to the renderer for people.
+func show[T any](a *app, value T, people func(*app, T)) error {
+	if a.json {
+		return writeJSON(a.out.w, value)
+	}
+	people(a, value)
+	return nil
+}

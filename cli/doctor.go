@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/client"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor [loopback]", Short: "Find out what is wrong and how to mend it",
+		Args: cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"loopback"},
+		Long: "Check everything the agent needs, or only the way in for browsers (loopback), name what is wrong\nand how to mend it. Works without the agent, too.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.doctor(cmd.Context(), strings.Join(args, ""))
+		},
+	}
+}
+
+// doctor joins what the agent knows about itself with what can be seen from
+// outside, where the browsers are.
+func (a *app) doctor(ctx context.Context, topic string) error {
+	agent, err := a.agent()
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	code := exitDone
+	var seen outside
+	report, err := agent.Doctor(ctx, topic)
+	if err != nil {
+		code = agentCheck(&report, err)
+	} else {
+		seen.learn(ctx, agent)
+	}
+	report.Checks = append(report.Checks, seen.examine(ctx)...)
+
+	bad := 0
+	for _, c := range report.Checks {
+		if c.State == "failed" {
+			bad++
+		}
+	}
+	if err := show(a, report, (*app).printReport); err != nil {
+		return err
+	}
+	if code == exitDone && bad > 0 {
+		code = exitFailed
+	}
+	if code == exitDone {
+		return nil
+	}
+	return &failure{tried: "examine the agent", err: errors.New(plural(bad, "check") + " failed"), code: code}
+}
+
+// agentCheck says as a check why the agent could not be asked.
+func agentCheck(report *api.Report, err error) (code int) {
+	var f *failure
+	errors.As(failed("ask the agent", err), &f)
+	report.Checks = []api.Check{{Name: "agent", State: "failed", Message: f.err.Error(), Hint: f.hint}}
+	return f.code
+}
+
+func (a *app) printReport(r api.Report) {
+	bad, odd := 0, 0
+	for _, c := range r.Checks {
+		switch c.State {
+		case "failed":
+			bad++
+		case "warning":
+			odd++
+		}
+	}
+	switch {
+	case bad > 0:
+		a.out.line("%s", a.out.paint(red, plural(bad, "thing")+" must be mended"))
+	case odd > 0:
+		a.out.line("%s", a.out.paint(yellow, "works, with "+plural(odd, "warning")))
+	default:
+		a.out.line("%s", a.out.paint(green, "everything is in order"))
+	}
+	colours := map[string]string{"ok": green, "warning": yellow, "failed": red}
+	a.out.line("")
+	for _, c := range r.Checks {
+		a.out.line("%s  %s", a.out.paint(colours[c.State], pad(clean(c.State), 7)), clean(c.Message))
+		if c.Hint != "" {
+			a.out.line("         hint: %s", clean(c.Hint))
+		}
+	}
+}
+
+// learn asks the agent where it listens and for which pages.
+func (o *outside) learn(ctx context.Context, agent *client.Client) {
+	o.running = true
+	if status, err := agent.Status(ctx); err == nil {
+		o.port = status.Loopback.Port
+	}
+	if list, err := agent.Accounts(ctx); err == nil {
+		for _, acc := range list.Accounts {
+			if acc.State == "active" && o.origin == "" {
+				o.origin = strings.TrimRight(acc.Org, "/")
+			}
+		}
+	}
+}

@@ -1,0 +1,392 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/client"
+)
+
+func (a *app) promptCommand() *cobra.Command {
+	c := group("prompt", "Sign-ins that wait for your answer", "")
+	c.AddCommand(a.promptList(), a.promptWatch(), a.promptApprove(), a.promptDeny())
+	return c
+}
+
+func (a *app) promptList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "What is waiting", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			list, err := agent.Prompts(cmd.Context(), frontEnd)
+			if err != nil {
+				return failed("list what is waiting", err)
+			}
+			return show(a, list, func(a *app, list api.PromptList) {
+				if len(list.Prompts) == 0 {
+					a.out.line("no sign-in is waiting")
+				}
+				for i, p := range list.Prompts {
+					if i > 0 {
+						a.out.line("")
+					}
+					a.printPrompt(p)
+				}
+			})
+		},
+	}
+}
+
+// printPrompt says who asks, what for, from where, and how to answer; saying no
+// is as near as saying yes.
+func (a *app) printPrompt(p api.Prompt) {
+	now := a.now()
+	a.out.line("%s", a.out.paint(bold, "Sign in to "+clean(p.App)+"?"))
+	from := clean(p.Location)
+	for _, part := range []string{clean(p.IP), clean(p.Origin)} {
+		if part != "" && from != "" {
+			from += ", "
+		}
+		from += part
+	}
+	when := ago(p.CreatedAt, now)
+	if left := p.ExpiresAt.Sub(now); !p.ExpiresAt.IsZero() && left > 0 {
+		when += "; ends in " + span(left)
+	}
+	number := ""
+	if p.NeedsNumber {
+		number = " --number N"
+	}
+	account := clean(p.User)
+	if len(p.Choices) > 0 {
+		var names []string
+		for _, choice := range p.Choices {
+			names = append(names, clean(choice.User)+" ("+clean(choice.Account)+")")
+		}
+		account, number = strings.Join(names, " or "), number+" --account ID"
+	}
+	verification := ""
+	if p.UserVerification == "required" {
+		verification = "your PIN or fingerprint"
+	}
+	id := clean(p.ID)
+	a.out.fields("  ",
+		"organisation", orgHost(p.Org, false),
+		"account", account,
+		"from", from,
+		"when", when,
+		"needs", verification,
+		"approve", "countersign prompt approve "+id+number,
+		"deny", "countersign prompt deny "+id,
+	)
+}
+
+func (a *app) promptWatch() *cobra.Command {
+	return &cobra.Command{
+		Use: "watch", Short: "Show sign-ins as they come, until interrupted", Args: cobra.NoArgs,
+		Long: "Show sign-ins as they come, until interrupted. While it runs, this terminal counts as\na place where you can be asked. With --json each line is one event.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.watch(cmd.Context())
+		},
+	}
+}
+
+func (a *app) watch(ctx context.Context) error {
+	const tried = "watch for sign-ins"
+	agent, err := a.agent()
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	events, err := agent.Subscribe(ctx, frontEnd)
+	if err != nil {
+		return failed(tried, err)
+	}
+	// Subscribed first, listed second: what came in between is seen twice and
+	// shown once.
+	list, err := agent.Prompts(ctx, frontEnd)
+	if err != nil {
+		return failed(tried, err)
+	}
+	shown := map[string]string{} // id -> app
+	if len(list.Prompts) == 0 && !a.json {
+		a.out.line("no sign-in is waiting; watching, stop with Ctrl-C")
+	}
+	for i := len(list.Prompts) - 1; i >= 0; i-- { // oldest first
+		p := list.Prompts[i]
+		if err := a.watched(shown, api.Event{Type: "prompt", Time: p.CreatedAt, Prompt: &p}); err != nil {
+			return err
+		}
+	}
+	for e, err := range events {
+		if ctx.Err() != nil {
+			return nil // Ctrl-C is how a watch ends
+		}
+		if err != nil {
+			return failed(tried, err)
+		}
+		if err := a.watched(shown, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watched shows one event of a watch.
+func (a *app) watched(shown map[string]string, e api.Event) error {
+	switch {
+	case e.Type == "prompt" && e.Prompt != nil:
+		if _, again := shown[e.Prompt.ID]; again {
+			return nil
+		}
+		shown[e.Prompt.ID] = e.Prompt.App
+		if a.json {
+			return writeJSON(a.out.w, e)
+		}
+		a.printPrompt(*e.Prompt)
+		a.out.line("")
+	case e.Type == "prompt_closed" && e.Outcome != nil:
+		app := shown[e.Outcome.ID]
+		delete(shown, e.Outcome.ID)
+		if a.json {
+			return writeJSON(a.out.w, e)
+		}
+		a.out.line("%s: sign-in to %s", clean(e.Outcome.Outcome), clean(app))
+	}
+	return nil
+}
+
+// answer is what approve and deny have in common.
+type answer struct {
+	id       string
+	wait     time.Duration
+	decision api.Decision
+}
+
+func (a *app) promptApprove() *cobra.Command {
+	ans := answer{decision: api.Decision{Action: "approve"}}
+	var pinStdin bool
+	c := &cobra.Command{
+		Use: "approve [ID]", Short: "Let a sign-in pass", Args: cobra.MaximumNArgs(1),
+		Long: "Let a sign-in pass: the one with this ID, or the only one that is waiting.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if pinStdin {
+				pin, err := readPIN(a.in)
+				if err != nil {
+					return failed("read the PIN", err)
+				}
+				ans.decision.PIN = pin
+			}
+			return a.decide(cmd.Context(), ans, args)
+		},
+	}
+	c.Flags().DurationVar(&ans.wait, "wait", 0, "wait this long for a sign-in, e.g. 10s")
+	c.Flags().StringVar(&ans.decision.Number, "number", "", "the number that the sign-in page shows")
+	c.Flags().StringVar(&ans.decision.Account, "account", "", "the account to sign in with, when several fit")
+	c.Flags().BoolVar(&pinStdin, "pin-stdin", false, "read the PIN from standard input")
+	return c
+}
+
+func (a *app) promptDeny() *cobra.Command {
+	ans := answer{decision: api.Decision{Action: "deny"}}
+	c := &cobra.Command{
+		Use: "deny [ID]", Short: "Refuse a sign-in", Args: cobra.MaximumNArgs(1),
+		Long: "Refuse a sign-in: the one with this ID, or the only one that is waiting.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.decide(cmd.Context(), ans, args)
+		},
+	}
+	c.Flags().DurationVar(&ans.wait, "wait", 0, "wait this long for a sign-in, e.g. 10s")
+	c.Flags().BoolVar(&ans.decision.Report, "report", false, "this wasn't me: report it")
+	return c
+}
+
+// readPIN reads one line; a PIN is never an argument, others could see it.
+func readPIN(in io.Reader) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(in, 1024)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	pin := strings.TrimRight(line, "\r\n")
+	if pin == "" {
+		return "", errors.New("standard input has none")
+	}
+	return pin, nil
+}
+
+// decide finds the prompt, answers it and reports how it ended.
+func (a *app) decide(ctx context.Context, ans answer, args []string) error {
+	if len(args) == 1 {
+		ans.id = args[0]
+	}
+	agent, err := a.agent()
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	next, stop, err := await(ctx, agent, ans.wait)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	p, err := pick(ctx, agent, ans, next)
+	if err != nil {
+		return err
+	}
+	tried := ans.decision.Action + " the sign-in"
+	switch {
+	case ans.decision.Action == "approve" && p.NeedsNumber && ans.decision.Number == "":
+		return &failure{tried: tried, err: errors.New("it needs the number that the sign-in page shows"),
+			hint: fmt.Sprintf("countersign prompt approve %s --number N", p.ID), code: exitFailed}
+	case ans.decision.Action == "approve" && len(p.Choices) > 0 && ans.decision.Account == "":
+		return &failure{tried: tried, err: errors.New("several accounts fit"),
+			hint: "name one with --account: " + choices(p), code: exitFailed}
+	}
+	outcome, err := agent.DecidePrompt(ctx, p.ID, ans.decision)
+	if err != nil {
+		return failed(tried, err)
+	}
+	return a.outcome(tried, ans.decision, p, outcome)
+}
+
+func choices(p api.Prompt) string {
+	var ids []string
+	for _, c := range p.Choices {
+		ids = append(ids, c.Account+" ("+c.User+")")
+	}
+	return strings.Join(ids, ", ")
+}
+
+// nextEvent returns the next event, or an error once there is none.
+type nextEvent func() (api.Event, error)
+
+// await subscribes for as long as wait says. A subscription also tells the agent
+// that somebody is here to ask; it stands until stop is called, which is after
+// the answer. Without a wait there is none.
+func await(ctx context.Context, agent *client.Client, wait time.Duration) (next nextEvent, stop func(), err error) {
+	if wait <= 0 {
+		return nil, func() {}, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("none came within %s", wait))
+	events, err := agent.Subscribe(ctx, frontEnd)
+	if err != nil {
+		cancel()
+		return nil, nil, failed("wait for a sign-in", err)
+	}
+	pull, stopPull := iter.Pull2(events)
+	next = func() (api.Event, error) {
+		e, err, ok := pull()
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			return e, &failure{tried: "wait for a sign-in", err: context.Cause(ctx), code: exitTimeout}
+		case err != nil || !ok:
+			return e, failed("wait for a sign-in", err)
+		}
+		return e, nil
+	}
+	return next, func() { cancel(); stopPull() }, nil
+}
+
+// pick returns the prompt that is meant, after waiting for it when next is
+// there to wait with. Two that wait at once are never told apart by guessing
+// (B5).
+func pick(ctx context.Context, agent *client.Client, ans answer, next nextEvent) (api.Prompt, error) {
+	const tried = "find the sign-in"
+	list, err := agent.Prompts(ctx, frontEnd)
+	if err != nil {
+		return api.Prompt{}, failed(tried, err)
+	}
+	if ans.id != "" {
+		for _, p := range list.Prompts {
+			if p.ID == ans.id {
+				return p, nil
+			}
+		}
+	} else if len(list.Prompts) == 1 {
+		return list.Prompts[0], nil
+	} else if len(list.Prompts) > 1 {
+		var ids []string
+		for _, p := range list.Prompts {
+			ids = append(ids, fmt.Sprintf("%s (%s, %s)", p.ID, p.App, p.User))
+		}
+		return api.Prompt{}, &failure{tried: tried, err: fmt.Errorf("%d are waiting", len(ids)),
+			hint: "name one: " + strings.Join(ids, ", "), code: exitFailed}
+	}
+	switch {
+	case next != nil:
+	case ans.id != "":
+		// Not waiting any more: the agent knows how it ended.
+		return api.Prompt{ID: ans.id}, nil
+	default:
+		return api.Prompt{}, &failure{tried: tried, err: errors.New("no sign-in is waiting"),
+			hint: "wait for one with --wait 30s", code: exitFailed}
+	}
+	for {
+		e, err := next()
+		if err != nil {
+			return api.Prompt{}, err
+		}
+		if e.Type == "prompt" && e.Prompt != nil && (ans.id == "" || e.Prompt.ID == ans.id) {
+			return *e.Prompt, nil
+		}
+	}
+}
+
+// outcome reports how a prompt ended; only the end that was asked for is a
+// success.
+func (a *app) outcome(tried string, d api.Decision, p api.Prompt, o api.PromptOutcome) error {
+	if a.json {
+		if err := writeJSON(a.out.w, o); err != nil {
+			return err
+		}
+	}
+	wanted := map[string]string{"approve": "approved", "deny": "denied"}[d.Action]
+	if o.Outcome == wanted {
+		if !a.json {
+			a.out.line("%s %s", a.out.paint(green, wanted+":"), describePrompt(p))
+		}
+		return nil
+	}
+	f := &failure{tried: tried, code: exitFailed}
+	reason := ""
+	if o.Reason != "" {
+		reason = " (" + strings.ReplaceAll(o.Reason, "_", " ") + ")"
+	}
+	switch o.Outcome {
+	case "denied":
+		f.code = exitDenied
+		f.err = errors.New("it was denied" + reason)
+	case "expired":
+		f.code = exitTimeout
+		f.err = errors.New("it expired" + reason)
+	case "approved":
+		f.err = errors.New("it was already approved" + reason)
+	default:
+		f.err = errors.New("it was refused" + reason)
+	}
+	return f
+}
+
+func describePrompt(p api.Prompt) string {
+	if p.App == "" {
+		return "sign-in " + clean(p.ID)
+	}
+	s := "sign-in to " + clean(p.App)
+	if p.User != "" {
+		s += " as " + clean(p.User)
+	}
+	return s
+}

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"countersign.dev/ipc/api"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "The agent at a glance", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			status, err := agent.Status(cmd.Context())
+			if err != nil {
+				return failed("read the agent's status", err)
+			}
+			return show(a, status, (*app).printStatus)
+		},
+	}
+}
+
+func (a *app) printStatus(s api.Status) {
+	state := a.out.paint(green, "ok")
+	if len(s.Problems) > 0 {
+		state = a.out.paint(yellow, "running, with "+plural(len(s.Problems), "problem"))
+	}
+	a.out.line("agent %s, %s, %s waiting", state, plural(s.Accounts, "account"), plural(s.PendingPrompts, "sign-in"))
+	for _, p := range s.Problems {
+		a.out.line("%s %s", a.out.paint(yellow, "problem:"), clean(p.Message))
+		if p.Hint != "" {
+			a.out.line("hint: %s", clean(p.Hint))
+		}
+	}
+	frontEnds := clean(strings.Join(s.FrontEnds, ", "))
+	if frontEnds == "" {
+		frontEnds = "none"
+	}
+	a.out.line("")
+	a.out.fields("",
+		"version", clean(s.Agent.Version),
+		"running", fmt.Sprintf("since %s, process %d", ago(s.Agent.StartedAt, a.now()), s.Agent.PID),
+		"device key", component(s.DeviceKey),
+		"vault key", component(s.VaultKey),
+		"browsers", loopbackState(s.Loopback),
+		"front ends", frontEnds,
+	)
+	if s.PendingPrompts > 0 {
+		a.out.line("hint: see what is waiting with: countersign prompt list")
+	}
+}
+
+func component(c api.Component) string {
+	state := strings.ReplaceAll(clean(c.State), "_", " ")
+	if c.State == "file_permissions_only" {
+		state = "protected by file permissions only"
+	}
+	return clean(c.Kind) + ", " + state
+}
+
+func loopbackState(l api.Loopback) string {
+	if l.Port == 0 {
+		return "not listening: " + strings.ReplaceAll(clean(l.State), "_", " ")
+	}
+	return fmt.Sprintf("%s on port %d", clean(l.State), l.Port)
+}
+
+func plural(n int, thing string) string {
+	switch n {
+	case 0:
+		return "no " + thing + "s"
+	case 1:
+		return "1 " + thing
+	default:
+		return fmt.Sprintf("%d %ss", n, thing)
+	}
+}

@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// screen is where people read. On anything but a terminal it has no colours and
+// no width.
+type screen struct {
+	w      io.Writer
+	colour bool
+	width  int // 0: unlimited
+}
+
+func newScreen(w io.Writer) screen {
+	s := screen{w: w}
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return s
+	}
+	s.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+		s.width = width
+	}
+	return s
+}
+
+// Colours only repeat what the words say.
+const (
+	dim    = "\x1b[2m"
+	bold   = "\x1b[1m"
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	red    = "\x1b[31m"
+	plain  = "\x1b[0m"
+)
+
+func (s screen) paint(code, text string) string {
+	if !s.colour || text == "" {
+		return text
+	}
+	return code + text + plain
+}
+
+func (s screen) line(format string, args ...any) { fmt.Fprintf(s.w, format+"\n", args...) }
+
+// fields prints names and values in two columns; a name without a value is
+// left out.
+func (s screen) fields(indent string, pairs ...string) {
+	widest := 0
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			widest = max(widest, utf8.RuneCountInString(pairs[i]))
+		}
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			s.line("%s%s  %s", indent, s.paint(dim, pad(pairs[i], widest)), pairs[i+1])
+		}
+	}
+}
+
+// table prints rows under dim headers. On a narrow terminal the widest columns
+// give way.
+func (s screen) table(headers []string, rows [][]string) {
+	widths := make([]int, len(headers))
+	for _, row := range append([][]string{headers}, rows...) {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	if s.width > 0 {
+		shrink(widths, s.width-2*(len(widths)-1))
+	}
+	print := func(row []string, code string) {
+		var b strings.Builder
+		for i, cell := range row {
+			cell = cut(cell, widths[i])
+			if i < len(row)-1 {
+				cell = pad(cell, widths[i]+2)
+			}
+			b.WriteString(cell)
+		}
+		s.line("%s", s.paint(code, strings.TrimRight(b.String(), " ")))
+	}
+	print(headers, dim)
+	for _, row := range rows {
+		print(row, "")
+	}
+}
+
+// shrink takes from the widest column until all fit; no column goes below 8.
+func shrink(widths []int, room int) {
+	for {
+		total, widest := 0, 0
+		for i, w := range widths {
+			total += w
+			if w > widths[widest] {
+				widest = i
+			}
+		}
+		if total <= room || widths[widest] <= 8 {
+			return
+		}
+		widths[widest]--
+	}
+}
+
+func pad(s string, width int) string {
+	return s + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(s)))
+}
+
+func cut(s string, width int) string {
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	return string([]rune(s)[:width-1]) + "…"
+}
+
+// clean makes text from outside safe to show: one line, no control characters,
+// nothing that turns the direction of writing, bounded length. An org, an app
+// or a page must not be able to draw on the person's terminal (B9).
+func clean(s string) string {
+	const longest = 200
+	var b strings.Builder
+	n := 0
+	for _, r := range s { // invalid UTF-8 arrives as U+FFFD
+		if n++; n > longest {
+			b.WriteRune('…')
+			break
+		}
+		if unsafeRune(r) {
+			r = utf8.RuneError
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// unsafeRune is a control character (C0, DEL, C1), a mark that changes the
+// direction of writing, a line separator, or one that cannot be seen at all.
+func unsafeRune(r rune) bool {
+	switch {
+	case r < 0x20, 0x7f <= r && r <= 0x9f:
+		return true
+	case r == 0x061c, 0x200b <= r && r <= 0x200f, 0x2028 <= r && r <= 0x202e, 0x2060 <= r && r <= 0x206f:
+		return true
+	case r == 0xfeff, 0xfff9 <= r && r <= 0xfffb, 0xe0000 <= r && r <= 0xe0fff:
+		return true
+	}
+	return false
+}
+
+// writeJSON prints one document on one line. Characters that a terminal would
+// act upon are escaped: the same document, and safe to look at.
+func writeJSON(w io.Writer, value any) error {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, escapeUnsafe(strings.TrimSuffix(b.String(), "\n"))+"\n")
+	return err
+}
+
+func escapeUnsafe(document string) string {
+	if !strings.ContainsFunc(document, unsafeRune) {
+		return document
+	}
+	var b strings.Builder
+	for _, r := range document {
+		switch {
+		case !unsafeRune(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+(r-0x10000)>>10, 0xdc00+(r-0x10000)&0x3ff)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+// ago says when something was, both ways: "2 minutes ago, 14:03".
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	exact := t.Local().Format("15:04")
+	if y, m, d := t.Local().Date(); now.Local().Year() != y || now.Local().Month() != m || now.Local().Day() != d {
+		exact = t.Local().Format("2 Jan 2006 15:04")
+	}
+	switch d := now.Sub(t); {
+	case d < 2*time.Second:
+		return "now, " + exact
+	default:
+		return span(d) + " ago, " + exact
+	}
+}
+
+// span writes a duration in its largest unit.
+func span(d time.Duration) string {
+	count := func(n int, unit string) string {
+		if n == 1 {
+			return "1 " + unit
+		}
+		return fmt.Sprintf("%d %ss", n, unit)
+	}
+	switch {
+	case d < time.Minute:
+		return count(int(d/time.Second), "second")
+	case d < time.Hour:
+		return count(int(d/time.Minute), "minute")
+	case d < 24*time.Hour:
+		return count(int(d/time.Hour), "hour")
+	default:
+		return count(int(d/(24*time.Hour)), "day")
+	}
+}
