@@ -216,6 +216,18 @@ func TestSecretNeverPrints(t *testing.T) {
 	}
 }
 
+// E10: secrets are compared in constant time, and nothing equals no secret.
+func TestE10SecretEqual(t *testing.T) {
+	for _, c := range []struct {
+		a, b okta.Secret
+		want bool
+	}{{"abc", "abc", true}, {"abc", "abd", false}, {"abc", "abcd", false}, {"abc", "", false}, {"", "abc", false}, {"", "", false}} {
+		if c.a.Equal(c.b) != c.want {
+			t.Errorf("%q and %q: %v", c.a.Reveal(), c.b.Reveal(), !c.want)
+		}
+	}
+}
+
 // The literals in okta/jose, which cannot import this package, are these.
 func TestUsesMatchTypes(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -1,6 +1,7 @@
 package okta
 
 import (
+	"crypto/subtle"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,12 @@ const redacted = "[redacted]"
 
 // Reveal returns the secret.
 func (s Secret) Reveal() string { return string(s) }
+
+// Equal compares in constant time. An empty secret equals nothing, not even
+// another empty one.
+func (s Secret) Equal(other Secret) bool {
+	return s != "" && subtle.ConstantTimeCompare([]byte(s), []byte(other)) == 1
+}
 
 // String implements fmt.Stringer.
 func (s Secret) String() string { return redacted }

@@ -1,6 +1,7 @@
 package jose
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -261,39 +262,39 @@ func (s *scanner) literal(word string) error {
 	return nil
 }
 
-// foldedHash hashes a member name without regard to case, the way
+// foldedHash hashes a member name (FNV-1a) without regard to case, the way
 // encoding/json finds the field for it. Two names with the same hash count as
 // one: a collision, which no honest document has, is refused and never
 // admitted.
 func foldedHash(name []byte) (uint64, error) {
-	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
-	h := uint64(offset)
-	for _, c := range name {
-		if c == '\\' || c >= utf8.RuneSelf {
-			return foldedHashSlow(name)
+	if !plainASCII(name) {
+		text, err := unescape(name)
+		if err != nil {
+			return 0, err
 		}
+		folded := make([]byte, 0, len(text))
+		for _, r := range text {
+			folded = utf8.AppendRune(folded, foldRune(r))
+		}
+		name = folded
+	}
+	h := uint64(14695981039346656037)
+	for _, c := range name {
 		if c >= 'a' && c <= 'z' {
 			c -= 'a' - 'A'
 		}
-		h = (h ^ uint64(c)) * prime
+		h = (h ^ uint64(c)) * 1099511628211
 	}
 	return h, nil
 }
 
-func foldedHashSlow(name []byte) (uint64, error) {
-	plain, err := unescape(name)
-	if err != nil {
-		return 0, err
+func plainASCII(raw []byte) bool {
+	for _, c := range raw {
+		if c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
 	}
-	folded := make([]byte, 0, len(plain))
-	for _, r := range plain {
-		folded = utf8.AppendRune(folded, foldRune(r))
-	}
-	h := uint64(14695981039346656037)
-	for _, c := range folded {
-		h = (h ^ uint64(c)) * 1099511628211
-	}
-	return h, nil
+	return true
 }
 
 // foldRune returns the smallest of the runes that differ from r only in case;
@@ -310,14 +311,7 @@ func foldRune(r rune) rune {
 
 // unescape returns the text of a string that str returned.
 func unescape(raw []byte) (string, error) {
-	plain := true
-	for _, c := range raw {
-		if c == '\\' {
-			plain = false
-			break
-		}
-	}
-	if plain {
+	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw), nil
 	}
 	quoted := make([]byte, 0, len(raw)+2)
