@@ -330,6 +330,7 @@ func wipe(k *key) {
 	if k.private == nil {
 		return
 	}
+	//lint:ignore SA1019 nobody computes with the number any more, it is only overwritten
 	clear(k.private.D.Bits())
 	k.private = nil
 }

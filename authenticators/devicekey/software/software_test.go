@@ -82,6 +82,7 @@ func TestLockedVault(t *testing.T) {
 		t.Fatal(err)
 	}
 	inside := k.(*key)
+	//lint:ignore SA1019 only looked at, to see it overwritten
 	words := inside.private.D.Bits()
 	rooms.locked = true
 	if _, err := k.Sign(t.Context(), digest[:], devicekey.Authorisation{}); !errors.Is(err, devicekey.ErrLocked) {
