@@ -33,6 +33,11 @@ func (s *server) interact(as string) http.HandlerFunc {
 			return
 		}
 		intent.Mode, intent.PageOrigin = signin.InteractionCode, r.Header.Get("Origin")
+		if intent.PageOrigin == "" {
+			// No page started this. Its challenges can then be carried to an agent
+			// by the org's own pages and by no other.
+			intent.PageOrigin = s.ownOrigin()
+		}
 		intent.ClientIP, intent.UserAgent, intent.SessionID = clientIP(r), userAgent(r), session.FromRequest(r)
 		handle, err := s.Engine.Start(r.Context(), intent)
 		if err != nil {
