@@ -159,8 +159,10 @@ func New(c Config) *Pipeline {
 	return p
 }
 
-// Close withdraws what still waits for the person and waits for the claims to
-// be put in order.
+// Stop withdraws what still waits for the person and cuts what is on its way.
+func (p *Pipeline) Stop() { p.stop() }
+
+// Close is Stop, and waits for the claims to be put in order.
 func (p *Pipeline) Close() {
 	p.stop()
 	p.Claims.wait()
@@ -208,6 +210,9 @@ func result(err error) Result {
 // the prompt is withdrawn, but an answer that is already on its way arrives.
 func (p *Pipeline) Receive(ctx context.Context, raw string, t Transport) Result {
 	c := &Challenge{raw: raw, transport: t}
+	if p.ctx.Err() != nil {
+		return Result{Failed, "the agent is stopping"}
+	}
 	if err := p.admit(ctx, c); err != nil {
 		r := result(err)
 		p.refused(c, r)

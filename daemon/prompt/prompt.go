@@ -155,7 +155,7 @@ func New(now func() time.Time, observer Observer) *Broker {
 
 type nobody struct{}
 
-func (nobody) PromptOpened(Pending)        {}
+func (nobody) PromptOpened(Pending) {}
 func (nobody) PromptClosed(Outcome) {}
 
 // Ask queues p and waits for the person. It returns an Answer after an

@@ -56,7 +56,7 @@ exit $status`
 		// Nothing to activate: else a call that comes too early makes the bus
 		// start a second, locked keyring.
 		"XDG_DATA_DIRS=" + run, "XDG_DATA_HOME=" + filepath.Join(home, "share"),
-		"HOME=" + home, "XDG_RUNTIME_DIR=" + run, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + run,
+		"HOME=" + home, "XDG_RUNTIME_DIR=" + run, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + run, "GORACE=" + os.Getenv("GORACE"),
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {

@@ -16,6 +16,7 @@ import (
 
 // TestMain lets the test binary be the child of a test: role says which.
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // for helpers: a second each otherwise
 	switch os.Getenv("UNLOCK_TEST_ROLE") {
 	case "":
 		os.Exit(m.Run())
@@ -34,7 +35,7 @@ func child(t *testing.T, role string, env ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append([]string{"UNLOCK_TEST_ROLE=" + role, "PATH=" + os.Getenv("PATH")}, env...)
+	cmd.Env = append([]string{"UNLOCK_TEST_ROLE=" + role, "PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE")}, env...)
 	return cmd
 }
 

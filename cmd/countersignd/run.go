@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"countersign.dev/daemon"
+	"countersign.dev/ipc/paths"
+	"countersign.dev/version"
+)
+
+// runFlags are the flags of run as they were typed.
+type runFlags struct {
+	state, socket  string
+	loopbackPorts  []int
+	deviceKey, tpm string
+	vaultKey       string
+	passphraseFile string
+	logLevel       string
+}
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent in the foreground",
+		Long: `Run the agent in the foreground until SIGTERM or SIGINT.
+
+When it is ready it prints one line of JSON on standard output.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return run(c, f) },
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.state, "state", "", "state folder (default $"+paths.EnvStateDir+", or the system's place for it)")
+	flags.StringVar(&f.socket, "socket", "", "socket for the command line and the tray (default $"+paths.EnvSocket+", or in the runtime folder)")
+	flags.IntSliceVar(&f.loopbackPorts, "loopback-ports", paths.DefaultLoopbackPorts, "ports for browsers; the first free one is taken, 0 picks any")
+	flags.StringVar(&f.deviceKey, "device-key", "auto", "where new keys live: auto, tpm or software")
+	flags.StringVar(&f.tpm, "tpm", "", "address of the TPM")
+	flags.StringVar(&f.vaultKey, "vault-key", "auto", "what protects the state: auto, keyring, passphrase or file")
+	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file whose first line is the passphrase; implies --vault-key passphrase")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	return c
+}
+
+// config checks the flags; its errors are wrong usage.
+func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
+	none := daemon.Config{}
+	for _, choice := range []struct {
+		flag, value string
+		of          []string
+	}{
+		{"device-key", f.deviceKey, []string{"auto", "tpm", "software"}},
+		{"vault-key", f.vaultKey, []string{"auto", "keyring", "passphrase", "file"}},
+		{"log-level", f.logLevel, []string{"debug", "info", "warn", "error"}},
+	} {
+		if !slices.Contains(choice.of, choice.value) {
+			return none, fmt.Errorf("--%s is %q, not one of %s", choice.flag, choice.value, strings.Join(choice.of, ", "))
+		}
+	}
+	if len(f.loopbackPorts) == 0 || len(f.loopbackPorts) > 32 {
+		return none, errors.New("--loopback-ports needs 1 to 32 ports")
+	}
+	for _, p := range f.loopbackPorts {
+		if p < 0 || p > 65535 {
+			return none, fmt.Errorf("--loopback-ports: %d is not a port", p)
+		}
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return none, err
+	}
+	state, socket := f.state, f.socket
+	var err error
+	if state == "" {
+		state, err = paths.StateDir()
+	} else {
+		state, err = filepath.Abs(state)
+	}
+	if err == nil && socket == "" {
+		socket, err = paths.Socket(state)
+	}
+	if err != nil {
+		return none, err
+	}
+	if err := paths.CheckSocket(socket); err != nil {
+		return none, err
+	}
+	return daemon.Config{
+		StateDir: state, Socket: socket, LoopbackPorts: f.loopbackPorts,
+		DeviceKey: f.deviceKey, VaultKey: f.vaultKey, PassphraseFile: f.passphraseFile,
+		Version: version.Number(),
+		Log:     slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
+	}, nil
+}
+
+func run(c *cobra.Command, f runFlags) error {
+	config, err := f.config(c.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	if err := daemon.ProtectMemory(); err != nil {
+		config.Log.Warn("core dumps stay possible", "error", err)
+	}
+	d, err := daemon.Open(c.Context(), config)
+	if err != nil {
+		return &failure{err: fmt.Errorf("start the agent: %w", err), hint: daemon.Hint(err)}
+	}
+	if err := json.NewEncoder(c.OutOrStdout()).Encode(d.Ready()); err != nil {
+		return &failure{err: errors.Join(fmt.Errorf("say that the agent is ready: %w", err), d.Close())}
+	}
+	if err := d.Run(c.Context()); err != nil {
+		return &failure{err: fmt.Errorf("run the agent: %w", err)}
+	}
+	return nil
+}

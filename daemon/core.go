@@ -1,0 +1,202 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"countersign.dev/authenticators/devicekey/software"
+	"countersign.dev/daemon/account"
+	"countersign.dev/daemon/audit"
+	"countersign.dev/daemon/challenge"
+	"countersign.dev/daemon/journal"
+	"countersign.dev/daemon/vault/unlock"
+	"countersign.dev/ipc/api"
+	"countersign.dev/okta"
+	"countersign.dev/okta/jose"
+	"countersign.dev/okta/keys"
+)
+
+const (
+	unlockEvery  = 5 * time.Second  // at most, however many challenges come
+	unlockWait   = 60 * time.Second // the desktop may be asking for a password
+	catchUpWait  = time.Minute      // for what was under way, at start
+	refreshWait  = 2 * time.Second  // a browser waits for it
+	refreshEvery = time.Minute
+)
+
+// core is the part of the agent that exists only while the vault is open.
+type core struct {
+	store    *software.Store
+	book     *account.Book
+	orgKeys  *keys.Cache
+	audit    *audit.Log
+	pipeline *challenge.Pipeline
+	journals []*journal.Journal
+}
+
+// openCore reads the sealed state. What is damaged is refused, by name.
+func (d *Daemon) openCore() (_ *core, err error) {
+	c := &core{store: software.New(d.vault)}
+	defer func() {
+		if err != nil {
+			_ = c.close()
+		}
+	}()
+	if c.book, err = account.Open(account.Options{
+		Vault: d.vault, Keys: c.store, Version: d.config.Version, Now: d.now, Log: d.log,
+		Changed: func(a *account.Account) { d.hub.publish(api.Event{Type: "account", Account: accountView(a)}) },
+	}); err != nil {
+		return nil, err
+	}
+	records, err := c.journal(d, "audit")
+	if err != nil {
+		return nil, err
+	}
+	if c.audit, err = audit.Open(records); err != nil {
+		return nil, err
+	}
+	claimed, err := c.journal(d, "claims")
+	if err != nil {
+		return nil, err
+	}
+	claims, err := challenge.OpenClaims(claimed, d.now)
+	if err != nil {
+		return nil, err
+	}
+	c.orgKeys = keys.New(c.fetchKeys)
+	c.pipeline = challenge.New(challenge.Config{
+		Accounts: c.book, OrgKeys: c.orgKeys, Keys: c.store, Prompts: d.prompts, Claims: claims,
+		Deliver: c.deliver, Now: d.now, Log: d.log,
+		Record: func(r audit.Record) { d.record(c, r) },
+	})
+	return c, nil
+}
+
+func (c *core) journal(d *Daemon, name string) (*journal.Journal, error) {
+	j, err := journal.Open(filepath.Join(d.vault.Dir(), name+".log"), d.vault.MACKey(name))
+	if err != nil {
+		return nil, fmt.Errorf("open the journal of %s: %w", name, err)
+	}
+	c.journals = append(c.journals, j)
+	return j, nil
+}
+
+func (c *core) close() error {
+	if c.pipeline != nil {
+		c.pipeline.Close()
+	}
+	if c.audit != nil {
+		c.audit.Close()
+	}
+	c.store.Lock()
+	var errs []error
+	for _, j := range c.journals {
+		errs = append(errs, j.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// fetchKeys gets the signing keys of an issuer that one of the accounts trusts.
+func (c *core) fetchKeys(ctx context.Context, issuer string) ([]jose.JWK, time.Duration, error) {
+	for _, a := range c.book.All() {
+		if issuer != a.OrgURL && !strings.HasPrefix(issuer, a.OrgURL+"/oauth2/") {
+			continue
+		}
+		org, err := c.book.Org(a.OrgURL)
+		if err != nil {
+			return nil, 0, err
+		}
+		return org.SigningKeys(ctx, issuer)
+	}
+	return nil, 0, fmt.Errorf("%s is not the org of an account", issuer)
+}
+
+// deliver hands a signed answer to the account's org.
+func (c *core) deliver(ctx context.Context, a *account.Account, uri string, r okta.AnswerRequest) error {
+	org, err := c.book.Org(a.OrgURL)
+	if err != nil {
+		return err
+	}
+	return org.Answer(ctx, uri, r)
+}
+
+// record writes a decision down and tells the subscribers.
+func (d *Daemon) record(c *core, r audit.Record) {
+	r.Time = d.now()
+	written, err := c.audit.Record(r)
+	if err != nil {
+		d.log.Error("decision not recorded", "event", r.Event, "error", err)
+		return
+	}
+	if view := recordView(written); d.hub.listened() {
+		d.hub.publish(api.Event{Type: "audit", Audit: &view})
+	}
+}
+
+// unlockAtStart opens the core of a vault that needs nobody: its key is in a
+// file, or wrapped by the passphrase at hand. A keyring is asked later, in the
+// background.
+func (d *Daemon) unlockAtStart(ctx context.Context) error {
+	kind, _ := d.vault.State()
+	if d.vault.Locked() && kind == unlock.Passphrase && d.config.PassphraseFile != "" {
+		if err := d.vault.Unlock(ctx); err != nil {
+			return fmt.Errorf("unlock the state: %w", err)
+		}
+	}
+	if d.vault.Locked() {
+		return nil
+	}
+	c, err := d.openCore()
+	if err != nil {
+		return fmt.Errorf("open the state in %s: %w", d.vault.Dir(), err)
+	}
+	d.core.Store(c)
+	return nil
+}
+
+// askForUnlock tries to open a locked vault in the background, which may make
+// the desktop ask for a password: at most one try in a while, and only when
+// there is a reason.
+func (d *Daemon) askForUnlock() {
+	last, now := d.unlocking.Load(), time.Now().UnixNano()
+	if now-last < int64(unlockEvery) || !d.unlocking.CompareAndSwap(last, now) {
+		return
+	}
+	d.spawn(func() {
+		ctx, cancel := context.WithTimeout(d.ctx, unlockWait)
+		defer cancel()
+		defer func() { d.unlocking.Store(time.Now().UnixNano()) }()
+		if err := d.vault.Unlock(ctx); err != nil {
+			d.log.Warn("vault stays locked", "error", err)
+			return
+		}
+		if d.core.Load() != nil {
+			return
+		}
+		c, err := d.openCore()
+		if err != nil {
+			d.log.Error("state not usable", "error", err)
+			d.hub.fail(err)
+			return
+		}
+		d.core.Store(c)
+		d.hub.fail(nil)
+		d.hub.publish(api.Event{Type: "status"})
+		d.catchUp(c)
+	})
+}
+
+// catchUp finishes what was under way when the agent stopped, and asks the
+// orgs for their pages.
+func (d *Daemon) catchUp(c *core) {
+	ctx, cancel := context.WithTimeout(d.ctx, catchUpWait)
+	defer cancel()
+	c.book.Resume(ctx)
+	if err := c.book.RefreshOrigins(ctx); err != nil {
+		d.log.Info("pages of an org not refreshed", "error", err)
+	}
+}

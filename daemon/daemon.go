@@ -1,0 +1,237 @@
+// Package daemon is the agent: one per user session. It owns the state and the
+// keys, and it decides.
+//
+// This file and its siblings put the rooms together. Outside parties come in
+// through two doors, ipc/loopback for browsers and ipc/localapi for the user's
+// own programs; both end in small adapters here (browsers.go, local.go) that
+// translate between their words and the rooms'. What needs the vault's key
+// lives in a core (core.go), which exists only while the vault is open: a
+// locked agent starts, answers CORS, says 503 to challenges and asks for the
+// unlock.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/daemon/prompt"
+	"countersign.dev/daemon/vault"
+	"countersign.dev/daemon/vault/unlock"
+	"countersign.dev/ipc/localapi"
+	"countersign.dev/ipc/loopback"
+	"countersign.dev/ipc/paths"
+)
+
+// Config says where the agent keeps its state and where it listens.
+type Config struct {
+	StateDir       string
+	Socket         string
+	LoopbackPorts  []int
+	DeviceKey      string // "auto" or "software"; "tpm" does not exist in this build
+	VaultKey       string // "auto", "keyring", "passphrase", "file"
+	PassphraseFile string
+	Version        string
+	Log            *slog.Logger
+	Now            func() time.Time // nil: time.Now
+}
+
+// ErrNoTPM says that this build has no TPM key store.
+var ErrNoTPM = errors.New("device keys in the TPM are not available yet in this build")
+
+// stopWithin is how long a stopping agent waits for what is under way.
+const stopWithin = 1500 * time.Millisecond
+
+// Daemon is a running agent. Use Open, then Run.
+type Daemon struct {
+	config  Config
+	log     *slog.Logger
+	now     func() time.Time
+	started time.Time
+
+	vault   *vault.Vault
+	prompts *prompt.Broker
+	hub     *hub
+	core    atomic.Pointer[core] // nil while the vault is locked
+	index   vault.Index          // what a locked agent may know; read-only after Open
+
+	pages   net.Listener // nil when no port was free
+	busy    string       // then: who has the ports, as far as can be told
+	local   net.Listener
+	browser *loopback.Server
+	api     *localapi.Server
+
+	ctx  context.Context // ends when the agent stops
+	stop context.CancelFunc
+
+	working sync.Mutex     // taken to start work, and to begin waiting for it
+	work    sync.WaitGroup // every goroutine of the agent
+
+	unlocking  atomic.Int64 // unix nanoseconds of the last try
+	refreshing gate         // asks the orgs for their pages
+	quiet      *time.Timer  // armed by activity: gives memory back when it ends
+}
+
+// Ready is what the agent says when it can be used.
+type Ready struct {
+	Ready        bool   `json:"ready"`
+	Socket       string `json:"socket"`
+	LoopbackPort int    `json:"loopbackPort"`
+	DeviceKey    string `json:"deviceKey"`
+	VaultKey     string `json:"vaultKey"`
+}
+
+// Open makes the agent ready: state open (or locked), both doors open for
+// connections. It asks no network, bus or device first. Errors that callers
+// branch on: *localapi.ErrPathTooLong, localapi.ErrInUse, vault.ErrInUse,
+// *vault.DamagedError, *journal.TamperedError, unlock.ErrWrongPassphrase.
+func Open(ctx context.Context, c Config) (*Daemon, error) {
+	d := &Daemon{config: c, log: c.Log, now: c.Now, hub: newHub()}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.now == nil {
+		d.now = time.Now
+	}
+	d.started = d.now()
+	switch c.DeviceKey {
+	case "", "auto", string(devicekey.KindSoftware):
+	case "tpm":
+		return nil, ErrNoTPM
+	default:
+		return nil, fmt.Errorf("unknown kind of device key %q", c.DeviceKey)
+	}
+	if err := paths.CheckSocket(c.Socket); err != nil {
+		return nil, err
+	}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.quiet = time.AfterFunc(quietAfter, giveBack)
+	d.prompts = prompt.New(d.now, d.hub)
+	if err := d.open(ctx); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Daemon) open(ctx context.Context) error {
+	var err error
+	d.vault, err = vault.Open(ctx, d.config.StateDir, vault.Options{Key: unlock.Kind(d.config.VaultKey), PassphraseFile: d.config.PassphraseFile})
+	if err != nil {
+		return fmt.Errorf("open the state in %s: %w", d.config.StateDir, err)
+	}
+	if d.index, err = d.vault.LoadIndex(); err != nil {
+		d.log.Warn("index not read", "error", err)
+	}
+	if err := d.unlockAtStart(ctx); err != nil {
+		return err
+	}
+	if d.local, err = localapi.Listen(d.config.Socket); err != nil {
+		return fmt.Errorf("listen for front ends: %w", err)
+	}
+	if d.pages, err = loopback.Listen(d.config.LoopbackPorts); err != nil {
+		d.busy = whoHas(d.config.LoopbackPorts)
+		d.log.Warn("no loopback port is free", "ports", d.config.LoopbackPorts, "held_by", d.busy)
+	}
+	d.browser = loopback.New(browsers{d}, loopback.Options{Log: d.log})
+	d.api = localapi.New(front{d}, localapi.Options{Log: d.log, Version: d.config.Version})
+	return nil
+}
+
+// Ready describes the open agent.
+func (d *Daemon) Ready() Ready {
+	kind, _ := d.vault.State()
+	return Ready{
+		Ready: true, Socket: d.config.Socket, LoopbackPort: d.port(),
+		DeviceKey: string(devicekey.KindSoftware), VaultKey: string(kind),
+	}
+}
+
+// port is where browsers find the agent; 0 when nowhere.
+func (d *Daemon) port() int {
+	if d.pages == nil {
+		return 0
+	}
+	return d.pages.Addr().(*net.TCPAddr).Port
+}
+
+// Run serves until ctx ends or a door breaks, and leaves consistent state.
+func (d *Daemon) Run(ctx context.Context) error {
+	broken := make(chan error, 2)
+	d.spawn(func() { broken <- d.api.Serve(d.local) })
+	if d.pages != nil {
+		d.spawn(func() { broken <- d.browser.Serve(d.pages) })
+	}
+	if c := d.core.Load(); c != nil {
+		d.spawn(func() { d.catchUp(c) })
+	} else {
+		d.askForUnlock()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-broken:
+	case <-d.ctx.Done():
+	}
+	return errors.Join(err, d.close())
+}
+
+// Close stops an agent that is not run.
+func (d *Daemon) Close() error { return d.close() }
+
+// close withdraws what waits for the person, closes both doors, and waits for
+// everything that runs.
+func (d *Daemon) close() error {
+	d.stop()
+	d.quiet.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	c := d.core.Load()
+	if c != nil {
+		c.pipeline.Stop()
+	}
+	var doors sync.WaitGroup
+	if d.browser != nil {
+		doors.Go(func() { _ = d.browser.Shutdown(ctx) }) // what is left after the time is cut
+	}
+	if d.api != nil {
+		doors.Go(func() { _ = d.api.Shutdown(ctx) })
+	}
+	doors.Wait()
+	for _, l := range []net.Listener{d.pages, d.local} {
+		if l != nil {
+			l.Close() // never served, or closed already
+		}
+	}
+	d.working.Lock() // nothing is started any more
+	defer d.working.Unlock()
+	d.work.Wait()
+	var errs []error
+	if c := d.core.Swap(nil); c != nil {
+		errs = append(errs, c.close())
+	}
+	if d.vault != nil {
+		errs = append(errs, d.vault.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// spawn starts work that the agent waits for when it stops; a stopping agent
+// starts none.
+func (d *Daemon) spawn(work func()) {
+	d.working.Lock()
+	defer d.working.Unlock()
+	if d.ctx.Err() == nil {
+		d.work.Go(work)
+	}
+}
+
+// pid is this process.
+func (d *Daemon) pid() int { return os.Getpid() }

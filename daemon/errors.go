@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"errors"
+	"net/http"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/daemon/account"
+	"countersign.dev/daemon/journal"
+	"countersign.dev/daemon/prompt"
+	"countersign.dev/daemon/vault"
+	"countersign.dev/daemon/vault/unlock"
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/localapi"
+	"countersign.dev/okta"
+	"countersign.dev/okta/client"
+)
+
+// reasons turns states that people can do something about into words for them.
+// The text of err is added where it says more.
+var reasons = []struct {
+	is      error
+	status  int
+	code    string
+	message string // "" means the error's own
+	hint    string
+}{
+	{account.ErrUnknown, http.StatusNotFound, "account_unknown", "there is no such account", "countersign account list"},
+	{account.ErrBadName, http.StatusBadRequest, "bad_name", "the name is empty", ""},
+	{account.ErrTooMany, http.StatusConflict, "too_many_accounts", "", ""},
+	{account.ErrBusy, http.StatusServiceUnavailable, "busy", "another change of the accounts is under way", "try again"},
+	{account.ErrLinkMismatch, http.StatusConflict, "link_mismatch", "", "ask for a new enrolment link"},
+	{account.ErrOtherOrg, http.StatusConflict, "other_org", "", ""},
+	{account.ErrMethodNotOffered, http.StatusConflict, "method_not_offered", "", "the org's administrator has to allow signed_nonce for this agent"},
+	{account.ErrHardwareRequired, http.StatusConflict, "hardware_required", "", ""},
+	{okta.ErrEnrolmentLink, http.StatusBadRequest, "bad_link", "", "a link looks like oktaverify://LOGIN/?t=…&f=…&s=https://ORG"},
+	{client.ErrInsecure, http.StatusBadRequest, "org_insecure", "", "use https, or an org on this machine"},
+	{client.ErrURL, http.StatusBadRequest, "bad_org_url", "", ""},
+	{client.ErrForeignURL, http.StatusBadGateway, "org_unexpected_answer", "the org names an address that is not its own", ""},
+	{client.ErrNoAuthenticator, http.StatusConflict, "no_authenticator", "the org offers no authenticator to this agent", "the org's administrator has to add one"},
+	{prompt.ErrUnknown, http.StatusNotFound, "prompt_unknown", "there is no such prompt", "countersign prompt list"},
+	{prompt.ErrExpired, http.StatusGone, "prompt_expired", "the prompt has expired", "start the sign-in again"},
+	{prompt.ErrWithdrawn, http.StatusGone, "prompt_withdrawn", "the browser has given up the sign-in", "start the sign-in again"},
+	{prompt.ErrNoFrontEnd, http.StatusGone, "prompt_expired", "the prompt has expired: nobody was there to show it", "start the sign-in again"},
+	{prompt.ErrDecided, http.StatusConflict, "prompt_decided", "the prompt was decided already", ""},
+	{prompt.ErrUnknownAction, http.StatusBadRequest, "bad_action", `the action must be "approve" or "deny"`, ""},
+	{prompt.ErrAccountNeeded, http.StatusBadRequest, "account_needed", "several accounts fit: name one", ""},
+	{prompt.ErrWrongAccount, http.StatusBadRequest, "wrong_account", "the prompt is not for that account", ""},
+	{prompt.ErrNumberRequired, http.StatusBadRequest, "number_required", "the prompt needs the number shown in the browser", ""},
+	{vault.ErrLocked, http.StatusServiceUnavailable, "locked", "the agent's state is locked", ""},
+	{devicekey.ErrLocked, http.StatusServiceUnavailable, "locked", "the agent's state is locked", ""},
+}
+
+// explain turns an error into one for the caller of the local API. What has no
+// words stays as it is, and becomes "internal" with a line in the log.
+func explain(err error) error {
+	var known *api.Error
+	var damaged *vault.DamagedError
+	var tampered *journal.TamperedError
+	var silent *client.Unreachable
+	var odd *client.UnexpectedAnswer
+	var refusal *okta.Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &damaged):
+		return &api.Error{Status: http.StatusInternalServerError, Code: "state_damaged", Message: damaged.Error(), Hint: "stop the agent, look at the file, and put its backup in its place if that is right"}
+	case errors.As(err, &tampered):
+		return &api.Error{Status: http.StatusInternalServerError, Code: "state_damaged", Message: tampered.Error(), Hint: "stop the agent and move the file away; what it proved is lost"}
+	case errors.As(err, &silent):
+		return &api.Error{Status: http.StatusBadGateway, Code: "org_unreachable", Message: silent.Error(), Hint: "check the address and the network, and try again"}
+	case errors.As(err, &odd):
+		return &api.Error{Status: http.StatusBadGateway, Code: "org_unexpected_answer", Message: odd.Error(), Hint: "a proxy or a captive portal may be in between; nothing was changed"}
+	case errors.As(err, &refusal):
+		return &api.Error{Status: http.StatusConflict, Code: "org_refused", Message: "the org refused: " + prompt.Clean(refusal.Error(), 200)}
+	}
+	for _, r := range reasons {
+		if !errors.Is(err, r.is) {
+			continue
+		}
+		message := r.message
+		if message == "" {
+			message = prompt.Clean(err.Error(), 240)
+		}
+		return &api.Error{Status: r.status, Code: r.code, Message: message, Hint: r.hint}
+	}
+	return err
+}
+
+// explainEnrolment adds what a refusal means to somebody with a link.
+func explainEnrolment(err error) error {
+	var refusal *okta.Error
+	if errors.As(err, &refusal) && (refusal.HTTPStatus == http.StatusUnauthorized || refusal.HTTPStatus == http.StatusForbidden) {
+		return &api.Error{Status: http.StatusConflict, Code: "link_refused", Message: "the org refused the link: it is used up or too old", Hint: "ask for a new enrolment link"}
+	}
+	return explain(err)
+}
+
+// explainRemoval adds the way out for an org that cannot be asked.
+func explainRemoval(err error, id string) error {
+	err = explain(err)
+	var known *api.Error
+	if !errors.As(err, &known) {
+		return err
+	}
+	switch known.Code {
+	case "org_unreachable", "org_unexpected_answer", "org_refused":
+		e := *known
+		e.Message += "; the account was kept"
+		e.Hint = "to forget it here and leave the org alone: countersign account remove " + id + " --local-only"
+		return &e
+	}
+	return err
+}
+
+// Hint says what to do about an error of Open; empty when there is nothing to
+// say.
+func Hint(err error) string {
+	var damaged *vault.DamagedError
+	var tampered *journal.TamperedError
+	var kind *unlock.KindError
+	switch {
+	case errors.Is(err, vault.ErrInUse), errors.Is(err, localapi.ErrInUse):
+		return "the agent is running already: countersign status"
+	case errors.Is(err, unlock.ErrWrongPassphrase):
+		return "the first line of the passphrase file is the passphrase"
+	case errors.As(err, &damaged) && damaged.Backup != "":
+		return "nothing was written; to go back to the previous state, put " + damaged.Backup + " in the place of " + damaged.File
+	case errors.As(err, &damaged):
+		return "nothing was written, and there is no backup"
+	case errors.As(err, &tampered):
+		return "move the file away to go on without what it proves"
+	case errors.As(err, &kind):
+		return "leave --vault-key away, or use another --state folder"
+	case errors.Is(err, ErrNoTPM):
+		return "use --device-key software"
+	}
+	return ""
+}
+
+// ProtectMemory keeps the process's memory out of core dumps and debuggers, as
+// far as the system can.
+func ProtectMemory() error { return vault.ProtectMemory() }

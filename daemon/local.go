@@ -1,0 +1,181 @@
+package daemon
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"time"
+
+	"countersign.dev/daemon/account"
+	"countersign.dev/daemon/audit"
+	"countersign.dev/daemon/prompt"
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/localapi"
+	"countersign.dev/ipc/peer"
+	"countersign.dev/okta"
+)
+
+// orgWait bounds what the local API does at an org.
+const orgWait = 45 * time.Second
+
+// front is the agent as the local API sees it.
+type front struct{ d *Daemon }
+
+var _ localapi.Agent = front{}
+
+// open returns the core, or the refusal of a locked agent.
+func (f front) open() (*core, error) {
+	if c := f.d.core.Load(); c != nil {
+		return c, nil
+	}
+	f.d.askForUnlock()
+	if err := f.d.hub.failure(); err != nil {
+		return nil, explain(err)
+	}
+	return nil, &api.Error{Status: http.StatusServiceUnavailable, Code: "locked", Message: "the agent's state is locked", Hint: f.d.unlockHint()}
+}
+
+func (f front) Accounts(context.Context) (api.AccountList, error) {
+	c, err := f.open()
+	if err != nil {
+		return api.AccountList{}, err
+	}
+	list := api.AccountList{Accounts: []api.Account{}}
+	for _, a := range c.book.All() {
+		list.Accounts = append(list.Accounts, *accountView(a))
+	}
+	return list, nil
+}
+
+func (f front) Account(_ context.Context, id string) (api.Account, error) {
+	c, err := f.open()
+	if err != nil {
+		return api.Account{}, err
+	}
+	a, err := c.book.Get(id)
+	if err != nil {
+		return api.Account{}, explain(err)
+	}
+	return *accountView(a), nil
+}
+
+func (f front) AddAccount(ctx context.Context, in api.AddAccount) (api.Account, error) {
+	c, err := f.open()
+	if err != nil {
+		return api.Account{}, err
+	}
+	link, err := okta.ParseEnrolmentLink(in.Link)
+	if err != nil {
+		return api.Account{}, explain(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, orgWait)
+	defer cancel()
+	defer f.d.quiet.Reset(quietAfter)
+	a, err := c.book.EnrolByLink(ctx, link, prompt.Clean(in.Name, maxShown))
+	if err != nil {
+		f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: err.Error()})
+		return api.Account{}, explainEnrolment(err)
+	}
+	f.d.record(c, audit.Record{Event: "enrolment", Outcome: "done", Account: a.ID, Reason: a.OrgURL})
+	return *accountView(a), nil
+}
+
+func (f front) RenameAccount(_ context.Context, id, name string) (api.Account, error) {
+	c, err := f.open()
+	if err != nil {
+		return api.Account{}, err
+	}
+	a, err := c.book.Rename(id, prompt.Clean(name, maxShown))
+	if err != nil {
+		return api.Account{}, explain(err)
+	}
+	return *accountView(a), nil
+}
+
+func (f front) RemoveAccount(ctx context.Context, id string, localOnly bool) error {
+	c, err := f.open()
+	if err != nil {
+		return err
+	}
+	a, err := c.book.Get(id)
+	if err != nil {
+		return explain(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, orgWait)
+	defer cancel()
+	if err := c.book.Remove(ctx, id, localOnly); err != nil {
+		f.d.record(c, audit.Record{Event: "removal", Outcome: "failed", Account: id, Reason: err.Error()})
+		return explainRemoval(err, id)
+	}
+	reason := a.OrgURL
+	if localOnly {
+		reason += ", here only"
+	}
+	f.d.record(c, audit.Record{Event: "removal", Outcome: "done", Account: id, Reason: reason})
+	gone := accountView(a)
+	gone.State = "removed"
+	f.d.hub.publish(api.Event{Type: "account", Account: gone})
+	return nil
+}
+
+// Prompts lists what waits for the person. Whoever asks is a front end.
+func (f front) Prompts(context.Context, string) (api.PromptList, error) {
+	list := api.PromptList{Prompts: []api.Prompt{}}
+	for _, p := range f.d.prompts.List() {
+		list.Prompts = append(list.Prompts, promptView(p))
+	}
+	return list, nil
+}
+
+func (f front) DecidePrompt(ctx context.Context, id string, d api.Decision, p peer.Peer) (api.PromptOutcome, error) {
+	o, err := f.d.prompts.Decide(ctx, id, prompt.Decision{
+		Action: prompt.Action(d.Action), Account: d.Account, Number: d.Number, Report: d.Report,
+	})
+	if err != nil {
+		return api.PromptOutcome{}, explain(err)
+	}
+	// Which program it was is as claimed; the user is certain.
+	f.d.log.Info("prompt decided", "prompt", id, "outcome", o.Outcome, "pid", p.PID, "executable", p.Executable)
+	return api.PromptOutcome(o), nil
+}
+
+func (f front) Audit(_ context.Context, from uint64) (iter.Seq2[api.AuditRecord, error], error) {
+	c, err := f.open()
+	if err != nil {
+		return nil, err
+	}
+	return func(yield func(api.AuditRecord, error) bool) {
+		for r, err := range c.audit.Records(from) {
+			if !yield(recordView(r), err) {
+				return
+			}
+		}
+	}, nil
+}
+
+func (f front) VerifyAudit(context.Context) error {
+	c, err := f.open()
+	if err != nil {
+		return err
+	}
+	return c.audit.Verify()
+}
+
+func (f front) Subscribe(ctx context.Context, frontEnd string) (<-chan api.Event, error) {
+	detach := func() {}
+	if frontEnd != "" {
+		detach = f.d.prompts.Attach(frontEnd)
+	}
+	return f.d.hub.subscribe(ctx, detach), nil
+}
+
+// usableAccounts are the accounts that can answer challenges.
+func usableAccounts(c *core) []*account.Account {
+	var list []*account.Account
+	for _, a := range c.book.All() {
+		if a.Usable() {
+			list = append(list, a)
+		}
+	}
+	return list
+}

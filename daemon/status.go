@@ -1,0 +1,127 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"countersign.dev/daemon/account"
+	"countersign.dev/daemon/vault"
+	"countersign.dev/daemon/vault/unlock"
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/peer"
+)
+
+// Status says how the agent is doing, and what is wrong.
+func (f front) Status(ctx context.Context) (api.Status, error) {
+	d := f.d
+	kind, state := d.vault.State()
+	s := api.Status{
+		Agent:          api.Agent{Version: d.config.Version, PID: d.pid(), StartedAt: d.started.UTC()},
+		DeviceKey:      api.Component{Kind: "software", State: "locked"},
+		VaultKey:       api.Component{Kind: string(kind), State: state},
+		Loopback:       api.Loopback{Port: d.port(), State: "listening"},
+		FrontEnds:      d.prompts.FrontEnds(),
+		PendingPrompts: d.prompts.Len(),
+		Accounts:       len(d.index.Accounts),
+		Problems:       d.problems(),
+	}
+	if s.Loopback.Port == 0 {
+		s.Loopback.State = "no_free_port"
+	}
+	if c := d.core.Load(); c != nil {
+		keys := c.store.State(ctx)
+		s.DeviceKey = api.Component{Kind: string(keys.Kind), State: keys.State}
+		s.Accounts = len(c.book.All())
+	}
+	return s, nil
+}
+
+// problems lists what keeps the agent from its job. It asks nobody.
+func (d *Daemon) problems() []api.Problem {
+	list := []api.Problem{}
+	add := func(code, message, hint string) {
+		list = append(list, api.Problem{Code: code, Message: message, Hint: hint})
+	}
+	if err := d.hub.failure(); err != nil {
+		add("state_damaged", err.Error(), "stop the agent, look at the file, and put its backup in its place if that is right")
+	} else if d.vault.Locked() {
+		message := "the agent's state is locked"
+		if reason := d.vault.LockReason(); reason != nil && !errors.Is(reason, vault.ErrLocked) || errors.Unwrap(reason) != nil {
+			message = reason.Error()
+		}
+		add("vault_locked", message, d.unlockHint())
+	}
+	if err := d.vault.Fallback(); err != nil {
+		add("vault_file_only", "the OS keyring did not answer at the first start, so the state is protected by file permissions only", "to change that, start over with --vault-key keyring or --passphrase-file and a new --state folder")
+	}
+	if d.pages == nil {
+		message := fmt.Sprintf("no loopback port is free (%s)", portList(d.config.LoopbackPorts))
+		if d.busy != "" {
+			message += ": " + d.busy
+		}
+		add("no_free_port", message, "stop what listens there, or choose others with --loopback-ports, and start the agent again")
+	}
+	if c := d.core.Load(); c != nil {
+		for _, a := range c.book.All() {
+			switch a.State {
+			case account.Gone:
+				add("account_gone", "the org no longer knows the enrolment of "+accountView(a).Name, "countersign account remove "+a.ID+", then enrol again")
+			case account.Suspended:
+				add("account_suspended", "the org has suspended the enrolment of "+accountView(a).Name, "ask the org's administrator")
+			case account.Enrolling:
+				add("enrolment_pending", "an enrolment at "+a.OrgURL+" was not finished", "add the account again, or countersign account remove "+a.ID)
+			case account.Removing:
+				add("removal_pending", "the removal of "+accountView(a).Name+" was not finished", "countersign account remove "+a.ID)
+			}
+		}
+	}
+	return list
+}
+
+// unlockHint says how to open this vault.
+func (d *Daemon) unlockHint() string {
+	switch kind, _ := d.vault.State(); kind {
+	case unlock.Keyring:
+		return "unlock the desktop's keyring, then try again"
+	case unlock.Passphrase:
+		return "start the agent with --passphrase-file"
+	}
+	return "the key file in the state folder is missing or is not this state's"
+}
+
+// portHolder says who listens at a loopback port, as far as this user may know.
+func portHolder(port int) string {
+	p, err := peer.OfListener(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)))
+	if err != nil {
+		return ""
+	}
+	who := fmt.Sprintf("user %d", p.UID)
+	if p.Mine() {
+		who = "this user"
+	}
+	if p.PID != 0 {
+		who += fmt.Sprintf(", process %d", p.PID)
+	}
+	if p.Executable != "" {
+		who += " (" + p.Executable + ")"
+	}
+	return who
+}
+
+// whoHas names the holders of ports.
+func whoHas(ports []int) string {
+	var parts []string
+	for _, port := range ports {
+		if who := portHolder(port); who != "" {
+			parts = append(parts, fmt.Sprintf("%d is held by %s", port, who))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func portList(ports []int) string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(ports), " ", ", "), "[]")
+}

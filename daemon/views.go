@@ -1,0 +1,48 @@
+package daemon
+
+import (
+	"countersign.dev/daemon/account"
+	"countersign.dev/daemon/audit"
+	"countersign.dev/daemon/prompt"
+	"countersign.dev/ipc/api"
+)
+
+const maxShown = 128 // characters of a name shown to people
+
+// accountView is an account as front ends see it.
+func accountView(a *account.Account) *api.Account {
+	v := &api.Account{
+		ID: a.ID, Name: prompt.Clean(a.Name, maxShown), Org: a.OrgURL,
+		User: prompt.Clean(a.Username, maxShown), UserID: prompt.Clean(a.UserID, maxShown),
+		Methods: []string{}, Protection: a.Protection, Attested: a.Attested,
+		State: string(a.State), CreatedAt: a.CreatedAt, Development: a.Development(),
+		EnrolmentID: prompt.Clean(a.EnrolmentID, maxShown), LoopbackOrigins: a.Origins,
+	}
+	if v.Name == "" {
+		v.Name = v.User
+	}
+	for _, m := range a.Methods {
+		v.Methods = append(v.Methods, string(m.Type))
+	}
+	return v
+}
+
+func promptView(p prompt.Pending) api.Prompt {
+	v := api.Prompt{
+		ID: p.ID, Account: p.Account, Kind: p.Kind, App: p.App, Org: p.Org, User: p.User,
+		Origin: p.Origin, Location: p.Location, IP: p.IP,
+		CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt,
+		NeedsNumber: p.NeedsNumber, UserVerification: p.UserVerification,
+	}
+	for _, c := range p.Choices {
+		v.Choices = append(v.Choices, api.Choice(c))
+	}
+	return v
+}
+
+func recordView(r audit.Record) api.AuditRecord {
+	return api.AuditRecord{
+		Seq: r.Seq, Time: r.Time, Event: r.Event, Account: r.Account, Outcome: r.Outcome, Reason: r.Reason,
+		Prev: r.Prev, Hash: r.Hash, Origin: r.Origin, App: r.App, Transaction: r.Transaction, KeyType: r.KeyType,
+	}
+}
