@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+
+	gojose "github.com/go-jose/go-jose/v4"
 )
 
 // Signer is a private key that signs without being given away.
@@ -26,25 +28,17 @@ type Signer interface {
 // Sign makes a compact token of claims: ES256 with a P-256 key, RS256 with an
 // RSA key. An empty typ leaves the header member out.
 func Sign(ctx context.Context, s Signer, typ string, claims any) (string, error) {
-	head := struct {
-		Algorithm Algorithm `json:"alg"`
-		KeyID     string    `json:"kid,omitempty"`
-		Type      string    `json:"typ,omitempty"`
-	}{KeyID: s.KeyID(), Type: typ}
+	var alg gojose.SignatureAlgorithm
 	switch pub := s.Public().(type) {
 	case *ecdsa.PublicKey:
 		if pub.Curve != elliptic.P256() {
 			return "", fmt.Errorf("%w: curve is not P-256", ErrKey)
 		}
-		head.Algorithm = ES256
+		alg = gojose.ES256
 	case *rsa.PublicKey:
-		head.Algorithm = RS256
+		alg = gojose.RS256
 	default:
 		return "", fmt.Errorf("%w: type %T", ErrKey, pub)
-	}
-	header, err := json.Marshal(head)
-	if err != nil {
-		return "", fmt.Errorf("encoding the header: %w", err)
 	}
 	payload, err := json.Marshal(claims)
 	if err != nil {
@@ -53,22 +47,46 @@ func Sign(ctx context.Context, s Signer, typ string, claims any) (string, error)
 	if len(payload) == 0 || payload[0] != '{' {
 		return "", fmt.Errorf("%w: claims are not an object", ErrMalformed)
 	}
-	token := make([]byte, 0, base64url.EncodedLen(len(header)+len(payload)+maxRSABits/8)+8)
-	token = base64url.AppendEncode(token, header)
-	token = append(token, '.')
-	token = base64url.AppendEncode(token, payload)
-	digest := sha256.Sum256(token)
-	sig, err := s.SignDigest(ctx, digest[:])
+	options := &gojose.SignerOptions{}
+	if typ != "" {
+		options.WithType(gojose.ContentType(typ))
+	}
+	signer, err := gojose.NewSigner(gojose.SigningKey{Algorithm: alg, Key: opaque{ctx, s, alg}}, options)
+	if err != nil {
+		return "", fmt.Errorf("preparing to sign: %w", err)
+	}
+	signed, err := signer.Sign(payload)
 	if err != nil {
 		return "", fmt.Errorf("signing: %w", err)
 	}
-	if head.Algorithm == ES256 {
-		if sig, err = rawSignature(sig); err != nil {
-			return "", fmt.Errorf("signing: %w", err)
-		}
+	return signed.CompactSerialize()
+}
+
+// opaque is a key for one call of Sign: it carries the call's context past an
+// interface that knows none. go-jose's own adapter (cryptosigner) is not used
+// since it panics on a signature out of range, which broken hardware may give.
+type opaque struct {
+	ctx    context.Context
+	signer Signer
+	alg    gojose.SignatureAlgorithm
+}
+
+func (o opaque) Public() *gojose.JSONWebKey {
+	return &gojose.JSONWebKey{Key: o.signer.Public(), KeyID: o.signer.KeyID()}
+}
+
+func (o opaque) Algs() []gojose.SignatureAlgorithm { return []gojose.SignatureAlgorithm{o.alg} }
+
+func (o opaque) SignPayload(payload []byte, alg gojose.SignatureAlgorithm) ([]byte, error) {
+	if alg != o.alg {
+		return nil, gojose.ErrUnsupportedAlgorithm
 	}
-	token = append(token, '.')
-	return string(base64url.AppendEncode(token, sig)), nil
+	digest := sha256.Sum256(payload)
+	sig, err := o.signer.SignDigest(o.ctx, digest[:])
+	if err != nil || alg != gojose.ES256 {
+		return sig, err
+	}
+	return rawSignature(sig)
 }
 
 // rawSignature turns a DER signature into r and s of 32 bytes each, which is

@@ -22,11 +22,10 @@ const maxKeyID = 256
 // Token is a token that has the right form. Its claims are unverified until
 // Verify has returned nil.
 type Token struct {
-	Header    Header
-	signed    string // the first two segments, as they came
-	payload   []byte
-	signature []byte
-	verified  bool
+	Header   Header
+	compact  string // as it came
+	payload  []byte
+	verified bool
 }
 
 // base64url admits no padding and no stray bits in the last character; line
@@ -53,7 +52,7 @@ func Parse(token string, use Use) (*Token, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: header is not base64url", ErrMalformed)
 	}
-	t := &Token{signed: token[:len(head)+1+len(body)]}
+	t := &Token{compact: token}
 	if t.Header, err = parseHeader(raw); err != nil {
 		return nil, err
 	}
@@ -66,7 +65,7 @@ func Parse(token string, use Use) (*Token, error) {
 	if t.payload, err = base64url.DecodeString(body); err != nil {
 		return nil, fmt.Errorf("%w: payload is not base64url", ErrMalformed)
 	}
-	if t.signature, err = base64url.DecodeString(sig); err != nil {
+	if _, err = base64url.DecodeString(sig); err != nil {
 		return nil, fmt.Errorf("%w: signature is not base64url", ErrMalformed)
 	}
 	if err := checkObject(t.payload); err != nil {
@@ -161,7 +160,7 @@ func (t *Token) Verify(key JWK) error {
 	if !slices.Contains(algorithms, t.Header.Algorithm) {
 		return fmt.Errorf("%w: %.16q with a key for %v", ErrAlgorithm, t.Header.Algorithm, algorithms)
 	}
-	if !verify(pub, t.Header.Algorithm, t.signed, t.signature) {
+	if !verify(pub, t.Header.Algorithm, t.compact) {
 		return ErrSignature
 	}
 	t.verified = true
