@@ -1,0 +1,290 @@
+// Package localapitest holds an agent in memory for tests of everything that
+// talks to the local API: it keeps accounts and prompts, tells subscribers, and
+// decides nothing by itself.
+package localapitest
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/peer"
+)
+
+// Agent implements localapi.Agent. Its exported fields are read and written
+// under Lock; the zero Agent has nothing.
+type Agent struct {
+	sync.Mutex
+	StatusReply  api.Status
+	AccountsHeld []api.Account
+	PromptsHeld  []api.Prompt // newest first
+	Records      []api.AuditRecord
+	Report       api.Report
+	AuditErr     error
+	Fail         error // every call fails with it
+
+	Decided     map[string]api.Decision // by prompt id
+	DecidedBy   map[string]peer.Peer
+	Outcomes    map[string]api.PromptOutcome // how a decision ends, instead of as asked
+	Asked       []string                     // front ends that listed prompts
+	Removed     map[string]bool              // id -> local only
+	subscribers []*subscriber
+	lastEvent   uint64
+}
+
+type subscriber struct {
+	ctx      context.Context
+	frontEnd string
+	events   chan api.Event
+}
+
+func notFound(what string) error {
+	return &api.Error{Status: http.StatusNotFound, Code: "not_found", Message: "there is no such " + what}
+}
+
+// Status counts what is held.
+func (a *Agent) Status(context.Context) (api.Status, error) {
+	a.Lock()
+	defer a.Unlock()
+	s := a.StatusReply
+	s.Accounts, s.PendingPrompts = len(a.AccountsHeld), len(a.PromptsHeld)
+	s.FrontEnds, s.Problems = append([]string{}, s.FrontEnds...), append([]api.Problem{}, s.Problems...)
+	s.FrontEnds = append(s.FrontEnds, a.frontEnds()...)
+	return s, a.Fail
+}
+
+// frontEnds lists subscribers that are still there.
+func (a *Agent) frontEnds() (names []string) {
+	for _, s := range a.subscribers {
+		if s.ctx.Err() == nil && s.frontEnd != "" {
+			names = append(names, s.frontEnd)
+		}
+	}
+	return names
+}
+
+// FrontEnds lists the front ends that are subscribed.
+func (a *Agent) FrontEnds() []string {
+	a.Lock()
+	defer a.Unlock()
+	return a.frontEnds()
+}
+
+// Accounts lists what is held.
+func (a *Agent) Accounts(context.Context) (api.AccountList, error) {
+	a.Lock()
+	defer a.Unlock()
+	return api.AccountList{Accounts: append([]api.Account{}, a.AccountsHeld...)}, a.Fail
+}
+
+// account returns the index of an account; the caller holds the lock.
+func (a *Agent) account(id string) (int, error) {
+	i := slices.IndexFunc(a.AccountsHeld, func(acc api.Account) bool { return acc.ID == id })
+	if i < 0 {
+		return i, notFound("account")
+	}
+	return i, a.Fail
+}
+
+// Account returns one.
+func (a *Agent) Account(_ context.Context, id string) (api.Account, error) {
+	a.Lock()
+	defer a.Unlock()
+	i, err := a.account(id)
+	if err != nil {
+		return api.Account{}, err
+	}
+	return a.AccountsHeld[i], nil
+}
+
+// AddAccount accepts every oktaverify link and names the account after it.
+func (a *Agent) AddAccount(_ context.Context, add api.AddAccount) (api.Account, error) {
+	a.Lock()
+	defer a.Unlock()
+	if a.Fail != nil {
+		return api.Account{}, a.Fail
+	}
+	rest, ok := strings.CutPrefix(add.Link, "oktaverify://")
+	if !ok {
+		return api.Account{}, &api.Error{Status: http.StatusBadRequest, Code: "bad_link", Message: "this is not an enrolment link", Hint: "it begins with oktaverify://"}
+	}
+	user, _, _ := strings.Cut(rest, "/")
+	name := add.Name
+	if name == "" {
+		name = user
+	}
+	acc := api.Account{ID: "acc-new", Name: name, Org: "http://localhost:8080", User: user, UserID: "00u9", Methods: []string{"signed_nonce"},
+		Protection: "software", State: "active", Development: true}
+	a.AccountsHeld = append(a.AccountsHeld, acc)
+	return acc, nil
+}
+
+// RenameAccount renames.
+func (a *Agent) RenameAccount(_ context.Context, id, name string) (api.Account, error) {
+	a.Lock()
+	defer a.Unlock()
+	i, err := a.account(id)
+	if err != nil {
+		return api.Account{}, err
+	}
+	a.AccountsHeld[i].Name = name
+	return a.AccountsHeld[i], nil
+}
+
+// RemoveAccount removes.
+func (a *Agent) RemoveAccount(_ context.Context, id string, localOnly bool) error {
+	a.Lock()
+	defer a.Unlock()
+	i, err := a.account(id)
+	if err != nil {
+		return err
+	}
+	a.AccountsHeld = slices.Delete(a.AccountsHeld, i, i+1)
+	if a.Removed == nil {
+		a.Removed = map[string]bool{}
+	}
+	a.Removed[id] = localOnly
+	return nil
+}
+
+// Prompts lists what waits.
+func (a *Agent) Prompts(_ context.Context, frontEnd string) (api.PromptList, error) {
+	a.Lock()
+	defer a.Unlock()
+	a.Asked = append(a.Asked, frontEnd)
+	return api.PromptList{Prompts: append([]api.Prompt{}, a.PromptsHeld...)}, a.Fail
+}
+
+// Ask adds a prompt and tells the subscribers.
+func (a *Agent) Ask(p api.Prompt) {
+	a.Lock()
+	defer a.Unlock()
+	a.PromptsHeld = append([]api.Prompt{p}, a.PromptsHeld...)
+	a.tell(api.Event{Type: "prompt", Prompt: &p})
+}
+
+// DecidePrompt ends a prompt as asked, or as Outcomes says.
+func (a *Agent) DecidePrompt(_ context.Context, id string, d api.Decision, p peer.Peer) (api.PromptOutcome, error) {
+	a.Lock()
+	defer a.Unlock()
+	if a.Fail != nil {
+		return api.PromptOutcome{}, a.Fail
+	}
+	i := slices.IndexFunc(a.PromptsHeld, func(p api.Prompt) bool { return p.ID == id })
+	if i < 0 {
+		return api.PromptOutcome{}, notFound("prompt")
+	}
+	a.PromptsHeld = slices.Delete(a.PromptsHeld, i, i+1)
+	if a.Decided == nil {
+		a.Decided, a.DecidedBy = map[string]api.Decision{}, map[string]peer.Peer{}
+	}
+	a.Decided[id], a.DecidedBy[id] = d, p
+	o, ok := a.Outcomes[id]
+	if !ok {
+		o = api.PromptOutcome{ID: id, Outcome: map[string]string{"approve": "approved", "deny": "denied"}[d.Action]}
+	}
+	a.tell(api.Event{Type: "prompt_closed", Outcome: &o})
+	return o, nil
+}
+
+// Record appends to the audit and tells the subscribers.
+func (a *Agent) Record(r api.AuditRecord) {
+	a.Lock()
+	defer a.Unlock()
+	a.Records = append(a.Records, r)
+	a.tell(api.Event{Type: "audit", Audit: &r})
+}
+
+// Audit yields the records.
+func (a *Agent) Audit(_ context.Context, from uint64) (iter.Seq2[api.AuditRecord, error], error) {
+	a.Lock()
+	defer a.Unlock()
+	records := slices.Clone(a.Records)
+	return func(yield func(api.AuditRecord, error) bool) {
+		for _, r := range records {
+			if r.Seq >= from && !yield(r, nil) {
+				return
+			}
+		}
+	}, a.Fail
+}
+
+// VerifyAudit returns AuditErr.
+func (a *Agent) VerifyAudit(context.Context) error {
+	a.Lock()
+	defer a.Unlock()
+	return a.AuditErr
+}
+
+// Doctor returns Report.
+func (a *Agent) Doctor(context.Context, string) (api.Report, error) {
+	a.Lock()
+	defer a.Unlock()
+	return api.Report{Checks: append([]api.Check{}, a.Report.Checks...)}, a.Fail
+}
+
+// Subscribe delivers events; a subscriber that does not keep up is dropped.
+func (a *Agent) Subscribe(ctx context.Context, frontEnd string) (<-chan api.Event, error) {
+	a.Lock()
+	defer a.Unlock()
+	if a.Fail != nil {
+		return nil, a.Fail
+	}
+	s := &subscriber{ctx: ctx, frontEnd: frontEnd, events: make(chan api.Event, 64)}
+	a.subscribers = append(a.subscribers, s)
+	context.AfterFunc(ctx, func() { a.drop(s) })
+	return s.events, nil
+}
+
+func (a *Agent) drop(s *subscriber) {
+	a.Lock()
+	defer a.Unlock()
+	a.remove(s)
+}
+
+func (a *Agent) remove(s *subscriber) {
+	if i := slices.Index(a.subscribers, s); i >= 0 {
+		a.subscribers = slices.Delete(a.subscribers, i, i+1)
+		close(s.events)
+	}
+}
+
+// Tell sends an event to every subscriber.
+func (a *Agent) Tell(e api.Event) {
+	a.Lock()
+	defer a.Unlock()
+	a.tell(e)
+}
+
+func (a *Agent) tell(e api.Event) {
+	a.lastEvent++
+	e.ID = a.lastEvent
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	for _, s := range slices.Clone(a.subscribers) {
+		select {
+		case s.events <- e:
+		default:
+			a.remove(s)
+		}
+	}
+}
+
+// DropSubscribers ends every subscription, as for one that is too slow.
+func (a *Agent) DropSubscribers() {
+	a.Lock()
+	defer a.Unlock()
+	for _, s := range slices.Clone(a.subscribers) {
+		a.remove(s)
+	}
+}
+
+// ErrBroken is an error that is not meant for callers.
+var ErrBroken = errors.New("disk on fire at /home/alice")
