@@ -61,7 +61,10 @@ func (f *Factors) Answer(ctx context.Context, id string, req okta.AnswerRequest)
 		return false, err
 	}
 	v := s.judge(&a, key)
-	return v.status == Approved, f.record(ctx, s, &a, v, now)
+	if err := f.record(ctx, s, &a, v, now); err != nil {
+		return false, err
+	}
+	return v.status == Approved, nil
 }
 
 func invalid(cause string) *okta.Error { return okta.NewError(okta.CodeValidation, cause) }
@@ -85,8 +88,10 @@ func (f *Factors) subject(ctx context.Context, id, enrolmentID string) (s subjec
 		if s.enrolment, err = device.ByID(ctx, tx, enrolmentID); err == nil {
 			s.user, err = directory.UserByID(ctx, tx, s.enrolment.UserID)
 		}
+		// Deleted enrolments are kept as such, so this one never was ours: no
+		// reason to tell an agent that it is gone.
 		if errors.Is(err, store.ErrNotFound) {
-			return okta.NewError(okta.CodeEnrolmentDeleted)
+			return okta.NewError(okta.CodeNotFound, "there is no such enrolment")
 		}
 		return err
 	})
