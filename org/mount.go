@@ -10,6 +10,7 @@ import (
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
 	"countersign.dev/org/api/httpx"
+	"countersign.dev/org/api/idx"
 	"countersign.dev/org/api/myaccount"
 	"countersign.dev/org/api/oidc"
 	"countersign.dev/org/device"
@@ -49,6 +50,11 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 	mux.Handle(okta.AuthenticatorConfigurationPath, account)
 	mux.Handle(okta.AppAuthenticatorsPath, account)
 	mux.Handle(okta.AppAuthenticatorsPath+"/", account)
+
+	steps := idx.New(engine, c.BaseURL, c.Log)
+	mux.Handle("/idp/idx/", steps)
+	mux.Handle("/idp/authenticators/{authenticatorId}/transactions/{txId}/verify", steps)
+	mux.Handle(okta.AppAuthenticatorsPath+"/challenge/{txId}/verify", steps)
 
 	mux.Handle("/.well-known/openid-configuration", oauth)
 	mux.Handle("/oauth2/", oauth)
