@@ -86,7 +86,10 @@ func (e *Engine) view(t *transaction, m *Message) View {
 	case StepSelect:
 		v.Choices = t.choices(e.decide(t).Methods)
 		if len(v.Choices) == 0 { // what there was to choose is gone
-			v.Step, v.Message = StepFailed, &noAuthenticator
+			v.Step = StepFailed
+			if m == nil || m.Kind == KindNotice {
+				v.Message = &noAuthenticator
+			}
 		}
 	case StepFailed:
 		v.Message = problem(t.state.Problem)

@@ -140,11 +140,11 @@ type app struct {
 	ID    string `json:"id"`
 }
 
+// success has no rel on purpose: auth-js takes whatever has one for an action
+// and would not see it.
 type success struct {
-	Rel    []string `json:"rel"`
-	Name   string   `json:"name"`
-	Href   string   `json:"href"`
-	Method string   `json:"method"`
+	Name string `json:"name"`
+	Href string `json:"href"`
 }
 
 func yes() *bool { b := true; return &b }

@@ -187,7 +187,7 @@ func verifyOf(id string, methods []string) authenticator {
 
 func (r renderer) success(d *document, v *signin.View) {
 	if v.Success.InteractionCode == "" {
-		d.Success = &success{Rel: []string{"create-form"}, Name: "success-redirect", Href: v.Success.RedirectURL(r.base), Method: "GET"}
+		d.Success = &success{Name: "success-redirect", Href: v.Success.RedirectURL(r.base)}
 		return
 	}
 	issuer := r.base + "/oauth2"
