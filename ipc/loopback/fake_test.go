@@ -99,6 +99,7 @@ type reply struct {
 	status int
 	header http.Header
 	body   string
+	close  bool // the server said that it closes
 }
 
 // raw sends bytes as they are and reads one response; a status of 0 means that
@@ -121,7 +122,7 @@ func raw(t testing.TB, addr, request string) reply {
 	}
 	defer res.Body.Close()
 	b, _ := io.ReadAll(res.Body)
-	return reply{res.StatusCode, res.Header, string(b)}
+	return reply{res.StatusCode, res.Header, string(b), res.Close}
 }
 
 // request writes one HTTP/1.1 request; headers are lines without line ends.
