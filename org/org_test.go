@@ -1,0 +1,298 @@
+package org_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"countersign.dev/okta"
+	"countersign.dev/org"
+	"countersign.dev/org/api/admin"
+	"countersign.dev/org/device/devicetest"
+	"countersign.dev/org/directory"
+	"countersign.dev/org/store"
+	"countersign.dev/org/store/storetest"
+)
+
+const base = "http://localhost:8080"
+
+func open(t *testing.T, c org.Config) *org.Server {
+	t.Helper()
+	if c.BaseURL == "" {
+		c.BaseURL = base
+	}
+	s, err := org.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func call(s *org.Server, method, path string, body any, header ...string) *httptest.ResponseRecorder {
+	var b bytes.Buffer
+	if body != nil {
+		_ = json.NewEncoder(&b).Encode(body)
+	}
+	r := httptest.NewRequest(method, base+path, &b)
+	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	return w
+}
+
+// The demonstration is what the contract says.
+func TestDemoSeed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	open(t, org.Config{StateDir: dir, Demo: true, TrustedOrigins: []string{"https://Shop.example.com:443"}}).Close()
+	db, err := store.Open(t.Context(), filepath.Join(dir, "org.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	ctx, hasher := t.Context(), directory.NewHasher(1)
+	storetest.Read(t, db, func(tx store.Tx) error {
+		for _, login := range []string{"alice@example.com", "bob@example.com"} {
+			u, err := directory.UserByLogin(ctx, tx, login)
+			if err != nil || !u.Active() || u.Email != login {
+				t.Fatalf("%s: %+v, %v", login, u, err)
+			}
+			if ok, err := hasher.Verify(ctx, u.PasswordHash, "Countersign-Demo-1"); !ok || err != nil {
+				t.Errorf("%s: password %v, %v", login, ok, err)
+			}
+			for _, app := range []string{"demo-web", "demo-strict", "countersign-agent", "countersign-home"} {
+				if ok, err := directory.Assigned(ctx, tx, u.ID, app); !ok || err != nil {
+					t.Errorf("%s may not use %s: %v", login, app, err)
+				}
+			}
+		}
+		for id, redirects := range map[string]string{
+			"demo-web":          "http://localhost:*/callback https://shop.example.com/callback",
+			"demo-strict":       "http://localhost:*/callback https://shop.example.com/callback",
+			"countersign-agent": "http://127.0.0.1:*/callback",
+			"countersign-home":  base + "/app/UserHome",
+		} {
+			a, err := directory.AppByClientID(ctx, tx, id)
+			if err != nil || strings.Join(a.RedirectURIs, " ") != redirects || a.PolicyID == "" {
+				t.Errorf("%s: %+v, %v", id, a, err)
+			}
+		}
+		origins, err := directory.TrustedOrigins(ctx, tx)
+		if strings.Join(origins, " ") != "http://localhost:* https://shop.example.com" {
+			t.Errorf("trusted origins %v", origins)
+		}
+		return err
+	})
+}
+
+// Seeding happens once: a restart neither doubles nor resets anything, and the
+// org keeps its identity, keys and admin token.
+func TestRestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	config := org.Config{StateDir: dir, Demo: true, TrustedOrigins: []string{"https://shop.example.com"}}
+	first := open(t, config)
+	was := identity(t, first)
+	first.Close()
+
+	db, err := store.Open(t.Context(), filepath.Join(dir, "org.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Write(t, db, func(tx store.Tx) error {
+		u, err := directory.UserByLogin(t.Context(), tx, "bob@example.com")
+		if err != nil {
+			return err
+		}
+		if err := directory.SetUserStatus(t.Context(), tx, u.ID, directory.StatusSuspended, u.CreatedAt); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(t.Context(), `DELETE FROM trusted_origins WHERE origin = 'http://localhost:*'`)
+		return err
+	})
+	rows := counts(t, db)
+	db.Close()
+
+	for range 2 {
+		s := open(t, config)
+		if now := identity(t, s); now != was {
+			t.Errorf("identity changed:\n%s\n%s", was, now)
+		}
+		s.Close()
+	}
+	db, err = store.Open(t.Context(), filepath.Join(dir, "org.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if now := counts(t, db); now != rows {
+		t.Errorf("rows changed:\n%s\n%s", rows, now)
+	}
+	storetest.Read(t, db, func(tx store.Tx) error {
+		u, err := directory.UserByLogin(t.Context(), tx, "bob@example.com")
+		if u.Status != directory.StatusSuspended {
+			t.Errorf("bob is %s again", u.Status)
+		}
+		return err
+	})
+}
+
+func identity(t *testing.T, s *org.Server) string {
+	t.Helper()
+	return call(s, "GET", okta.OrganizationPath, nil).Body.String() + call(s, "GET", "/oauth2/v1/keys", nil).Body.String() + s.AdminToken().Reveal()
+}
+
+func counts(t *testing.T, db *store.DB) string {
+	t.Helper()
+	var out strings.Builder
+	storetest.Read(t, db, func(tx store.Tx) error {
+		for _, table := range []string{"org", "users", "user_groups", "group_members", "apps", "app_groups", "trusted_origins", "signing_keys", "policies", "policy_rules"} {
+			var n int
+			if err := tx.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM `+table).Scan(&n); err != nil {
+				return err
+			}
+			fmt.Fprintf(&out, "%s %d\n", table, n)
+		}
+		return nil
+	})
+	return out.String()
+}
+
+func TestWithoutDemo(t *testing.T) {
+	s := open(t, org.Config{StateDir: filepath.Join(t.TempDir(), "state")})
+	w := call(s, "POST", "/api/v1/users/alice@example.com/enrolment-links", nil, "Authorization", "SSWS "+s.AdminToken().Reveal())
+	if w.Code != 404 {
+		t.Errorf("an org without demonstration knows alice: %d", w.Code)
+	}
+	if w := call(s, "GET", okta.OrganizationPath, nil, "Origin", "http://localhost:3000"); w.Header().Get("Access-Control-Allow-Origin") != "" {
+		t.Error("an org without demonstration trusts localhost")
+	}
+}
+
+// From the admin token to an enrolled device, through the whole server.
+func TestEnrolByLink(t *testing.T) {
+	s := open(t, org.Config{StateDir: filepath.Join(t.TempDir(), "state"), Demo: true})
+	w := call(s, "POST", "/api/v1/users/alice@example.com/enrolment-links", nil, "Authorization", "SSWS "+s.AdminToken().Reveal())
+	var out admin.Link
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	link, err := okta.ParseEnrolmentLink(out.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := devicetest.New(t)
+	w = call(s, "POST", okta.AppAuthenticatorsPath, a.Request(link.AuthenticatorID), "Authorization", "OTDT "+link.Token.Reveal())
+	var e okta.Enrolment
+	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != 200 || e.User.Username != "alice@example.com" {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	w = call(s, "GET", okta.AppAuthenticatorsPath+"/"+e.ID+"/push/notifications", nil, "Authorization", "Bearer forged")
+	if w.Code != 401 {
+		t.Errorf("pending with a forged token: %d", w.Code)
+	}
+}
+
+func TestRoutes(t *testing.T) {
+	s := open(t, org.Config{StateDir: filepath.Join(t.TempDir(), "state"), Demo: true})
+	const html = "text/html"
+	for _, c := range []struct {
+		method, path, accept string
+		status               int
+		contains             string
+	}{
+		{"GET", "/healthz", "", 200, `"ok"`},
+		{"GET", "/.well-known/openid-configuration", "", 200, `"issuer":"` + base + `"`},
+		{"GET", "/oauth2/default/.well-known/openid-configuration", "", 200, base + "/oauth2/default"},
+		{"GET", "/oauth2/v1/keys", "", 200, `"keys"`},
+		{"GET", "/oauth2/other/v1/keys", "", 404, "E0000007"},
+		{"GET", okta.AuthenticatorConfigurationPath + "?oauthClientId=countersign-agent", "", 200, "http://localhost:*"},
+		{"POST", "/idp/idx/introspect", "", 400, ""},
+		{"POST", "/idp/authenticators/aut/transactions/ft/verify", "", 400, "E0000001"},
+		{"POST", okta.AppAuthenticatorsPath + "/challenge/ft/verify", "", 400, "E0000001"},
+		{"GET", okta.AppAuthenticatorsPath + "/challenge/ft/verify", "", 405, "E0000022"},
+		{"GET", "/login", html, 200, "stateToken"},
+		{"GET", "/", html, 303, ""},
+		{"GET", "/nothing", html, 404, "<html"},
+		{"GET", "/nothing", "", 404, "E0000008"},
+		{"GET", "/api/v1/users", "", 404, "E0000008"},
+		{"POST", "/api/v1/users/alice@example.com/enrolment-links", "", 401, "E0000011"},
+	} {
+		w := call(s, c.method, c.path, nil, "Accept", c.accept)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.contains) {
+			t.Errorf("%s %s: %d %.300s", c.method, c.path, w.Code, w.Body)
+		}
+	}
+}
+
+// /healthz asks the store, it does not only say that a process is there.
+func TestHealthIsReal(t *testing.T) {
+	s := open(t, org.Config{StateDir: filepath.Join(t.TempDir(), "state")})
+	if w := call(s, "GET", "/healthz", nil); w.Code != 200 {
+		t.Errorf("%d", w.Code)
+	}
+	s.Close()
+	if w := call(s, "GET", "/healthz", nil); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("without its store: %d", w.Code)
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	for name, c := range map[string]org.Config{
+		"no base URL": {StateDir: state},
+		"no state":    {BaseURL: base},
+		"path":        {BaseURL: base + "/org", StateDir: state},
+		"scheme":      {BaseURL: "ftp://localhost", StateDir: state},
+		"user info":   {BaseURL: "http://a@localhost", StateDir: state},
+		"bad origin":  {BaseURL: base, StateDir: state, TrustedOrigins: []string{"https://*.example.com"}},
+	} {
+		if s, err := org.Open(t.Context(), c); err == nil {
+			s.Close()
+			t.Errorf("%s accepted", name)
+		}
+	}
+}
+
+// C8: secrets in logs. An enrolment at debug level leaves no token behind.
+func TestLogsHoldNoSecrets(t *testing.T) {
+	var logs bytes.Buffer
+	dir := filepath.Join(t.TempDir(), "state")
+	s := open(t, org.Config{StateDir: dir, Demo: true, Log: slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	auth := "SSWS " + s.AdminToken().Reveal()
+	var out admin.Link
+	if err := json.Unmarshal(call(s, "POST", "/api/v1/users/alice@example.com/enrolment-links", nil, "Authorization", auth).Body.Bytes(), &out); err != nil {
+		t.Fatal(err)
+	}
+	link, err := okta.ParseEnrolmentLink(out.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := devicetest.New(t).Request(link.AuthenticatorID)
+	call(s, "POST", okta.AppAuthenticatorsPath, req, "Authorization", "OTDT "+link.Token.Reveal())
+	call(s, "POST", okta.AppAuthenticatorsPath, req, "Authorization", "Bearer canary-bearer")
+	if logs.Len() == 0 {
+		t.Fatal("nothing was logged")
+	}
+	for name, secret := range map[string]string{"admin token": s.AdminToken().Reveal(), "link": link.Token.Reveal(), "bearer": "canary-bearer", "password": "Countersign-Demo-1"} {
+		if strings.Contains(logs.String(), secret) {
+			t.Errorf("the logs hold the %s", name)
+		}
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "org.db-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(raw, []byte(link.Token.Reveal())) {
+		t.Error("the database holds the link's token")
+	}
+}
