@@ -85,8 +85,7 @@ function show(idx, remark) {
   }
   stopWaiting();
   say("");
-  const notes = messages(idx);
-  if (remark) notes.unshift(note(remark, "warn"));
+  const notes = remark ? [note(remark, "warn")] : messages(idx); // the page knows better why it gave up
   if (!form) return ended(idx, notes);
 
   switch (form.name) {
