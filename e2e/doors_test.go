@@ -63,6 +63,14 @@ func (v *visit) finish(ctx context.Context) (harness.Identity, error) {
 	return v.identity(ctx)
 }
 
+// again is finish after a try that did not work out.
+func (v *visit) again(ctx context.Context) (harness.Identity, error) {
+	if err := v.page.VerifyAgain(ctx, "the end of the sign-in", harness.ResultShown); err != nil {
+		return harness.Identity{}, err
+	}
+	return v.identity(ctx)
+}
+
 // identity reads the result the way the app does, and trusts nothing in it
 // that is not signed by the org.
 func (v *visit) identity(ctx context.Context) (harness.Identity, error) {
@@ -115,4 +123,39 @@ func (v *visit) statusOf(method, part string) []int {
 		}
 	}
 	return codes
+}
+
+// saying is an expression that is true when the page shows the text: what the
+// widget says, or what the own page says.
+func (v *visit) saying(widget, own string) string {
+	text := widget
+	if v.gen == 0 {
+		text = own
+	}
+	return fmt.Sprintf("document.body.innerText.includes(%q)", text)
+}
+
+// mustNotBeSignedIn fails when the page has left for the app, or shows a result.
+func (v *visit) mustNotBeSignedIn(t *testing.T) {
+	t.Helper()
+	ctx := deadline(t)
+	var ended bool
+	must(t, v.page.Eval(ctx, &ended, "!!("+harness.ResultShown+")"))
+	at := v.page.URL(ctx)
+	if ended || strings.HasSuffix(at.Path, "/callback") || strings.HasPrefix(at.Path, "/app/") {
+		t.Fatalf("somebody is signed in at %s\n%s", at, v.page.Describe())
+	}
+}
+
+// mustHaveAnsweredNothing fails when the agent's own record says that it
+// signed or decided anything.
+func mustHaveAnsweredNothing(t *testing.T, a *harness.Agent) {
+	t.Helper()
+	records, err := a.Audit(deadline(t))
+	must(t, err)
+	for _, r := range records {
+		if r.Event == "challenge" {
+			t.Errorf("%s took up a challenge: %+v", a.Name, r)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"countersign.dev/ipc/api"
 )
@@ -19,36 +20,43 @@ type Agent struct {
 	Socket string
 	Port   int // the loopback port it took
 	State  string
-	cli    string
 	dir    string
+
+	programs Programs
+	ports    []int
 }
 
 func startAgent(ctx context.Context, programs Programs, dir string, ports []int) (*Agent, error) {
-	a := &Agent{State: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "agent.sock"), cli: programs.CLI, dir: dir}
+	a := &Agent{State: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "agent.sock"), dir: dir, programs: programs, ports: ports}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	return a, a.Restart(ctx)
+}
+
+// Restart starts an agent again that was stopped, on the state it left.
+func (a *Agent) Restart(ctx context.Context) error {
 	var ready struct {
 		Ready  bool   `json:"ready"`
 		Socket string `json:"socket"`
 		Port   int    `json:"loopbackPort"`
 	}
 	// The OS keyring of the person who runs this is none of our business.
-	p, err := startProcess(ctx, dir, filepath.Base(dir), &ready, programs.Agent, "run", "--state", a.State,
-		"--socket", a.Socket, "--loopback-ports", portList(ports), "--device-key", "software", "--vault-key", "file")
+	p, err := startProcess(ctx, a.dir, filepath.Base(a.dir), &ready, a.programs.Agent, "run", "--state", a.State,
+		"--socket", a.Socket, "--loopback-ports", portList(a.ports), "--device-key", "software", "--vault-key", "file")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.Process, a.Port = p, ready.Port
 	if !ready.Ready || ready.Port == 0 || ready.Socket != a.Socket {
-		return nil, errors.Join(fmt.Errorf("starting %s: unexpected ready line %+v", p.Name, ready), p.Stop())
+		return errors.Join(fmt.Errorf("starting %s: unexpected ready line %+v", p.Name, ready), p.Stop())
 	}
-	return a, nil
+	return nil
 }
 
 // Command prepares `countersign args…` for this agent.
 func (a *Agent) Command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, a.cli, args...)
+	cmd := exec.CommandContext(ctx, a.programs.CLI, args...)
 	cmd.Env = append(programEnv(a.dir), "COUNTERSIGN_SOCKET="+a.Socket, "COUNTERSIGN_STATE_DIR="+a.State)
 	return cmd
 }
@@ -123,6 +131,23 @@ func (a *Agent) Audit(ctx context.Context) ([]api.AuditRecord, error) {
 		records = append(records, r)
 	}
 	return records, nil
+}
+
+// WaitForPrompt waits until something waits for the person.
+func (a *Agent) WaitForPrompt(ctx context.Context) ([]api.Prompt, error) {
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for {
+		prompts, err := a.Prompts(ctx)
+		if err != nil || len(prompts) > 0 {
+			return prompts, err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for a prompt: %w", context.Cause(ctx))
+		}
+	}
 }
 
 // Prompts returns what waits for the person.

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/chromedp"
 )
 
@@ -79,6 +81,15 @@ func StartBrowser() (*Browser, error) {
 		return nil, fmt.Errorf("starting %s: %w", path, err)
 	}
 	return b, nil
+}
+
+// Version names the browser, e.g. "Chrome/156.0.8078.79".
+func (b *Browser) Version() string {
+	v, err := chromedp.CallBrowser(b.ctx, browser.GetVersion, cdp.Empty{})
+	if err != nil {
+		return "unknown version"
+	}
+	return v.Product
 }
 
 // Close ends the browser with everything it started and removes its profile.

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/chromedp/cdproto/fetch"
@@ -29,9 +30,10 @@ var stateToken = regexp.MustCompile(`"stateToken"\s*:\s*("(?:[^"\\]|\\.)*")`)
 // a state token stay as they are.
 //
 // The org's Content-Security-Policy stays in force, so it has to allow the
-// agent's ports. Two things are eased, because the widget does what the org's
-// own page does not: it writes style elements at run time, and generation 2
-// leaves by submitting a form that the org then redirects to the app.
+// agent's ports. Three things are eased, because the widget does what the org's
+// own page does not: it brings fonts, it writes style elements at run time, and
+// generation 2 leaves by submitting a form that the org then redirects to the
+// app.
 func (p *Page) ShowWidgetOnOrgPages(ctx context.Context, gen Generation, orgURL string) error {
 	dist, err := WidgetDir()
 	if err != nil {
@@ -157,11 +159,11 @@ func easePolicy(policy string) string {
 	var out []string
 	for _, directive := range strings.Split(policy, ";") {
 		words := strings.Fields(directive)
-		if len(words) > 0 && words[0] != "style-src" && words[0] != "form-action" {
+		if len(words) > 0 && !slices.Contains([]string{"style-src", "font-src", "form-action"}, words[0]) {
 			out = append(out, strings.Join(words, " "))
 		}
 	}
-	return strings.Join(append(out, "style-src 'self' 'unsafe-inline'"), "; ")
+	return strings.Join(append(out, "style-src 'self' 'unsafe-inline'", "font-src 'self'"), "; ")
 }
 
 func findStateToken(page []byte) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -290,6 +291,18 @@ func (p *Page) Screenshot(ctx context.Context) ([]byte, error) {
 	c, cancel := p.within(ctx)
 	defer cancel()
 	return chromedp.Run(c, chromedp.CaptureScreenshot())
+}
+
+// KeepScreenshot writes what the window shows to a file, for a person who
+// wants to know why something went wrong.
+func (p *Page) KeepScreenshot(path string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	shot, err := p.Screenshot(ctx)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, shot, 0o600)
 }
 
 // URL returns the address of the page.

@@ -20,12 +20,18 @@ type Programs struct {
 var programNames = []string{"countersign-org", "countersignd", "countersign"}
 
 // FindPrograms returns the programs to run. COUNTERSIGN_BIN names their
-// folder; all of them must be there then. Without it they are built from this
-// checkout, with the race detector when this program has it too, so that what
-// runs is never older than the source.
+// folder; all of them must be there then. Without it they are those beside this
+// program, as make puts them; a test, which has none beside it, builds them
+// from this checkout, with the race detector when it has it too, so that what
+// it tests is never older than the source.
 func FindPrograms(ctx context.Context) (Programs, error) {
 	if dir := os.Getenv("COUNTERSIGN_BIN"); dir != "" {
 		return programsIn(dir)
+	}
+	if exe, err := os.Executable(); err == nil {
+		if beside, err := programsIn(filepath.Dir(exe)); err == nil {
+			return beside, nil
+		}
 	}
 	root, err := Root()
 	if err != nil {

@@ -1,0 +1,141 @@
+// Command run starts the reference org and the agent in the foreground, with
+// alice enrolled, and says what to open and type. Sign-ins that ask are shown
+// as they come. Ctrl-C stops everything and removes the temporary state.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"countersign.dev/e2e/harness"
+)
+
+const (
+	firstPort = 8080
+	lastPort  = 8099
+)
+
+// The product's own ports: what a real installation uses.
+var loopbackPorts = []int{8769, 65111, 65121, 65131, 65141, 65151}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "run:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	programs, err := harness.FindPrograms(ctx)
+	if err != nil {
+		return err
+	}
+	listen, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "countersign-run-")
+	if err != nil {
+		return err
+	}
+	stage, err := harness.NewStage(ctx, programs, harness.StageOptions{Dir: dir, Listen: listen, LoopbackPorts: loopbackPorts})
+	if err != nil {
+		return interrupted(ctx, err)
+	}
+	defer func() { err = errors.Join(err, stage.Close()) }()
+	agent, err := stage.StartAgent(ctx)
+	if err != nil {
+		return interrupted(ctx, err)
+	}
+	if err := stage.Enrol(ctx, agent, harness.Alice); err != nil {
+		return interrupted(ctx, err)
+	}
+	app, err := startApp(stage.Org)
+	if err != nil {
+		return err
+	}
+	defer app.Close()
+	explain(programs, stage, agent, app)
+
+	// Watching counts as a place where the person can be asked.
+	watch := agent.Command(ctx, "prompt", "watch")
+	watch.Stdout, watch.Stderr = os.Stdout, os.Stderr
+	watch.Cancel = func() error { return watch.Process.Signal(syscall.SIGTERM) }
+	if err := watch.Start(); err != nil {
+		return fmt.Errorf("watching for sign-ins: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-stage.Org.Exited():
+		err = fmt.Errorf("the org ended by itself\n%s", stage.Org.Tail())
+	case <-agent.Exited():
+		err = fmt.Errorf("the agent ended by itself\n%s", agent.Tail())
+	}
+	if err == nil {
+		fmt.Println("\nstopping")
+	} else {
+		watch.Cancel()
+	}
+	watch.Wait()
+	return err
+}
+
+// interrupted forgets an error that is only the echo of Ctrl-C.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// freeAddress is the first free one of the usual ports.
+func freeAddress() (string, error) {
+	for port := firstPort; port <= lastPort; port++ {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address, nil
+		}
+	}
+	return "", fmt.Errorf("looking for a port for the org: %d to %d are all in use", firstPort, lastPort)
+}
+
+func explain(programs harness.Programs, stage *harness.Stage, agent *harness.Agent, app *app) {
+	cli := programs.CLI
+	if wd, err := os.Getwd(); err == nil {
+		if short, err := filepath.Rel(wd, cli); err == nil && len(short) < len(cli) {
+			cli = short
+		}
+	}
+	if _, err := exec.LookPath("countersign"); err == nil {
+		cli = "countersign"
+	}
+	fmt.Printf(`Countersign runs. Ctrl-C stops it.
+
+  open       %s/login
+  user       %s
+  password   %s
+
+Your device answers by itself there. Two apps to sign in to:
+
+  silent     %s/
+  asks you   %s/strict
+
+Answer a sign-in that asks from another terminal:
+
+  %s prompt approve --socket %s
+  %s prompt deny --socket %s
+
+`, stage.Org.URL, harness.Alice, harness.Password, app.URL, app.URL, cli, agent.Socket, cli, agent.Socket)
+}
