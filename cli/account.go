@@ -19,7 +19,7 @@ func (a *app) accountCommand() *cobra.Command {
 func (a *app) accountAdd() *cobra.Command {
 	var name string
 	c := &cobra.Command{
-		Use: "add LINK", Short: "Enrol this computer with an enrolment link", Args: cobra.ExactArgs(1),
+		Use: "add LINK", Short: "Enrol this computer with an enrolment link", Args: takes(1, 1),
 		Long:    "Enrol this computer with the link that your organisation gave you. It works once, for a short time.",
 		Example: "  countersign account add 'oktaverify://alice@example.com/?t=…'",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,7 +49,7 @@ func (a *app) accountAdd() *cobra.Command {
 
 func (a *app) accountList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "All accounts", Args: cobra.NoArgs,
+		Use: "list", Short: "All accounts", Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			agent, err := a.agent()
 			if err != nil {
@@ -80,7 +80,7 @@ func (a *app) printAccounts(list api.AccountList) {
 
 func (a *app) accountShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show ID", Short: "One account", Args: cobra.ExactArgs(1),
+		Use: "show ID", Short: "One account", Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			agent, err := a.agent()
 			if err != nil {
@@ -121,7 +121,7 @@ func (a *app) printAccount(acc api.Account) {
 
 func (a *app) accountRename() *cobra.Command {
 	return &cobra.Command{
-		Use: "rename ID NAME", Short: "Change the name shown for an account", Args: cobra.ExactArgs(2),
+		Use: "rename ID NAME", Short: "Change the name shown for an account", Args: takes(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			agent, err := a.agent()
 			if err != nil {
@@ -142,7 +142,7 @@ func (a *app) accountRename() *cobra.Command {
 func (a *app) accountRemove() *cobra.Command {
 	var localOnly bool
 	c := &cobra.Command{
-		Use: "remove ID", Short: "End an enrolment, at the organisation and here", Args: cobra.ExactArgs(1),
+		Use: "remove ID", Short: "End an enrolment, at the organisation and here", Args: takes(1, 1),
 		Long: "End an enrolment, at the organisation and here. The keys on this computer are deleted.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			agent, err := a.agent()

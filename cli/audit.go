@@ -13,13 +13,14 @@ import (
 func (a *app) auditCommand() *cobra.Command {
 	var o client.AuditOptions
 	c := &cobra.Command{
-		Use: "audit", Short: "The record of decisions", Args: cobra.NoArgs,
+		Use: "audit", Short: "The record of decisions", Args: takes(0, 0),
 		Long: "The record of decisions on this computer, oldest first. Each entry carries a hash over the one\nbefore it, so that a changed or missing entry is found by --verify.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			const tried = "read the record of decisions"
 			if o.Verify && o.Follow {
 				return usageError(errors.New("--verify and --follow do not go together"))
 			}
+			a.stream = o.Follow
 			agent, err := a.agent()
 			if err != nil {
 				return err
@@ -31,9 +32,6 @@ func (a *app) auditCommand() *cobra.Command {
 			}
 			checked := verified{Verified: true}
 			for r, err := range records {
-				if o.Follow && cmd.Context().Err() != nil {
-					return nil
-				}
 				switch {
 				case err != nil:
 					return failed(tried, err)

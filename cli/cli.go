@@ -35,6 +35,7 @@ type app struct {
 	socket string // --socket
 	json   bool   // --json
 	begun  bool   // the command line was understood
+	stream bool   // the command runs until interrupted, which is no failure
 }
 
 // Main runs the command line of this process and returns its exit code.
@@ -52,7 +53,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetOut(out)
 	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
-	if err != nil && !a.begun {
+	switch {
+	case a.stream && ctx.Err() != nil:
+		err = nil
+	case err != nil && !a.begun:
 		err = usageError(err)
 	}
 	return a.report(err)
@@ -78,7 +82,9 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 		a.auditCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),
+		a.completionCommand(),
 	)
+	root.CompletionOptions.DisableDefaultCmd = true // ours knows its shells
 	return root
 }
 
@@ -95,6 +101,17 @@ func group(use, short, long string) *cobra.Command {
 			return nil
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+}
+
+// takes accepts between least and most arguments, and else shows the line that
+// would have been right.
+func takes(least, most int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return fmt.Errorf("it is used so: %s", c.UseLine())
+		}
+		return nil
 	}
 }
 

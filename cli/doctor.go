@@ -14,7 +14,7 @@ import (
 func (a *app) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "doctor [loopback]", Short: "Find out what is wrong and how to mend it",
-		Args: cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"loopback"},
+		Args: cobra.MatchAll(takes(0, 1), cobra.OnlyValidArgs), ValidArgs: []string{"loopback"},
 		Long: "Check everything the agent needs, or only the way in for browsers (loopback), name what is wrong\nand how to mend it. Works without the agent, too.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.doctor(cmd.Context(), strings.Join(args, ""))

@@ -6,10 +6,11 @@ import (
 
 func (a *app) eventsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "events", Short: "Everything that happens, one JSON object a line", Args: cobra.NoArgs,
+		Use: "events", Short: "Everything that happens, one JSON object a line", Args: takes(0, 0),
 		Long: "Everything that happens in the agent from now on, one JSON object a line, until interrupted.\nThe first line is the event \"hello\": what happens after it is not missed.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			const tried = "follow events"
+			a.stream = true
 			agent, err := a.agent()
 			if err != nil {
 				return err
@@ -20,9 +21,6 @@ func (a *app) eventsCommand() *cobra.Command {
 				return failed(tried, err)
 			}
 			for e, err := range events {
-				if cmd.Context().Err() != nil {
-					return nil
-				}
 				if err != nil {
 					return failed(tried, err)
 				}

@@ -24,7 +24,7 @@ func (a *app) promptCommand() *cobra.Command {
 
 func (a *app) promptList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "What is waiting", Args: cobra.NoArgs,
+		Use: "list", Short: "What is waiting", Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			agent, err := a.agent()
 			if err != nil {
@@ -96,7 +96,7 @@ func (a *app) printPrompt(p api.Prompt) {
 
 func (a *app) promptWatch() *cobra.Command {
 	return &cobra.Command{
-		Use: "watch", Short: "Show sign-ins as they come, until interrupted", Args: cobra.NoArgs,
+		Use: "watch", Short: "Show sign-ins as they come, until interrupted", Args: takes(0, 0),
 		Long: "Show sign-ins as they come, until interrupted. While it runs, this terminal counts as\na place where you can be asked. With --json each line is one event.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.watch(cmd.Context())
@@ -106,6 +106,7 @@ func (a *app) promptWatch() *cobra.Command {
 
 func (a *app) watch(ctx context.Context) error {
 	const tried = "watch for sign-ins"
+	a.stream = true
 	agent, err := a.agent()
 	if err != nil {
 		return err
@@ -132,9 +133,6 @@ func (a *app) watch(ctx context.Context) error {
 		}
 	}
 	for e, err := range events {
-		if ctx.Err() != nil {
-			return nil // Ctrl-C is how a watch ends
-		}
 		if err != nil {
 			return failed(tried, err)
 		}
@@ -180,7 +178,7 @@ func (a *app) promptApprove() *cobra.Command {
 	ans := answer{decision: api.Decision{Action: "approve"}}
 	var pinStdin bool
 	c := &cobra.Command{
-		Use: "approve [ID]", Short: "Let a sign-in pass", Args: cobra.MaximumNArgs(1),
+		Use: "approve [ID]", Short: "Let a sign-in pass", Args: takes(0, 1),
 		Long: "Let a sign-in pass: the one with this ID, or the only one that is waiting.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if pinStdin {
@@ -203,7 +201,7 @@ func (a *app) promptApprove() *cobra.Command {
 func (a *app) promptDeny() *cobra.Command {
 	ans := answer{decision: api.Decision{Action: "deny"}}
 	c := &cobra.Command{
-		Use: "deny [ID]", Short: "Refuse a sign-in", Args: cobra.MaximumNArgs(1),
+		Use: "deny [ID]", Short: "Refuse a sign-in", Args: takes(0, 1),
 		Long: "Refuse a sign-in: the one with this ID, or the only one that is waiting.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.decide(cmd.Context(), ans, args)

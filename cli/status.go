@@ -11,7 +11,7 @@ import (
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "The agent at a glance", Args: cobra.NoArgs,
+		Use: "status", Short: "The agent at a glance", Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			agent, err := a.agent()
 			if err != nil {

@@ -44,7 +44,7 @@ const (
 )
 
 func (s screen) paint(code, text string) string {
-	if !s.colour || text == "" {
+	if !s.colour || code == "" || text == "" {
 		return text
 	}
 	return code + text + plain

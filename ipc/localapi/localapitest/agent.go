@@ -76,6 +76,13 @@ func (a *Agent) FrontEnds() []string {
 	return a.frontEnds()
 }
 
+// Subscribers counts the subscriptions that stand.
+func (a *Agent) Subscribers() int {
+	a.Lock()
+	defer a.Unlock()
+	return len(a.subscribers)
+}
+
 // Accounts lists what is held.
 func (a *Agent) Accounts(context.Context) (api.AccountList, error) {
 	a.Lock()

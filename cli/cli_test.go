@@ -1,0 +1,366 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/localapi"
+	"countersign.dev/ipc/localapi/localapitest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"countersign": func() { os.Exit(Main()) },
+	})
+}
+
+// TestScripts runs the stories in testdata/script against an agent in memory
+// behind a real socket. The scripts steer it with the command "agent".
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setup,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"agent": steer, "exits": exits, "jsonshape": jsonShape},
+	})
+}
+
+type agentKey struct{}
+
+// world is one script's agent.
+type world struct {
+	*localapitest.Agent
+	socket string
+	stop   func()
+}
+
+func setup(env *testscript.Env) error {
+	dir, err := os.MkdirTemp("", "cs") // short: a socket's path is limited
+	if err != nil {
+		return err
+	}
+	socket := filepath.Join(dir, "agent.sock")
+	agent := &localapitest.Agent{
+		StatusReply: api.Status{
+			Agent:     api.Agent{Version: "v1.2.3", PID: 4711, StartedAt: time.Now().Add(-3 * time.Minute)},
+			DeviceKey: api.Component{Kind: "software", State: "ready"},
+			VaultKey:  api.Component{Kind: "file", State: "file_permissions_only"},
+			Loopback:  api.Loopback{Port: 8769, State: "listening"},
+		},
+		AccountsHeld: []api.Account{
+			{ID: "acc-1", Name: "Work", Org: "https://id.example.com", User: "alice@example.com", UserID: "00u1", Methods: []string{"push", "signed_nonce"},
+				Protection: "hardware", Attested: true, State: "active", CreatedAt: time.Now().Add(-49 * time.Hour), LoopbackOrigins: []string{"https://id.example.com"}},
+			{ID: "acc-2", Name: "Demo", Org: "http://localhost:8080", User: "bob@example.com", UserID: "00u2", Methods: []string{"signed_nonce"},
+				Protection: "software", State: "active", Development: true},
+		},
+		Records: []api.AuditRecord{
+			{Seq: 1, Time: time.Now(), Event: "enrolled", Account: "acc-1", Outcome: "ok", Hash: "h1"},
+			{Seq: 2, Time: time.Now(), Event: "challenge", Account: "acc-1", Outcome: "denied", Reason: "by_user", Prev: "h1", Hash: "h2", App: "Payroll", Origin: "https://id.example.com"},
+		},
+		Outcomes: map[string]api.PromptOutcome{},
+	}
+	w := &world{Agent: agent, socket: socket}
+	if err := w.start(); err != nil {
+		return err
+	}
+	env.Defer(func() { w.stop(); os.RemoveAll(dir) })
+	env.Setenv("COUNTERSIGN_SOCKET", socket)
+	env.Setenv("TZ", "UTC")
+	env.Values[agentKey{}] = w
+	return nil
+}
+
+func (w *world) start() error {
+	l, err := localapi.Listen(w.socket)
+	if err != nil {
+		return err
+	}
+	s := localapi.New(w.Agent, localapi.Options{})
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Serve(l) }()
+	w.stop = func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = s.Shutdown(ctx)
+		<-done
+		w.stop = func() {}
+	}
+	return nil
+}
+
+func prompt(id, app string) api.Prompt {
+	return api.Prompt{ID: id, Account: "acc-1", Kind: "signed_nonce", App: app, Org: "https://id.example.com", User: "alice@example.com",
+		Origin: "https://id.example.com", Location: "Lisbon", IP: "203.0.113.7", CreatedAt: time.Now(), ExpiresAt: time.Now().Add(5 * time.Minute), UserVerification: "none"}
+}
+
+// steer is the script command "agent": stop | start | drop | alone | subscribed | event TYPE | ask ID APP [number|choices] |
+// outcome ID OUTCOME REASON | await FRONTEND | drop | decided ID ACTION … |
+// fail CODE MESSAGE HINT | break | empty | problem | hostile
+func steer(ts *testscript.TestScript, neg bool, args []string) {
+	w := ts.Value(agentKey{}).(*world)
+	switch args[0] {
+	case "stop":
+		w.stop()
+		return
+	case "start":
+		ts.Check(w.start())
+		return
+	case "drop":
+		w.DropSubscribers()
+		return
+	case "alone":
+		awaits(ts, func() bool { return w.Subscribers() == 0 })
+		return
+	case "subscribed":
+		awaits(ts, func() bool { return w.Subscribers() > 0 })
+		return
+	case "await":
+		awaits(ts, func() bool { return slices.Contains(w.FrontEnds(), args[1]) })
+		return
+	case "ask":
+		p := prompt(args[1], args[2])
+		for _, extra := range args[3:] {
+			switch extra {
+			case "number":
+				p.NeedsNumber = true
+			case "choices":
+				p.Account, p.User = "", ""
+				p.Choices = []api.Choice{{Account: "acc-1", User: "alice@example.com"}, {Account: "acc-2", User: "bob@example.com"}}
+			}
+		}
+		w.Ask(p)
+		return
+	case "event":
+		w.Tell(api.Event{Type: args[1]})
+		return
+	}
+	w.Lock()
+	defer w.Unlock()
+	switch args[0] {
+	case "outcome":
+		w.Outcomes[args[1]] = api.PromptOutcome{ID: args[1], Outcome: args[2], Reason: args[3]}
+	case "decided":
+		got := fmt.Sprintf("%+v", w.Decided[args[1]])
+		for _, want := range args[2:] {
+			if strings.Contains(got, want) == neg {
+				ts.Fatalf("decided %s, want %q (%v)", got, want, !neg)
+			}
+		}
+	case "removed":
+		if local, ok := w.Removed[args[1]]; !ok || fmt.Sprint(local) != args[2] {
+			ts.Fatalf("removed: %v", w.Removed)
+		}
+	case "fail":
+		w.Fail = &api.Error{Status: 409, Code: args[1], Message: args[2], Hint: args[3]}
+	case "break":
+		w.AuditErr = fmt.Errorf("entry 2 was changed")
+	case "empty":
+		w.AccountsHeld, w.PromptsHeld, w.Records = nil, nil, nil
+	case "problem":
+		w.StatusReply.Problems = []api.Problem{{Code: "x", Message: "the clock is wrong", Hint: "set the clock"}}
+		w.StatusReply.Loopback = api.Loopback{State: "no_free_port"}
+	case "hostile":
+		w.AccountsHeld[0].Name = "a\x1b[2Jb\nc\u202ed\u009be"
+		w.PromptsHeld[0].App = "Pay\x1b]0;owned\x07roll\u202e"
+		w.PromptsHeld[0].Location = strings.Repeat("long ", 100)
+	default:
+		ts.Fatalf("agent: what is %q?", args[0])
+	}
+}
+
+// awaits waits for another process to have done its part.
+func awaits(ts *testscript.TestScript, done func() bool) {
+	for deadline := time.Now().Add(20 * time.Second); !done(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			ts.Fatalf("it did not come to that within 20 s")
+		}
+	}
+}
+
+// exits is the script command "exits CODE PROGRAM ARGS…".
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := "0"
+	if err != nil {
+		code = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if code != args[0] {
+		ts.Fatalf("exit code %s, want %s", code, args[0])
+	}
+}
+
+// jsonShape is the script command "jsonshape FILE WANT": every member of WANT is
+// in each line of FILE, with the same type of value.
+func jsonShape(ts *testscript.TestScript, _ bool, args []string) {
+	var want any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &want))
+	lines := strings.Split(strings.TrimSuffix(ts.ReadFile(args[0]), "\n"), "\n")
+	for _, line := range lines {
+		var got any
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			ts.Fatalf("not JSON: %v: %s", err, line)
+		}
+		if err := sameShape("", got, want); err != nil {
+			ts.Fatalf("%v\n%s", err, line)
+		}
+	}
+}
+
+func sameShape(at string, got, want any) error {
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok {
+			return fmt.Errorf("%s is %T, want an object", at, got)
+		}
+		for name, value := range w {
+			member, ok := g[name]
+			if !ok {
+				return fmt.Errorf("%s.%s is missing", at, name)
+			}
+			if err := sameShape(at+"."+name, member, value); err != nil {
+				return err
+			}
+		}
+	case []any:
+		g, ok := got.([]any)
+		if !ok {
+			return fmt.Errorf("%s is %T, want an array", at, got)
+		}
+		if len(w) > 0 {
+			for i := range g {
+				if err := sameShape(fmt.Sprintf("%s[%d]", at, i), g[i], w[0]); err != nil {
+					return err
+				}
+			}
+		}
+	default:
+		if fmt.Sprintf("%T", got) != fmt.Sprintf("%T", want) {
+			return fmt.Errorf("%s is %T, want %T", at, got, want)
+		}
+	}
+	return nil
+}
+
+func TestClean(t *testing.T) {
+	for in, want := range map[string]string{
+		"Payroll":                "Payroll",
+		"Zürich 東京":              "Zürich 東京",
+		"a\x1b[31mb":             "a\ufffd[31mb",
+		"a\r\nb\tc":              "a\ufffd\ufffdb\ufffdc",
+		"a\u202eb\u2066c\u200fd": "a\ufffdb\ufffdc\ufffdd",
+		"a\u009b2J":              "a\ufffd2J",
+		"a\xffb":                 "a\ufffdb",
+		"\U000e0041":             "\ufffd",
+	} {
+		if got := clean(in); got != want {
+			t.Errorf("clean(%q) = %q, want %q", in, got, want)
+		}
+	}
+	if got := clean(strings.Repeat("x", 1000)); len(got) > 210 {
+		t.Errorf("%d bytes are left", len(got))
+	}
+}
+
+// B9: nothing that comes out acts on a terminal, and JSON keeps its meaning.
+func FuzzShown(f *testing.F) {
+	f.Add("Payroll\x1b[2J\u202e\u009b\U000e0001\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		if out := clean(s); strings.ContainsFunc(out, unsafeRune) {
+			t.Fatalf("clean left %q", out)
+		}
+		var b bytes.Buffer
+		if err := writeJSON(&b, map[string]string{"s": s}); err != nil {
+			t.Fatal(err)
+		}
+		document := strings.TrimSuffix(b.String(), "\n")
+		if strings.ContainsFunc(document, unsafeRune) {
+			t.Fatalf("JSON holds %q", document)
+		}
+		var back map[string]string
+		if err := json.Unmarshal([]byte(document), &back); err != nil || back["s"] != strings.ToValidUTF8(s, "\ufffd") && len([]rune(back["s"])) != len([]rune(s)) {
+			t.Fatalf("%q became %q, %v", s, back["s"], err)
+		}
+	})
+}
+
+// On a terminal there are colours and a width, and NO_COLOR is respected.
+func TestScreen(t *testing.T) {
+	var b bytes.Buffer
+	s := screen{w: &b, colour: true, width: 40}
+	s.table([]string{"ID", "ORGANISATION"}, [][]string{{"acc-1", strings.Repeat("long", 20)}})
+	lines := strings.Split(b.String(), "\n")
+	if !strings.HasPrefix(lines[0], dim) || !strings.HasSuffix(lines[1], "…") || len([]rune(lines[1])) > 40 {
+		t.Errorf("%q", lines)
+	}
+	if s := newScreen(&b); s.colour || s.width != 0 {
+		t.Error("a buffer passes for a terminal")
+	}
+}
+
+func TestAgo(t *testing.T) {
+	now := time.Date(2026, 11, 22, 14, 5, 0, 0, time.Local)
+	for before, want := range map[time.Duration]string{
+		0:                "now, 14:05",
+		30 * time.Second: "30 seconds ago, 14:04",
+		2 * time.Minute:  "2 minutes ago, 14:03",
+		time.Hour:        "1 hour ago, 13:05",
+		49 * time.Hour:   "2 days ago, 20 Nov 2026 13:05",
+	} {
+		if got := ago(now.Add(-before), now); got != want {
+			t.Errorf("%s: %q, want %q", before, got, want)
+		}
+	}
+}
+
+// A9: doctor names who holds a port that pages ask before the agent.
+func TestOutside(t *testing.T) {
+	squatter, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer squatter.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := squatter.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+			c.Close()
+		}
+	}()
+	defer func() { squatter.Close(); <-done }()
+	taken := squatter.Addr().(*net.TCPAddr).Port
+
+	o := outside{ports: []int{taken}}
+	checks := o.examine(t.Context())
+	text := fmt.Sprintf("%+v", checks)
+	if len(checks) != 1 || checks[0].State != "warning" || !strings.Contains(text, fmt.Sprintf("process %d", os.Getpid())) {
+		t.Errorf("without an agent: %s", text)
+	}
+	o = outside{ports: []int{taken}, running: true, port: taken}
+	if checks := o.examine(t.Context()); checks[0].State != "failed" {
+		t.Errorf("the agent's own port answers wrongly: %+v", checks)
+	}
+	o = outside{ports: []int{taken}, running: true}
+	if checks := o.examine(t.Context()); checks[0].State != "failed" || !strings.Contains(checks[0].Message, "does not listen") {
+		t.Errorf("the agent has no port: %+v", checks)
+	}
+}
