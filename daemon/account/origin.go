@@ -24,9 +24,9 @@ func OriginOf(s string) (origin string, ok bool) {
 	}
 	host, port := strings.ToLower(u.Hostname()), u.Port()
 	for _, r := range host {
-		// A browser writes names in ASCII (punycode); what is not cannot be
-		// compared with its Origin.
-		if r <= ' ' || r >= 0x7f || r == '%' {
+		// A browser writes names in ASCII (punycode) and addresses in digits;
+		// what has other characters cannot be compared with its Origin.
+		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_' || r == ':') {
 			return "", false
 		}
 	}

@@ -1,0 +1,133 @@
+//go:build unix
+
+package account
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"countersign.dev/okta"
+)
+
+// TestCrashChild is not a test of its own: TestKilled runs it in a process
+// that kills itself at a step.
+func TestCrashChild(t *testing.T) {
+	dir, at := os.Getenv("CRASH_DIR"), os.Getenv("CRASH_AT")
+	if dir == "" {
+		return
+	}
+	m := boot(t, dir)
+	m.step = func(name string) {
+		if name == at {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+	link, err := okta.ParseEnrolmentLink(os.Getenv("CRASH_LINK"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv("CRASH_DO") == "remove" {
+		_ = m.Remove(context.Background(), m.All()[0].ID, false)
+	} else {
+		_, _ = m.EnrolByLink(context.Background(), link, "")
+	}
+	fmt.Println("survived")
+}
+
+// killedAt runs an enrolment or removal in a child that dies at a step.
+func killedAt(t *testing.T, dir, do, step string, link okta.EnrolmentLink) {
+	t.Helper()
+	c := exec.Command(os.Args[0], "-test.run=^TestCrashChild$", "-test.count=1")
+	c.Env = append(os.Environ(), "CRASH_DIR="+dir, "CRASH_AT="+step, "CRASH_DO="+do, "CRASH_LINK="+link.URL())
+	out, err := c.CombinedOutput()
+	if err == nil || strings.Contains(string(out), "survived") {
+		t.Fatalf("the child was not killed at %q: %v\n%s", step, err, out)
+	}
+}
+
+// kill -9 at each step of an enrolment: after the next start there is the old
+// or the new state, org and agent agree, and the next try works.
+func TestKilledWhileEnrolling(t *testing.T) {
+	for _, step := range []string{"recorded", "client key", "method key", "prepared", "before post", "posted", "active"} {
+		t.Run(step, func(t *testing.T) {
+			org, dir := newStrictOrg(t), t.TempDir()+"/state"
+			killedAt(t, dir, "enrol", step, org.link("one"))
+			m := boot(t, dir)
+			m.Resume(t.Context())
+			m.settled(t, org)
+
+			// The next try, with the same link if it was not used, or a new one.
+			if len(m.All()) == 0 {
+				if _, err := m.EnrolByLink(t.Context(), org.link("one"), ""); err != nil {
+					t.Fatalf("same link again: %v", err)
+				}
+			}
+			if _, err := m.EnrolByLink(t.Context(), org.link("two"), ""); err != nil {
+				t.Fatalf("next link: %v", err)
+			}
+			m.settled(t, org)
+			if len(m.All()) != 2 {
+				t.Fatalf("%d accounts", len(m.All()))
+			}
+		})
+	}
+}
+
+// The link has expired until the agent starts again: what was begun is undone.
+func TestKilledAndExpired(t *testing.T) {
+	for _, step := range []string{"prepared", "before post"} {
+		org, dir := newStrictOrg(t), t.TempDir()+"/state"
+		killedAt(t, dir, "enrol", step, org.link("one"))
+		org.set(func() { org.expired = true })
+		m := boot(t, dir)
+		m.Resume(t.Context())
+		if len(m.All()) != 0 || m.storedKeys(t) != 0 {
+			t.Fatalf("%s: %d accounts, %d keys", step, len(m.All()), m.storedKeys(t))
+		}
+		org.set(func() { org.expired = false })
+		if _, err := m.EnrolByLink(t.Context(), org.link("two"), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// kill -9 while a refused enrolment is being undone.
+func TestKilledWhileAbandoning(t *testing.T) {
+	for _, step := range []string{"abandoning", "keys wiped"} {
+		org, dir := newStrictOrg(t), t.TempDir()+"/state"
+		org.set(func() { org.expired = true })
+		killedAt(t, dir, "enrol", step, org.link("one"))
+		org.set(func() { org.expired = false }) // were it sent again now, an enrolment without keys would come of it
+		m := boot(t, dir)
+		m.Resume(t.Context())
+		if len(m.All()) != 0 || m.storedKeys(t) != 0 || len(org.enrolled) != 0 {
+			t.Fatalf("%s: %d accounts, %d keys, %d enrolments", step, len(m.All()), m.storedKeys(t), len(org.enrolled))
+		}
+	}
+}
+
+// kill -9 at each step of a removal: afterwards the account is gone at both.
+func TestKilledWhileRemoving(t *testing.T) {
+	for _, step := range []string{"removing", "deleted at org", "erasing", "keys wiped"} {
+		t.Run(step, func(t *testing.T) {
+			org, dir := newStrictOrg(t), t.TempDir()+"/state"
+			first := boot(t, dir)
+			if _, err := first.EnrolByLink(t.Context(), org.link("one"), ""); err != nil {
+				t.Fatal(err)
+			}
+			first.vault.Close()
+			killedAt(t, dir, "remove", step, org.link("one"))
+			m := boot(t, dir)
+			m.Resume(t.Context())
+			if len(m.All()) != 0 || m.storedKeys(t) != 0 || len(org.deleted) != 1 {
+				t.Fatalf("%d accounts, %d keys, %d deleted", len(m.All()), m.storedKeys(t), len(org.deleted))
+			}
+		})
+	}
+}

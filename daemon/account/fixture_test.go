@@ -1,0 +1,191 @@
+package account
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/devicekey/software"
+	"countersign.dev/daemon/vault"
+	"countersign.dev/okta"
+)
+
+// strictOrg is a fake org with one-time links: a used token enrols the same
+// proof-of-possession key again, to the same effect, and no other.
+type strictOrg struct {
+	*httptest.Server
+	mu       sync.Mutex
+	owner    map[string]string // token -> kid that used it
+	enrolled map[string]string // kid -> enrolment id
+	deleted  map[string]bool   // enrolment id
+	posts    []okta.EnrolmentRequest
+	expired  bool // refuses tokens that were not used
+	forgot   bool // no longer knows devices
+	down     int  // answers this status to create calls
+	config   func(*okta.AuthenticatorConfiguration)
+}
+
+func newStrictOrg(t *testing.T) *strictOrg {
+	o := &strictOrg{owner: map[string]string{}, enrolled: map[string]string{}, deleted: map[string]bool{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+okta.OrganizationPath, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, okta.Organization{ID: "00oStrict"})
+	})
+	mux.HandleFunc("GET "+okta.AuthenticatorConfigurationPath, func(w http.ResponseWriter, _ *http.Request) {
+		c := okta.AuthenticatorConfiguration{
+			AuthenticatorID: "autStrict", OrgID: "00oStrict", EnrolEndpoint: o.URL + okta.AppAuthenticatorsPath,
+			SupportedMethods: []okta.SupportedMethod{{Type: okta.MethodSignedNonce, Status: "ACTIVE"}},
+		}
+		if o.config != nil {
+			o.config(&c)
+		}
+		answer(w, 200, []okta.AuthenticatorConfiguration{c})
+	})
+	mux.HandleFunc("POST "+okta.AppAuthenticatorsPath, o.create)
+	mux.HandleFunc("DELETE "+okta.AppAuthenticatorsPath+"/{id}", func(w http.ResponseWriter, r *http.Request) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if !strings.HasPrefix(r.Header.Get("Authorization"), "SSWS ey") {
+			refuse(w, okta.CodeInvalidToken)
+			return
+		}
+		if o.deleted[r.PathValue("id")] {
+			refuse(w, okta.CodeEnrolmentDeleted)
+			return
+		}
+		o.deleted[r.PathValue("id")] = true
+		w.WriteHeader(http.StatusNoContent)
+	})
+	o.Server = httptest.NewUnstartedServer(mux)
+	o.Start()
+	t.Cleanup(o.Close)
+	return o
+}
+
+// set changes how the org behaves from now on.
+func (o *strictOrg) set(change func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	change()
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func refuse(w http.ResponseWriter, code okta.ErrorCode) {
+	e := okta.NewError(code)
+	answer(w, e.HTTPStatus, e)
+}
+
+func (o *strictOrg) create(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var req okta.EnrolmentRequest
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		refuse(w, okta.CodeValidation)
+		return
+	}
+	o.posts = append(o.posts, req)
+	if o.down != 0 {
+		answer(w, o.down, okta.NewError(okta.CodeInternal))
+		return
+	}
+	token, kid := r.Header.Get("Authorization"), req.Methods.SignedNonce.Keys.ProofOfPossession.KeyID
+	owner, used := o.owner[token]
+	switch {
+	case !strings.HasPrefix(token, "OTDT "), used && owner != kid, !used && o.expired:
+		refuse(w, okta.CodeInvalidToken)
+		return
+	case o.forgot && req.Device.ID != "":
+		refuse(w, okta.CodeDeviceDeleted)
+		return
+	case req.Device.ID == "" && req.Device.ClientInstanceKey == nil,
+		req.Device.ID != "" && (req.Device.ClientInstanceKey != nil || req.Device.Attestation == nil):
+		refuse(w, okta.CodeValidation)
+		return
+	}
+	o.owner[token] = kid
+	if o.enrolled[kid] == "" {
+		o.enrolled[kid] = fmt.Sprintf("pfd%d", len(o.enrolled))
+	}
+	answer(w, 200, okta.Enrolment{
+		ID: o.enrolled[kid], User: okta.EnrolmentUser{ID: "00uAlice", Username: "alice@example.com"},
+		Device:  okta.EnrolmentDevice{ID: "guo1", Status: "ACTIVE", ClientInstanceID: "cli1"},
+		Methods: map[okta.Method]okta.EnrolledMethod{okta.MethodSignedNonce: {ID: "opf-" + o.enrolled[kid]}},
+	})
+}
+
+func (o *strictOrg) link(token string) okta.EnrolmentLink {
+	return okta.EnrolmentLink{Login: "alice@example.com", Token: okta.Secret(token), AuthenticatorID: "autStrict", OrgURL: o.URL}
+}
+
+// machine is a book on a real vault and a real key store.
+type machine struct {
+	*Book
+	vault *vault.Vault
+	keys  *software.Store
+}
+
+func boot(t testing.TB, dir string) *machine {
+	t.Helper()
+	v, err := vault.Open(t.Context(), dir, vault.Options{Key: "file"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := software.New(v)
+	b, err := Open(Options{Vault: v, Keys: keys, Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{b, v, keys}
+	t.Cleanup(func() { v.Close() })
+	return m
+}
+
+// storedKeys counts the private keys in the vault.
+func (m *machine) storedKeys(t *testing.T) int {
+	t.Helper()
+	var room struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := m.vault.Load("keys", &room); err != nil {
+		return 0
+	}
+	return len(room.Keys)
+}
+
+// settled checks that book, key store and org tell the same story.
+func (m *machine) settled(t *testing.T, org *strictOrg) {
+	t.Helper()
+	org.mu.Lock()
+	defer org.mu.Unlock()
+	known, refs := map[string]bool{}, map[devicekey.Ref]bool{}
+	for _, a := range m.All() {
+		if a.State != Active || a.Pending != nil {
+			t.Fatalf("account %+v", a)
+		}
+		known[a.EnrolmentID] = true
+		for _, ref := range append(a.refs(), a.Device.Key) {
+			refs[ref] = true
+			if _, err := m.keys.Open(t.Context(), ref); err != nil {
+				t.Fatalf("key of an active account: %v", err)
+			}
+		}
+	}
+	for _, id := range org.enrolled {
+		if !known[id] {
+			t.Fatalf("the org has enrolment %s, which no account knows", id)
+		}
+	}
+	if got := m.storedKeys(t); got != len(refs) {
+		t.Fatalf("%d keys in the store, %d in use", got, len(refs))
+	}
+}
