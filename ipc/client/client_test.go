@@ -1,0 +1,325 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/localapi"
+	"countersign.dev/ipc/localapi/localapitest"
+)
+
+// TestMain lets the test binary be another user's fake agent.
+func TestMain(m *testing.M) {
+	path := os.Getenv("CLIENT_TEST_LISTEN")
+	if path == "" {
+		os.Exit(m.Run())
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("listening")
+	c, err := l.Accept()
+	if err == nil {
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		got, _ := io.ReadAll(c)
+		fmt.Printf("got %q\n", got)
+	}
+	os.Exit(0)
+}
+
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cs") // short: a socket's path is limited
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// start serves an agent in memory and returns a client for it.
+func start(t *testing.T, agent *localapitest.Agent) *Client {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	socket := filepath.Join(tempDir(t), "s")
+	l, err := localapi.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := localapi.New(agent, localapi.Options{})
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Serve(l) }()
+	c := New(socket)
+	t.Cleanup(func() {
+		c.Close()
+		_ = s.Shutdown(context.Background())
+		<-done
+		for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+			if time.Now().After(deadline) {
+				buf := make([]byte, 1<<16)
+				t.Errorf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+				return
+			}
+		}
+	})
+	return c
+}
+
+func TestCalls(t *testing.T) {
+	ctx := t.Context()
+	agent := &localapitest.Agent{PromptsHeld: []api.Prompt{{ID: "p/1 ?#", App: "Payroll"}}, Report: api.Report{Checks: []api.Check{{Name: "x", State: "ok"}}}}
+	c := start(t, agent)
+	account, err := c.AddAccount(ctx, api.AddAccount{Link: "oktaverify://alice@example.com/", Name: "Work"})
+	if err != nil || account.Name != "Work" {
+		t.Fatal(account, err)
+	}
+	if account, err = c.RenameAccount(ctx, account.ID, "Home"); err != nil || account.Name != "Home" {
+		t.Error(account, err)
+	}
+	if got, err := c.Account(ctx, account.ID); err != nil || got.Name != "Home" {
+		t.Error(got, err)
+	}
+	if list, err := c.Accounts(ctx); err != nil || len(list.Accounts) != 1 {
+		t.Error(list, err)
+	}
+	if err := c.RemoveAccount(ctx, account.ID, true); err != nil || !agent.Removed[account.ID] {
+		t.Error(err, agent.Removed)
+	}
+	if status, err := c.Status(ctx); err != nil || status.PendingPrompts != 1 {
+		t.Error(status, err)
+	}
+	if list, err := c.Prompts(ctx, "tray"); err != nil || len(list.Prompts) != 1 || agent.Asked[0] != "tray" {
+		t.Error(list, err)
+	}
+	if outcome, err := c.DecidePrompt(ctx, "p/1 ?#", api.Decision{Action: "deny"}); err != nil || outcome.Outcome != "denied" {
+		t.Error(outcome, err)
+	}
+	if report, err := c.Doctor(ctx, "loopback"); err != nil || len(report.Checks) != 1 {
+		t.Error(report, err)
+	}
+	var refused *api.Error
+	if _, err := c.Account(ctx, "nope"); !errors.As(err, &refused) || refused.Status != 404 || refused.Code != "not_found" {
+		t.Errorf("an unknown account: %v", err)
+	}
+	if _, err := c.DecidePrompt(ctx, "x", api.Decision{}); !errors.As(err, &refused) || refused.Code != "bad_action" {
+		t.Errorf("the zero decision: %v", err)
+	}
+}
+
+func TestNotRunning(t *testing.T) {
+	dir := tempDir(t)
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stale := filepath.Join(dir, "stale")
+	l, err := net.Listen("unix", stale)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+	for _, path := range []string{filepath.Join(dir, "nothing"), file, stale, dir} {
+		if _, err := New(path).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
+			t.Errorf("%s: %v, want ErrNotRunning", path, err)
+		}
+	}
+}
+
+func TestSubscribe(t *testing.T) {
+	agent := &localapitest.Agent{}
+	c := start(t, agent)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events, err := c.Subscribe(ctx, "tray")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent.Ask(api.Prompt{ID: "p-1", App: strings.Repeat("long", 50_000)})
+	agent.Ask(api.Prompt{ID: "p-2"})
+	var got []string
+	for e, err := range events {
+		if err != nil {
+			got = append(got, err.Error())
+			continue
+		}
+		got = append(got, e.Type)
+		if e.Prompt != nil && e.Prompt.ID == "p-2" {
+			agent.DropSubscribers()
+		}
+	}
+	if want := "hello prompt prompt " + ErrStreamEnded.Error(); strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+
+	// The reader's own end is the context's error.
+	events, err = c.Subscribe(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range events {
+		cancel()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("after cancel: %v", err)
+		}
+	}
+	agent.Lock()
+	agent.Fail = &api.Error{Status: 503, Code: "stopping", Message: "stopping"}
+	agent.Unlock()
+	var refused *api.Error
+	if _, err := c.Subscribe(t.Context(), ""); !errors.As(err, &refused) || refused.Code != "stopping" {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+func TestAudit(t *testing.T) {
+	agent := &localapitest.Agent{Records: []api.AuditRecord{{Seq: 1}, {Seq: 2}}}
+	c := start(t, agent)
+	read := func(o AuditOptions, more func(seq uint64)) (seqs []uint64) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		records, err := c.Audit(ctx, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r, err := range records {
+			if err != nil {
+				if !o.Follow {
+					t.Error(err)
+				}
+				break
+			}
+			seqs = append(seqs, r.Seq)
+			if more != nil {
+				if more(r.Seq); r.Seq == 4 {
+					cancel()
+				}
+			}
+		}
+		return seqs
+	}
+	if got := fmt.Sprint(read(AuditOptions{}, nil)); got != "[1 2]" {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(read(AuditOptions{From: 2, Verify: true}, nil)); got != "[2]" {
+		t.Error(got)
+	}
+	got := read(AuditOptions{Follow: true}, func(seq uint64) {
+		if seq == 2 || seq == 3 {
+			agent.Record(api.AuditRecord{Seq: seq + 1})
+		}
+	})
+	if fmt.Sprint(got) != "[1 2 3 4]" {
+		t.Errorf("followed: %v", got)
+	}
+	agent.AuditErr = errors.New("changed")
+	var refused *api.Error
+	if _, err := c.Audit(t.Context(), AuditOptions{Verify: true}); !errors.As(err, &refused) || refused.Code != "audit_broken" {
+		t.Errorf("a broken record: %v", err)
+	}
+}
+
+// An agent that answers nonsense, or not in time, is an error and no answer.
+func TestStrangeAnswers(t *testing.T) {
+	for name, answer := range map[string]string{
+		"nothing":   "",
+		"no HTTP":   "hello\r\n\r\n",
+		"html":      "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+		"bad error": "HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}",
+		"redirect":  "HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n",
+	} {
+		socket := filepath.Join(tempDir(t), "s")
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = io.WriteString(c, answer)
+			c.Close()
+		}()
+		if s, err := New(socket).Status(t.Context()); err == nil {
+			t.Errorf("%s: %+v", name, s)
+		}
+		l.Close()
+		<-done
+	}
+}
+
+// D2: a fake agent of another user gets nothing, whether it owns the socket's
+// file or only the socket.
+func TestFakeAgent(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Log("not root: cannot become another user")
+		return
+	}
+	for _, chown := range []bool{false, true} {
+		dir := tempDir(t)
+		socket := filepath.Join(dir, "open", "s")
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		program, err := os.ReadFile(self)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Dir(socket), 0o777), os.Chmod(filepath.Dir(socket), 0o777),
+			os.WriteFile(filepath.Join(dir, "fake"), program, 0o755))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(filepath.Join(dir, "fake"))
+		cmd.Dir, cmd.Env = "/", []string{"CLIENT_TEST_LISTEN=" + socket}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, 100)
+		if n, err := out.Read(line); err != nil || string(line[:n]) != "listening\n" {
+			t.Fatalf("the fake: %q, %v", line[:n], err)
+		}
+		if chown {
+			if err := os.Chown(socket, 0, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err = New(socket).DecidePrompt(t.Context(), "p-1", api.Decision{Action: "approve", PIN: "123456"})
+		var foreign *ForeignError
+		if !errors.As(err, &foreign) || foreign.Socket != socket || errors.Is(err, ErrNotRunning) {
+			t.Errorf("chown %v: %v, want ForeignError", chown, err)
+		}
+		if c, err := net.Dial("unix", socket); err == nil { // so that the fake ends if it was not even dialled
+			c.Close()
+		}
+		rest, _ := io.ReadAll(out)
+		_ = cmd.Wait()
+		if got := string(rest); strings.Contains(got, "123456") || !strings.Contains(got, `got ""`) {
+			t.Errorf("chown %v: the fake %s", chown, got)
+		}
+	}
+}
