@@ -89,9 +89,13 @@ func (s *server) finish(w http.ResponseWriter, r *http.Request) {
 	noReferrer(w) // the address holds the state token
 	ctx := r.Context()
 	done, err := s.Engine.Complete(ctx, r.URL.Query().Get("stateToken"))
-	if err != nil {
+	if errors.Is(err, signin.ErrSessionExpired) {
 		s.Log.InfoContext(ctx, "sign-in not completed", "error", err)
 		s.Pages.Problem(w, r, http.StatusBadRequest, web.EndedSignIn)
+		return
+	}
+	if err != nil {
+		s.problem(w, r, err)
 		return
 	}
 	id, code, err := s.enter(ctx, done, session.FromRequest(r))

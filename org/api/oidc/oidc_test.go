@@ -64,7 +64,7 @@ func (e *engine) Start(_ context.Context, i signin.Intent) (signin.Handle, error
 
 func (e *engine) Complete(_ context.Context, stateToken string) (signin.Completed, error) {
 	if stateToken != "state-token" || len(e.started) == 0 {
-		return signin.Completed{}, store.ErrNotFound
+		return signin.Completed{}, signin.ErrSessionExpired
 	}
 	i := e.started[len(e.started)-1]
 	e.started = nil

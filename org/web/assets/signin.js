@@ -16,6 +16,7 @@ const more = document.getElementById("more"); // what is offered after a few sec
 
 const ANOTHER_WAY_AFTER = 5000; // ms of waiting until another way is offered
 const CHALLENGE_TIMEOUT = 300000; // the agent may hold the call open while it asks
+const PERMISSION_PATIENCE = 20000; // while the browser asks for its permission
 const BUSY_PAUSE = 60000; // when the org says it is asked too often
 
 let waiting = null; // the wait in progress, see wait()
@@ -315,7 +316,7 @@ function blocked(idx, form, challenge, cancel) {
   stopWaiting();
   say("");
   draw(
-    "Your browser does not let this page reach Countersign",
+    "Your browser keeps this page from Countersign",
     [],
     paragraph("Access to apps on this device was denied for this address, so the key on this device cannot be asked. Nothing was sent."),
     paragraph("To allow it: open the site settings beside the address, set “Apps on device” or “Local network access” to Allow, then try again."),
@@ -333,11 +334,12 @@ function blocked(idx, form, challenge, cancel) {
  * from another user's agent on a shared machine: the next port may be ours.
  */
 async function askAgent(challenge, w) {
+  const patience = await probePatience(challenge);
   const bases = [challenge.httpsDomain, challenge.domain].filter(Boolean);
   for (const base of bases) {
     for (const port of challenge.ports ?? []) {
       if (w.stop.signal.aborted) return {};
-      const probe = await loopback(`${base}:${port}/probe`, w, challenge.probeTimeoutMillis || 100);
+      const probe = await loopback(`${base}:${port}/probe`, w, patience);
       if (!probe?.ok) continue;
       // An agent that need not ask is quicker than this.
       const asks = setTimeout(() => waiting === w && say("Approve the sign-in on this device."), 700);
@@ -352,6 +354,18 @@ async function askAgent(challenge, w) {
     }
   }
   return {};
+}
+
+/**
+ * How long a probe may take. A browser that first asks whether the page may
+ * reach this device uses up the time meant for the agent, so the person gets
+ * enough of it. Pages of localhost are never asked about.
+ */
+async function probePatience(challenge) {
+  const usual = challenge.probeTimeoutMillis || 100;
+  if (!acted || /^(localhost|127\.)/.test(location.hostname) || (await loopbackPermission()) !== "prompt") return usual;
+  say("Looking for Countersign on this device. If your browser asks whether this page may, allow it.");
+  return Math.max(usual, PERMISSION_PATIENCE);
 }
 
 /** One call to loopback, without credentials; null when there was no answer that may be read. */
