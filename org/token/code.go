@@ -204,18 +204,28 @@ func (s *Service) prepare(ctx context.Context, tx store.Tx, grantID string, g Gr
 		return pending{}, fmt.Errorf("loading the organisation: %w", err)
 	}
 	p := pending{grant: g, user: user, orgID: org.ID, accessID: "AT." + ids.Secret()}
+	accessUntil := s.now().Add(AccessLifetime)
 	_, err = tx.ExecContext(ctx, `INSERT INTO oauth_access_tokens (id, grant_id, expires_at) VALUES (?, ?, ?)`,
-		p.accessID, grantID, s.now().Add(AccessLifetime).UnixMilli())
+		p.accessID, grantID, accessUntil.UnixMilli())
 	if err != nil {
 		return pending{}, fmt.Errorf("recording an access token: %w", err)
 	}
+	last := accessUntil
 	if refresh {
+		if refreshUntil.After(last) {
+			last = refreshUntil
+		}
 		p.refresh = okta.Secret(ids.Secret())
 		_, err = tx.ExecContext(ctx, `INSERT INTO oauth_refresh_tokens (hash, grant_id, expires_at) VALUES (?, ?, ?)`,
 			ids.Digest(p.refresh.Reveal()), grantID, refreshUntil.UnixMilli())
 		if err != nil {
 			return pending{}, fmt.Errorf("recording a refresh token: %w", err)
 		}
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE oauth_grants SET expires_at = ? WHERE id = ? AND expires_at < ?`,
+		last.UnixMilli(), grantID, last.UnixMilli())
+	if err != nil {
+		return pending{}, fmt.Errorf("prolonging a grant: %w", err)
 	}
 	return p, nil
 }
@@ -227,10 +237,10 @@ func insertGrant(ctx context.Context, tx store.Tx, g Grant, now time.Time) (id s
 	}
 	id = ids.New(grantPrefix)
 	_, err = tx.ExecContext(ctx, `INSERT INTO oauth_grants
-		(id, client_id, user_id, authorization_server, scopes, amr, acr, auth_time, enrolment_id, device_id, key_id, session_id, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(id, client_id, user_id, authorization_server, scopes, amr, acr, auth_time, enrolment_id, device_id, key_id, session_id, created_at, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		id, g.ClientID, g.UserID, g.AuthorizationServer, strings.Join(g.Scopes, " "), string(amr), g.ACR,
-		g.AuthTime.UnixMilli(), g.EnrolmentID, g.DeviceID, g.KeyID, g.SessionID, now.UnixMilli())
+		g.AuthTime.UnixMilli(), g.EnrolmentID, g.DeviceID, g.KeyID, g.SessionID, now.UnixMilli(), now.Add(CodeLifetime).UnixMilli())
 	if err != nil {
 		return "", fmt.Errorf("recording a grant: %w", err)
 	}
@@ -267,25 +277,18 @@ func revokeGrant(ctx context.Context, tx store.Tx, id string, now int64) error {
 	return nil
 }
 
-// prune drops what can be of no use any more. A used code is kept until it
-// expires, a rotated refresh token as long as it would have lived.
+// prune drops what can be of no use any more; a grant takes its own with it. A
+// used code is kept until it expires, a rotated refresh token as long as it
+// would have lived: that is how a second use is recognised.
 func prune(ctx context.Context, tx store.Tx, now time.Time) error {
 	for _, q := range [...]string{
+		`DELETE FROM oauth_grants WHERE expires_at <= ?`,
 		`DELETE FROM oauth_codes WHERE expires_at <= ?`,
 		`DELETE FROM oauth_access_tokens WHERE expires_at <= ?`,
-		`DELETE FROM oauth_refresh_tokens WHERE expires_at <= ?`,
 	} {
 		if _, err := tx.ExecContext(ctx, q, now.UnixMilli()); err != nil {
-			return fmt.Errorf("removing expired tokens: %w", err)
+			return fmt.Errorf("removing what has expired: %w", err)
 		}
-	}
-	_, err := tx.ExecContext(ctx, `DELETE FROM oauth_grants WHERE created_at <= ?
-		AND NOT EXISTS (SELECT 1 FROM oauth_codes c WHERE c.grant_id = oauth_grants.id)
-		AND NOT EXISTS (SELECT 1 FROM oauth_access_tokens a WHERE a.grant_id = oauth_grants.id)
-		AND NOT EXISTS (SELECT 1 FROM oauth_refresh_tokens r WHERE r.grant_id = oauth_grants.id)`,
-		now.Add(-AccessLifetime).UnixMilli())
-	if err != nil {
-		return fmt.Errorf("removing expired grants: %w", err)
 	}
 	return nil
 }

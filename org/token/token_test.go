@@ -585,8 +585,20 @@ func TestUserInfo(t *testing.T) {
 
 func TestExpiredRowsGo(t *testing.T) {
 	f := setUp(t)
-	f.signIn()
-	f.now = f.now.Add(RefreshLifetime + time.Hour)
+	tokens := f.signIn()
+	// An access token outlives the end of the refresh token it came from.
+	f.now = f.now.Add(RefreshLifetime - time.Minute)
+	f.code(f.grant())
+	late, err := f.Refresh(t.Context(), RefreshRequest{ClientID: "app", RefreshToken: tokens.RefreshToken})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.now = f.now.Add(CodeLifetime)
+	f.code(f.grant())
+	if _, err := f.VerifyAccessToken(t.Context(), late.AccessToken); err != nil {
+		t.Errorf("the late access token: %v", err)
+	}
+	f.now = f.now.Add(AccessLifetime)
 	f.code(f.grant())
 	for _, table := range []string{"oauth_codes", "oauth_grants", "oauth_access_tokens", "oauth_refresh_tokens"} {
 		var n int

@@ -16,8 +16,10 @@ CREATE TABLE oauth_grants (
   key_id               TEXT    NOT NULL,
   session_id           TEXT    NOT NULL, -- hash of the browser session, '' without one
   created_at           INTEGER NOT NULL,
+  expires_at           INTEGER NOT NULL, -- when the last thing issued from it ends
   revoked_at           INTEGER
 );
+CREATE INDEX oauth_grants_expiry ON oauth_grants (expires_at);
 CREATE INDEX oauth_grants_user ON oauth_grants (user_id);
 
 -- Authorization codes and interaction codes, kept as hashes. A used row stays
@@ -32,6 +34,7 @@ CREATE TABLE oauth_codes (
   expires_at     INTEGER NOT NULL,
   used_at        INTEGER
 );
+CREATE INDEX oauth_codes_expiry ON oauth_codes (expires_at);
 CREATE INDEX oauth_codes_grant ON oauth_codes (grant_id);
 
 CREATE TABLE oauth_refresh_tokens (
@@ -49,6 +52,7 @@ CREATE TABLE oauth_access_tokens (
   expires_at INTEGER NOT NULL,
   revoked_at INTEGER
 );
+CREATE INDEX oauth_access_tokens_expiry ON oauth_access_tokens (expires_at);
 CREATE INDEX oauth_access_tokens_grant ON oauth_access_tokens (grant_id);
 
 -- Browser sessions: who signed in, and how.
