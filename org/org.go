@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -56,6 +57,7 @@ const (
 // Server is an open org.
 type Server struct {
 	config  Config
+	lock    *os.File
 	db      *store.DB
 	keys    *signingkey.Ring
 	token   okta.Secret
@@ -72,11 +74,15 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if err := store.MakeStateDir(c.StateDir); err != nil {
 		return nil, err
 	}
-	db, err := store.Open(ctx, c.Database)
+	lock, err := store.Lock(c.StateDir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, db: db}
+	db, err := store.Open(ctx, c.Database)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	s := &Server{config: c, lock: lock, db: db}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -141,8 +147,15 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // AdminToken is the secret of the administrator's API.
 func (s *Server) AdminToken() okta.Secret { return s.token }
 
-// Close ends the use of the state. Requests still running fail.
-func (s *Server) Close() error { return s.db.Close() }
+// Close ends the use of the state. Requests still running fail. It may be
+// called more than once.
+func (s *Server) Close() error {
+	err := s.db.Close()
+	if e := s.lock.Close(); e != nil && !errors.Is(e, os.ErrClosed) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
 
 // healthz says whether the org can serve, which takes an answering store.
 func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {

@@ -3,6 +3,7 @@ package org_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -261,6 +262,25 @@ func TestBadConfig(t *testing.T) {
 			t.Errorf("%s accepted", name)
 		}
 	}
+}
+
+// Two servers on one state would not know of each other's keys.
+func TestOneServerPerState(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	first := open(t, org.Config{StateDir: state})
+	if s, err := org.Open(t.Context(), org.Config{BaseURL: base, StateDir: state}); !errors.Is(err, store.ErrInUse) {
+		if err == nil {
+			s.Close()
+		}
+		t.Fatalf("error %v, want ErrInUse", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+	open(t, org.Config{StateDir: state})
 }
 
 // C8: secrets in logs. An enrolment at debug level leaves no token behind.

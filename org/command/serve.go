@@ -246,6 +246,9 @@ func openFailure(err error) error {
 	if errors.Is(err, store.ErrUnsafe) {
 		f.hint = "the state must belong to you and to nobody else: chmod 700 the folder, chmod 600 the files, or give another --state"
 	}
+	if errors.Is(err, store.ErrInUse) {
+		f.hint = "stop the org that runs on this state, or give another --state"
+	}
 	return f
 }
 

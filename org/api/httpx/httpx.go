@@ -57,7 +57,7 @@ func WriteError(w http.ResponseWriter, e *okta.Error) {
 	}
 	out := *e
 	if out.ID == "" {
-		out.ID = "oae" + ids.New("")[:17]
+		out.ID = ids.New("oae")
 	}
 	if out.Link == "" {
 		out.Link = string(out.Code)
