@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"countersign.dev/org/token"
 )
@@ -46,7 +47,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	if h.Get("Cache-Control") == "" {
+	if !strings.HasPrefix(h.Get("Cache-Control"), "max-age") { // set by the documents that may be kept
 		h.Set("Cache-Control", "no-cache, no-store")
 		h.Set("Pragma", "no-cache")
 	}
