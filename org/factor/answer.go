@@ -161,7 +161,6 @@ func (s *subject) belongs(a *okta.Answer, now time.Time) error {
 // verdict is what an authentic answer comes to. The zero value approves nothing.
 type verdict struct {
 	status  Status
-	reason  Reason
 	refusal *okta.Error // for the agent
 	result  Result
 }
