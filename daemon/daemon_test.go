@@ -33,7 +33,7 @@ type agent struct {
 	stop   func() error
 }
 
-func testConfig(t *testing.T) Config {
+func testConfig(t testing.TB) Config {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cs") // a socket's path is short
 	if err != nil {
@@ -46,7 +46,7 @@ func testConfig(t *testing.T) Config {
 	}
 }
 
-func startAgent(t *testing.T, c Config) *agent {
+func startAgent(t testing.TB, c Config) *agent {
 	t.Helper()
 	d, err := Open(t.Context(), c)
 	if err != nil {
@@ -62,7 +62,7 @@ func startAgent(t *testing.T, c Config) *agent {
 }
 
 // enrol adds an account by link.
-func (a *agent) enrol(t *testing.T, org *oktatest.Org) api.Account {
+func (a *agent) enrol(t testing.TB, org *oktatest.Org) api.Account {
 	t.Helper()
 	got, err := a.client.AddAccount(t.Context(), api.AddAccount{Link: org.Link().URL()})
 	if err != nil {

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"countersign.dev/daemon"
+)
+
+func TestUsage(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	for _, row := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"no command", nil, exitDone, ""},
+		{"unknown flag", []string{"run", "--nope"}, exitUsage, "nope"},
+		{"unknown key store", []string{"run", "--device-key", "usb"}, exitUsage, "usb"},
+		{"unknown vault key", []string{"run", "--vault-key", "none"}, exitUsage, "none"},
+		{"unknown level", []string{"run", "--log-level", "loud"}, exitUsage, "loud"},
+		{"no port", []string{"run", "--loopback-ports", "70000"}, exitUsage, "70000"},
+		{"argument", []string{"run", "now"}, exitUsage, ""},
+		{"socket path too long", []string{"run", "--state", state, "--socket", "/" + strings.Repeat("x", 200)}, exitUsage, "201"},
+		{"no TPM yet", []string{"run", "--state", state, "--device-key", "tpm"}, exitFailed, "not available yet"},
+		{"passphrase file and file key", []string{"run", "--state", state, "--vault-key", "file", "--passphrase-file", "/nope"}, exitFailed, "passphrase"},
+		{"version", []string{"version", "--json"}, exitDone, ""},
+		{"completion", []string{"completion", "bash"}, exitDone, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			if code := execute(t.Context(), row.args, &out, &errs); code != row.code {
+				t.Fatalf("exit %d, want %d: %s", code, row.code, errs.String())
+			}
+			if !strings.Contains(errs.String(), row.says) || (row.code != exitDone && !strings.HasPrefix(errs.String(), "countersignd: ")) {
+				t.Fatalf("stderr %q", errs.String())
+			}
+			if row.code != exitDone && out.Len() != 0 {
+				t.Fatalf("stdout %q", out.String())
+			}
+		})
+	}
+}
+
+// One line on standard output, then the agent serves until it is told to stop.
+func TestReadyLine(t *testing.T) {
+	dir, err := os.MkdirTemp("", "csd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	done := make(chan int, 1)
+	go func() {
+		done <- execute(ctx, []string{"run", "--state", filepath.Join(dir, "state"), "--socket", filepath.Join(dir, "a.sock"),
+			"--loopback-ports", "0", "--vault-key", "file"}, w, io.Discard)
+		w.Close()
+	}()
+	var ready daemon.Ready
+	dec := json.NewDecoder(r)
+	if err := dec.Decode(&ready); err != nil {
+		t.Fatal(err)
+	}
+	if !ready.Ready || ready.LoopbackPort == 0 || ready.DeviceKey != "software" || ready.VaultKey != "file" || ready.Socket != filepath.Join(dir, "a.sock") {
+		t.Fatalf("%+v", ready)
+	}
+	cancel()
+	if rest, _ := io.ReadAll(io.MultiReader(dec.Buffered(), r)); len(bytes.TrimSpace(rest)) != 0 {
+		t.Fatalf("more on standard output: %q", rest)
+	}
+	if code := <-done; code != exitDone {
+		t.Fatalf("exit %d", code)
+	}
+}
