@@ -46,6 +46,9 @@ var (
 
 	// errStale says that another step was faster; the step is tried again.
 	errStale = errors.New("the sign-in has moved on")
+	// errNoCode says that the code issuer refused, say because the client asked
+	// for an assurance (acr_values) beyond what the policy asks for.
+	errNoCode = errors.New("no interaction code")
 )
 
 // Engine runs sign-ins.

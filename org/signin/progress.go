@@ -332,8 +332,11 @@ func (e *Engine) finish(ctx context.Context, tx store.Tx, t *transaction, entry 
 	}
 	if t.intent.Mode == InteractionCode {
 		code, err := e.d.Codes.IssueInteractionCode(ctx, tx, t.completed())
+		if err != nil {
+			return fmt.Errorf("%w: %w", errNoCode, err)
+		}
 		t.issued.InteractionCode = okta.Secret(code)
-		return err
+		return nil
 	}
 	if entry == "" {
 		entry = okta.Secret(ids.Secret())

@@ -80,9 +80,13 @@ func (e *Engine) step(ctx context.Context, handle okta.Secret, do func(*transact
 			return View{}, err
 		}
 		if o.changed {
-			if err := e.commit(ctx, t, o.also); errors.Is(err, errStale) {
+			switch err := e.commit(ctx, t, o.also); {
+			case errors.Is(err, errStale):
 				continue
-			} else if err != nil {
+			case errors.Is(err, errNoCode):
+				e.d.Log.WarnContext(ctx, "sign-in refused at its end", "client_id", t.intent.ClientID, "user_id", t.state.UserID, "error", err)
+				t.fail(accessDenied.Key)
+			case err != nil:
 				return View{}, err
 			}
 		}

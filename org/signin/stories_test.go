@@ -127,6 +127,19 @@ func TestInteractionCode(t *testing.T) {
 	}
 }
 
+func TestRefusedCode(t *testing.T) {
+	w, agent := world(t)
+	w.CodeError = errors.New("assurance not reached")
+	v := toChallenge(t, w, signintest.Web, signin.InteractionCode)
+	answered(t, w, v.Challenge.Token, agent.Answer(t, w, v.Challenge.Token), true)
+	for range 2 {
+		v := at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepFailed, "security.access_denied")
+		if v.Success != nil {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
 func TestPollRepeatsTheChallengeAndSignsOnce(t *testing.T) {
 	w, _ := world(t)
 	v := toChallenge(t, w, signintest.Web, signin.Redirect)

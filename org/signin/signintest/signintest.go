@@ -78,6 +78,7 @@ type World struct {
 	Log        *Log
 	Signatures int // how many challenges were signed
 	Sessions   map[okta.Secret]signin.SessionFacts
+	CodeError  error // what the code issuer says instead of a code
 
 	mu    sync.Mutex
 	codes []signin.Completed // guarded by mu; what codes were issued for
@@ -131,6 +132,9 @@ func (w *World) Sign(ctx context.Context, typ string, claims any) (string, error
 func (w *World) IssueInteractionCode(_ context.Context, _ store.Tx, c signin.Completed) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.CodeError != nil {
+		return "", w.CodeError
+	}
 	w.codes = append(w.codes, c)
 	return fmt.Sprintf("code-%d", len(w.codes)), nil
 }
