@@ -68,7 +68,8 @@ func headers(base *url.URL, next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Referrer-Policy", "strict-origin-when-cross-origin")
 		h.Set("Cache-Control", "no-store")
-		if base.Scheme == "https" {
+		// Not for localhost: it would hold for every port of the machine.
+		if base.Scheme == "https" && base.Hostname() != "localhost" {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey, id)))

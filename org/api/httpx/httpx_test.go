@@ -224,8 +224,10 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	if w := do(edge(t, base, ok), http.MethodGet, base+"/x"); w.Header().Get("Strict-Transport-Security") != "" {
-		t.Error("HSTS without https")
+	for _, other := range []string{base, "https://localhost:8443"} {
+		if w := do(edge(t, other, ok), http.MethodGet, other+"/x"); w.Code != 200 || w.Header().Get("Strict-Transport-Security") != "" {
+			t.Errorf("%s: %d, HSTS %q", other, w.Code, w.Header().Get("Strict-Transport-Security"))
+		}
 	}
 }
 
