@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -80,6 +79,7 @@ func setup(env *testscript.Env) error {
 	env.Defer(func() { w.stop(); os.RemoveAll(dir) })
 	env.Setenv("COUNTERSIGN_SOCKET", socket)
 	env.Setenv("TZ", "UTC")
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // else a second for each command under -race
 	env.Values[agentKey{}] = w
 	return nil
 }
@@ -184,7 +184,7 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 
 // awaits waits for another process to have done its part.
 func awaits(ts *testscript.TestScript, done func() bool) {
-	for deadline := time.Now().Add(20 * time.Second); !done(); runtime.Gosched() {
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("it did not come to that within 20 s")
 		}
