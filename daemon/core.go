@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -51,6 +52,12 @@ func (d *Daemon) openCore() (_ *core, err error) {
 		Changed: func(a *account.Account) { d.hub.publish(api.Event{Type: "account", Account: accountView(a)}) },
 	}); err != nil {
 		return nil, err
+	}
+	if index := c.book.Index(); !reflect.DeepEqual(index, d.index) {
+		// Lost, damaged, or left behind by a crash: the sealed book is the truth.
+		if err := d.vault.SaveIndex(index); err != nil {
+			d.log.Warn("index not saved", "error", err)
+		}
 	}
 	records, err := c.journal(d, "audit")
 	if err != nil {

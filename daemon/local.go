@@ -59,7 +59,7 @@ func (f front) Account(_ context.Context, id string) (api.Account, error) {
 	return *accountView(a), nil
 }
 
-func (f front) AddAccount(ctx context.Context, in api.AddAccount) (api.Account, error) {
+func (f front) AddAccount(_ context.Context, in api.AddAccount) (api.Account, error) {
 	c, err := f.open()
 	if err != nil {
 		return api.Account{}, err
@@ -68,7 +68,9 @@ func (f front) AddAccount(ctx context.Context, in api.AddAccount) (api.Account, 
 	if err != nil {
 		return api.Account{}, explain(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, orgWait)
+	// Not the caller's context: a command line that is killed must not leave
+	// the enrolment half done.
+	ctx, cancel := context.WithTimeout(f.d.ctx, orgWait)
 	defer cancel()
 	defer f.d.quiet.Reset(quietAfter)
 	a, err := c.book.EnrolByLink(ctx, link, prompt.Clean(in.Name, maxShown))
@@ -92,7 +94,7 @@ func (f front) RenameAccount(_ context.Context, id, name string) (api.Account, e
 	return *accountView(a), nil
 }
 
-func (f front) RemoveAccount(ctx context.Context, id string, localOnly bool) error {
+func (f front) RemoveAccount(_ context.Context, id string, localOnly bool) error {
 	c, err := f.open()
 	if err != nil {
 		return err
@@ -101,7 +103,7 @@ func (f front) RemoveAccount(ctx context.Context, id string, localOnly bool) err
 	if err != nil {
 		return explain(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, orgWait)
+	ctx, cancel := context.WithTimeout(f.d.ctx, orgWait)
 	defer cancel()
 	if err := c.book.Remove(ctx, id, localOnly); err != nil {
 		f.d.record(c, audit.Record{Event: "removal", Outcome: "failed", Account: id, Reason: err.Error()})

@@ -2,13 +2,11 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"countersign.dev/daemon/account"
-	"countersign.dev/daemon/vault"
 	"countersign.dev/daemon/vault/unlock"
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/peer"
@@ -49,7 +47,7 @@ func (d *Daemon) problems() []api.Problem {
 		add("state_damaged", err.Error(), "stop the agent, look at the file, and put its backup in its place if that is right")
 	} else if d.vault.Locked() {
 		message := "the agent's state is locked"
-		if reason := d.vault.LockReason(); reason != nil && !errors.Is(reason, vault.ErrLocked) || errors.Unwrap(reason) != nil {
+		if reason := d.vault.LockReason(); reason != nil {
 			message = reason.Error()
 		}
 		add("vault_locked", message, d.unlockHint())

@@ -240,17 +240,22 @@ func (b *Book) publish(list []*Account) error {
 		return fmt.Errorf("save the accounts: %w", err)
 	}
 	b.snapshot.Store(&list)
-	var index vault.Index
-	for _, a := range list {
-		if a.Usable() {
-			index.Accounts = append(index.Accounts, vault.IndexEntry{OrgURL: a.OrgURL, Origins: a.Origins, EnrolmentID: a.EnrolmentID})
-		}
-	}
-	if err := b.opts.Vault.SaveIndex(index); err != nil {
+	if err := b.opts.Vault.SaveIndex(b.Index()); err != nil {
 		// The index only serves a locked agent; the book itself is safe.
 		b.opts.Log.Warn("index not saved", "error", err)
 	}
 	return nil
+}
+
+// Index is what a locked agent may know of the accounts.
+func (b *Book) Index() vault.Index {
+	var index vault.Index
+	for _, a := range b.All() {
+		if a.Usable() {
+			index.Accounts = append(index.Accounts, vault.IndexEntry{OrgURL: a.OrgURL, Origins: a.Origins, EnrolmentID: a.EnrolmentID})
+		}
+	}
+	return index
 }
 
 // begin takes the one turn to change accounts with the org; end gives it back.

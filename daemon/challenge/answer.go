@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
@@ -196,11 +197,12 @@ func noSource(name string) okta.SignalResult {
 }
 
 // refused notes a challenge that was turned away. What the org has not signed
-// goes to the log only: anybody can send it, and the record must not be theirs
+// goes to the log only, and what it has signed is recorded up to a budget:
+// pages can send both as often as they like, and the record must not be theirs
 // to fill.
 func (p *Pipeline) refused(c *Challenge, r Result) {
 	p.Log.Info("challenge refused", "outcome", r.Outcome.String(), "reason", r.Reason, "origin", c.transport.Origin)
-	if c.token != nil && c.token.Verified() {
+	if c.token != nil && c.token.Verified() && p.refusals.spend(p.Now()) {
 		p.Record(c.record("challenge_refused", r))
 	}
 }
@@ -239,4 +241,23 @@ func (c *Challenge) record(event string, r Result) audit.Record {
 		rec.Account = c.account.ID
 	}
 	return rec
+}
+
+// budget bounds what is recorded in a minute.
+type budget struct {
+	mu    sync.Mutex
+	since time.Time
+	spent int
+}
+
+const maxRefusals = 20 // recorded in a minute
+
+func (b *budget) spend(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d := now.Sub(b.since); d < 0 || d >= time.Minute {
+		b.since, b.spent = now, 0
+	}
+	b.spent++
+	return b.spent <= maxRefusals
 }

@@ -141,6 +141,8 @@ type Pipeline struct {
 	Config
 	ctx  context.Context // ends when the agent stops; running challenges end with it
 	stop context.CancelFunc
+
+	refusals budget
 }
 
 // New makes a pipeline. Close it when it is no longer used.

@@ -244,6 +244,24 @@ func TestUnsetPinsRefuse(t *testing.T) {
 	}
 }
 
+// A5: a page that relays a genuine challenge leaves its mark in the record, and
+// cannot fill it.
+func TestRelayIsRecorded(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	w := newWorld(t, org)
+	token := org.Challenge(nil)
+	for range 3 * maxRefusals {
+		w.Receive(t.Context(), token, Transport{Loopback, "https://org.evil.example"})
+		w.Receive(t.Context(), token[:len(token)-4]+"AAAA", Transport{Loopback, org.URL})
+	}
+	if len(w.records) != maxRefusals || w.records[0].Outcome != "foreign_origin" || w.records[0].Origin != "https://org.evil.example" {
+		t.Fatalf("%d records, first %+v", len(w.records), w.records[0])
+	}
+	if got := w.receive(t, token); got.Outcome != Approved {
+		t.Fatalf("the genuine page afterwards: %+v", got)
+	}
+}
+
 // The org is down before its keys are known: nothing is believed.
 func TestKeysUnreachable(t *testing.T) {
 	org := oktatest.NewOrg(t)
