@@ -30,8 +30,9 @@ func (a *app) auditCommand() *cobra.Command {
 			if err != nil {
 				return failed(tried, err)
 			}
-			checked := verified{Verified: true}
+			checked, none := verified{Verified: true}, true
 			for r, err := range records {
+				none = false
 				switch {
 				case err != nil:
 					return failed(tried, err)
@@ -46,6 +47,9 @@ func (a *app) auditCommand() *cobra.Command {
 				}
 			}
 			if !o.Verify {
+				if none && !a.json {
+					a.out.line("no decisions on record yet")
+				}
 				return nil
 			}
 			return show(a, checked, func(a *app, v verified) {

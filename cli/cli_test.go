@@ -170,6 +170,11 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 		w.AuditErr = fmt.Errorf("entry 2 was changed")
 	case "empty":
 		w.AccountsHeld, w.PromptsHeld, w.Records = nil, nil, nil
+	case "report":
+		w.Report = api.Report{Checks: []api.Check{{Name: "vault_key", State: args[1], Message: "the key is protected by file permissions only", Hint: "use the keyring"}}}
+		w.StatusReply.Loopback.Port = 1
+	case "nowhere":
+		w.StatusReply.Loopback.Port = 0
 	case "problem":
 		w.StatusReply.Problems = []api.Problem{{Code: "x", Message: "the clock is wrong", Hint: "set the clock"}}
 		w.StatusReply.Loopback = api.Loopback{State: "no_free_port"}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -85,11 +86,16 @@ func (a *app) printReport(r api.Report) {
 		a.out.line("%s", a.out.paint(green, "everything is in order"))
 	}
 	colours := map[string]string{"ok": green, "warning": yellow, "failed": red}
+	name := func(c api.Check) string { return strings.ReplaceAll(clean(c.Name), "_", " ") }
+	widest := 0
+	for _, c := range r.Checks {
+		widest = max(widest, utf8.RuneCountInString(name(c)))
+	}
 	a.out.line("")
 	for _, c := range r.Checks {
-		a.out.line("%s  %s", a.out.paint(colours[c.State], pad(clean(c.State), 7)), clean(c.Message))
+		a.out.line("%s  %s  %s", a.out.paint(colours[c.State], pad(clean(c.State), 7)), a.out.paint(dim, pad(name(c), widest)), clean(c.Message))
 		if c.Hint != "" {
-			a.out.line("         hint: %s", clean(c.Hint))
+			a.out.line("%s  hint: %s", pad("", 7+2+widest), clean(c.Hint))
 		}
 	}
 }
