@@ -53,9 +53,13 @@ func TestAskedAndDenied(t *testing.T) {
 			}
 			v.mustNotBeSignedIn(t)
 
-			// The way back to a sign-in: ask again, and approve this time.
+			// The way on: start over, and approve this time.
 			decision = agent.Decide(ctx, "approve")
-			who, err := v.again(ctx)
+			must(t, v.page.StartOver(ctx))
+			must(t, v.page.Identify(ctx, harness.Alice))
+			must(t, v.page.EnterPassword(ctx, harness.Password))
+			must(t, v.page.Until(ctx, "the end of the sign-in", harness.ResultShown))
+			who, err := v.identity(ctx)
 			mustBeAlice(t, who, err)
 			_, err = decision.Outcome(ctx)
 			must(t, err)

@@ -32,7 +32,7 @@ func TestOwnPageLeadsHome(t *testing.T) {
 }
 
 // The way through with the keyboard alone: the focus is where there is
-// something to type, one Tab leads to the button, and Enter presses it.
+// something to type, a Tab or two lead to the button, and Enter presses it.
 func TestOwnPageWorksWithTheKeyboard(t *testing.T) {
 	t.Parallel()
 	stage := newStage(t, harness.StageOptions{})
@@ -43,8 +43,14 @@ func TestOwnPageWorksWithTheKeyboard(t *testing.T) {
 	for _, step := range []struct{ field, text string }{{"identifier", harness.Alice}, {"credentials.passcode", harness.Password}} {
 		must(t, page.Until(ctx, "the focus in "+step.field, `document.activeElement?.name === "`+step.field+`"`))
 		must(t, page.Press(ctx, step.text))
-		must(t, page.Press(ctx, kb.Tab))
-		must(t, page.Until(ctx, "the focus on the button after "+step.field, `document.activeElement?.matches('button[type="submit"]')`))
+		onButton := false
+		for tabs := 0; tabs < 3 && !onButton; tabs++ {
+			must(t, page.Press(ctx, kb.Tab))
+			must(t, page.Eval(ctx, &onButton, `document.activeElement.matches('button[type="submit"]')`))
+		}
+		if !onButton {
+			t.Fatalf("three Tabs after %s lead to no button", step.field)
+		}
 		must(t, page.Press(ctx, kb.Enter))
 	}
 	must(t, page.VerifyWithDevice(ctx, "the landing page", "location.pathname === '/app/UserHome'"))
@@ -62,7 +68,7 @@ const accessible = `(() => {
 		if (!shown(e) || e.type === 'hidden') continue;
 		const name = e.getAttribute('aria-label') || [...(e.labels ?? [])].map((l) => l.innerText).join(' ') || e.innerText;
 		if (!name.trim()) wrong.push('no name: ' + e.outerHTML.slice(0, 120));
-		const box = e.getBoundingClientRect();
+		const box = (e.type === 'checkbox' ? e.closest('label') ?? e : e).getBoundingClientRect();
 		if (e.tagName !== 'A' && box.height < 24) wrong.push('too small to hit: ' + e.outerHTML.slice(0, 120));
 	}
 	for (const e of document.querySelectorAll('img, svg')) {
@@ -137,6 +143,7 @@ func TestScreenshotsOfTheOwnPages(t *testing.T) {
 	must(t, page.EnterPassword(ctx, harness.Password))
 	must(t, page.VerifyWithDevice(ctx, "the landing page", "location.pathname === '/app/UserHome'"))
 	must(t, page.WaitForText(ctx, harness.Alice))
+	must(t, page.Until(ctx, "the whole page", "document.readyState === 'complete'"))
 	look(t, page, "home")
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"countersign.dev/ipc/api"
 )
@@ -134,20 +133,11 @@ func (a *Agent) Audit(ctx context.Context) ([]api.AuditRecord, error) {
 }
 
 // WaitForPrompt waits until something waits for the person.
-func (a *Agent) WaitForPrompt(ctx context.Context) ([]api.Prompt, error) {
-	ticker := time.NewTicker(pollEvery)
-	defer ticker.Stop()
-	for {
-		prompts, err := a.Prompts(ctx)
-		if err != nil || len(prompts) > 0 {
-			return prompts, err
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for a prompt: %w", context.Cause(ctx))
-		}
+func (a *Agent) WaitForPrompt(ctx context.Context) (prompts []api.Prompt, err error) {
+	if !await(ctx, func() bool { prompts, err = a.Prompts(ctx); return err != nil || len(prompts) > 0 }) {
+		return nil, fmt.Errorf("waiting for a prompt: %w", context.Cause(ctx))
 	}
+	return prompts, err
 }
 
 // Prompts returns what waits for the person.

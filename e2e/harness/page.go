@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -139,19 +140,30 @@ const pollEvery = 20 * time.Millisecond
 // Until waits until the expression is true in the page. A page that is just
 // being replaced by the next one is looked at again.
 func (p *Page) Until(ctx context.Context, what, expression string) error {
+	holds := func() bool {
+		var ok bool
+		err := p.Eval(ctx, &ok, "!!("+expression+")")
+		return err == nil && ok
+	}
+	if !await(ctx, holds) {
+		return fmt.Errorf("waiting for %s: %w\n%s", what, context.Cause(ctx), p.Describe())
+	}
+	return nil
+}
+
+// await waits until the condition holds, and says whether it came to hold
+// before ctx ended.
+func await(ctx context.Context, holds func() bool) bool {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
-	for {
-		var ok bool
-		if err := p.Eval(ctx, &ok, "!!("+expression+")"); err == nil && ok {
-			return nil
-		}
+	for !holds() {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w\n%s", what, context.Cause(ctx), p.Describe())
+			return false
 		}
 	}
+	return true
 }
 
 // quote makes a JavaScript string.
@@ -202,28 +214,25 @@ func (p *Page) Click(ctx context.Context, selector string) error {
 		const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
 		const hit = document.elementFromPoint(x, y);
 		return hit && (e.contains(hit) || hit.contains(e)) ? [Math.round(x), Math.round(y)] : null })()`
-	ticker := time.NewTicker(pollEvery)
-	defer ticker.Stop()
-	var last []float64
-	for {
-		var at []float64
-		if err := p.Eval(ctx, &at, find); err == nil && len(at) == 2 {
-			if len(last) == 2 && last[0] == at[0] && last[1] == at[1] {
-				c, cancel := p.within(ctx)
-				defer cancel()
-				if err := chromedp.Do(c, chromedp.MouseClickXY(at[0], at[1])); err != nil {
-					return fmt.Errorf("clicking %s: %w", selector, err)
-				}
-				return nil
-			}
-			last = at
+	var at []float64
+	stands := func() bool {
+		var now []float64
+		if err := p.Eval(ctx, &now, find); err != nil {
+			return false
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting to click %s: %w\n%s", selector, context.Cause(ctx), p.Describe())
-		}
+		before := at
+		at = now
+		return len(now) == 2 && slices.Equal(before, now)
 	}
+	if !await(ctx, stands) {
+		return fmt.Errorf("waiting to click %s: %w\n%s", selector, context.Cause(ctx), p.Describe())
+	}
+	c, cancel := p.within(ctx)
+	defer cancel()
+	if err := chromedp.Do(c, chromedp.MouseClickXY(at[0], at[1])); err != nil {
+		return fmt.Errorf("clicking %s: %w", selector, err)
+	}
+	return nil
 }
 
 // Fill clicks into the field and types text over what is there.

@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // The fields and buttons that every sign-in surface has in common: both
@@ -11,7 +12,13 @@ const (
 	FieldIdentifier = `input[name="identifier"]`
 	FieldPassword   = `input[name="credentials.passcode"][type="password"]`
 	buttonSubmit    = `input[type="submit"], button[type="submit"]`
-	rowSignedNonce  = `[data-se="okta_verify-signed_nonce"] a, [data-se="okta_verify-signed_nonce"] button, button[data-se="okta_verify-signed_nonce"]`
+	// In turn: generation 2, generation 3, the own page.
+	rowSignedNonce = `[data-se="okta_verify-signed_nonce"] a, button:has([data-se="okta_verify-signed_nonce"]), button[data-se="okta_verify-signed_nonce"]`
+
+	// In turn: generation 2, generation 3 (whose button has no name of its own:
+	// the first one in the form), the own page.
+	buttonLaunch = `.okta-verify-container a, form[data-se="o-form"] button[type="button"]:not([data-se]), [data-se="launch-authenticator"]`
+	linkCancel   = `[data-se="cancel"]`
 
 	// ResultShown is true once a page of the harness shows how it ended.
 	ResultShown = `document.getElementById('result')?.textContent`
@@ -25,7 +32,7 @@ func (p *Page) Identify(ctx context.Context, user string) error {
 	if err := p.Fill(ctx, FieldIdentifier, user); err != nil {
 		return err
 	}
-	return p.Click(ctx, buttonSubmit)
+	return p.submit(ctx)
 }
 
 // EnterPassword types the password and sends it off.
@@ -33,7 +40,27 @@ func (p *Page) EnterPassword(ctx context.Context, password string) error {
 	if err := p.Fill(ctx, FieldPassword, password); err != nil {
 		return err
 	}
-	return p.Click(ctx, buttonSubmit)
+	return p.submit(ctx)
+}
+
+// nothingHappens is how long a person waits until they click once more.
+const nothingHappens = time.Second
+
+// submit clicks the button, and again when nothing happens: generation 2 turns
+// a deaf ear to a click that comes within a moment of the last answer.
+func (p *Page) submit(ctx context.Context) error {
+	sent := len(p.Exchanges(""))
+	for {
+		if err := p.Click(ctx, buttonSubmit); err != nil {
+			return err
+		}
+		wait, cancel := context.WithTimeout(ctx, nothingHappens)
+		happened := await(wait, func() bool { return len(p.Exchanges("")) > sent })
+		cancel()
+		if happened || ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 }
 
 // VerifyWithDevice waits until the expression end is true. If the surface asks
@@ -59,8 +86,10 @@ func (p *Page) VerifyAgain(ctx context.Context, what, end string) error {
 	return p.Until(ctx, what, end)
 }
 
-// launch finds the button that asks the device before a name is typed.
-const launch = `[data-se="launch-authenticator"], [data-se="okta_verify-signed_nonce-launch"], .okta-verify-container a, .okta-verify-container button`
-
 // LaunchAgent clicks the button that asks the device who is signing in.
-func (p *Page) LaunchAgent(ctx context.Context) error { return p.Click(ctx, launch) }
+func (p *Page) LaunchAgent(ctx context.Context) error {
+	return p.Click(ctx, buttonLaunch)
+}
+
+// StartOver goes back to the first step.
+func (p *Page) StartOver(ctx context.Context) error { return p.Click(ctx, linkCancel) }
