@@ -108,7 +108,11 @@ func mustAnnounce(t *testing.T, page *harness.Page) {
 // UPDATE_SCREENSHOTS=1 the pictures in docs/screenshots are made anew.
 func TestScreenshotsOfTheOwnPages(t *testing.T) {
 	t.Parallel()
-	stage := newStage(t, harness.StageOptions{})
+	var options harness.StageOptions
+	if updateScreenshots {
+		options.Listen = "127.0.0.1:8080" // the pages show it
+	}
+	stage := newStage(t, options)
 	agent := newAgent(t, stage, nil, harness.Alice)
 	site := newSite(t, stage.Org)
 	ctx := deadline(t)
@@ -156,7 +160,7 @@ func look(t *testing.T, page *harness.Page, name string) {
 		must(t, page.PreferDark(ctx, scheme == "dark"))
 		must(t, page.Resize(ctx, 320, 640))
 		mustBeAccessible(t, page, name+", "+scheme+", narrow")
-		must(t, page.Resize(ctx, 800, 640))
+		must(t, page.Resize(ctx, 800, 760))
 		mustBeAccessible(t, page, name+", "+scheme)
 		must(t, page.Eval(ctx, &paper[i], "getComputedStyle(document.body).backgroundColor"))
 		must(t, keepScreenshot(ctx, page, name+"-"+scheme))
@@ -165,6 +169,8 @@ func look(t *testing.T, page *harness.Page, name string) {
 		t.Errorf("%s: the dark page is as light as the light one: %s", name, paper[0])
 	}
 }
+
+var updateScreenshots = os.Getenv("UPDATE_SCREENSHOTS") != ""
 
 // keepScreenshot takes a picture, and writes it when asked to.
 func keepScreenshot(ctx context.Context, page *harness.Page, name string) error {
@@ -176,7 +182,7 @@ func keepScreenshot(ctx context.Context, page *harness.Page, name string) error 
 	if err != nil {
 		return err
 	}
-	if os.Getenv("UPDATE_SCREENSHOTS") == "" {
+	if !updateScreenshots {
 		return nil
 	}
 	root, err := harness.Root()

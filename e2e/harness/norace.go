@@ -2,4 +2,7 @@
 
 package harness
 
-const raceEnabled = false
+const (
+	raceEnabled  = false
+	raceSlowness = 1
+)

@@ -266,7 +266,8 @@ func (p *Page) Resize(ctx context.Context, width, height int) error {
 	return chromedp.Do(c, chromedp.EmulateViewport(int64(width), int64(height)))
 }
 
-// PreferDark sets whether the person likes dark pages.
+// PreferDark sets whether the person likes dark pages. Pages also stand still,
+// so that what is looked at next is how they stay.
 func (p *Page) PreferDark(ctx context.Context, dark bool) error {
 	c, cancel := p.within(ctx)
 	defer cancel()
@@ -275,7 +276,9 @@ func (p *Page) PreferDark(ctx context.Context, dark bool) error {
 		scheme = "dark"
 	}
 	_, err := chromedp.Call(c, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+		},
 	})
 	return err
 }

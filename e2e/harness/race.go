@@ -2,4 +2,7 @@
 
 package harness
 
-const raceEnabled = true
+const (
+	raceEnabled  = true
+	raceSlowness = 4
+)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -212,16 +213,17 @@ func (s *show) onLoopback(ctx context.Context) (probe, challenge time.Duration, 
 
 // inWords says how somebody signed in.
 func inWords(amr []string) string {
-	words := map[string]string{"pwd": "password", "swk": "a key kept by software", "hwk": "a key kept by hardware", "pop": "", "mfa": "", "user": "", "pin": "PIN"}
 	var said []string
-	for _, m := range amr {
-		word, known := words[m]
-		if !known {
-			word = m
-		}
-		if word != "" {
-			said = append(said, word)
+	for _, m := range []struct{ method, word string }{
+		{"pwd", "a password"}, {"hwk", "a key kept by hardware"}, {"swk", "a key kept by software"},
+	} {
+		if slices.Contains(amr, m.method) {
+			said = append(said, m.word)
 		}
 	}
-	return strings.Join(said, " and ")
+	words := strings.Join(said, " and ")
+	if slices.Contains(amr, "phr") {
+		words += ", safe from phishing"
+	}
+	return words
 }
