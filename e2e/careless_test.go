@@ -103,7 +103,8 @@ func (c *carelessAgent) listen(t *testing.T, port int) {
 	t.Cleanup(func() { server.Close(); <-done })
 }
 
-// answer signs the challenge and says that it came from a page of origin.
+// answer signs the challenge, says that it came from a page of origin, and
+// notes it when the org refuses.
 func (c *carelessAgent) answer(ctx context.Context, challenge, origin string) error {
 	token, err := jose.Parse(challenge, jose.DeviceChallenge)
 	if err != nil {
@@ -132,6 +133,7 @@ func (c *carelessAgent) answer(ctx context.Context, challenge, origin string) er
 		c.mu.Lock()
 		c.refusals = append(c.refusals, refusal)
 		c.mu.Unlock()
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("answering for a page of %s: %w", origin, err)
