@@ -105,7 +105,7 @@ func VerifyIDToken(ctx context.Context, issuer, clientID, token string) (Identit
 	if err := call(ctx, http.MethodGet, discovery.Keys, "", nil, &keys); err != nil {
 		return Identity{}, err
 	}
-	jws, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return Identity{}, fmt.Errorf("reading the id token: %w", err)
 	}
