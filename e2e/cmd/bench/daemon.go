@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// probes compares GET /probe with a bare handler that sends the same headers.
+func (b *bench) probes() ([]row, error) {
+	org, err := start(b.floor("barepath"), "org")
+	if err != nil {
+		return nil, err
+	}
+	defer org.stop()
+	bare, err := start(b.floor("barepath"), "probe")
+	if err != nil {
+		return nil, err
+	}
+	defer bare.stop()
+	ours, err := b.agent(b.work, org.ready.URL, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer ours.stop()
+	var oursRuns, bareRuns []run
+	for round := range b.rounds + 1 {
+		for _, c := range []struct {
+			p    *process
+			url  string
+			runs *[]run
+		}{{bare, bare.ready.URL, &bareRuns}, {ours, "http://localhost:" + strconv.Itoa(ours.ready.LoopbackPort), &oursRuns}} {
+			r, err := probeLoad(c.p, c.url+"/probe", org.ready.URL, 8, 20*b.n)
+			if err != nil {
+				return nil, err
+			}
+			if round > 0 {
+				*c.runs = append(*c.runs, r)
+			}
+		}
+	}
+	p50 := func(runs []run) time.Duration { return middle(runs, func(r run) time.Duration { return r.p50 }) }
+	cpu := func(runs []run) time.Duration { return middle(runs, func(r run) time.Duration { return r.cpu }) }
+	return []row{
+		{what: "   /probe, p50, 8 clients : bare handler", ours: us(p50(oursRuns)), floor: us(p50(bareRuns)),
+			ratio: quotient(p50(oursRuns), p50(bareRuns)), goal: 1.3, atMost: true},
+		{what: "   /probe, processor time : bare handler", ours: us(cpu(oursRuns)), floor: us(cpu(bareRuns)),
+			ratio: quotient(cpu(oursRuns), cpu(bareRuns)), goal: 1.3, atMost: true, gate: true},
+	}, nil
+}
+
+func probeLoad(p *process, url, origin string, clients, n int) (run, error) {
+	transport := &http.Transport{MaxIdleConnsPerHost: clients}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	var (
+		mu      sync.Mutex
+		all     []time.Duration
+		failure error
+		wg      sync.WaitGroup
+	)
+	cpu := p.cpu()
+	for range clients {
+		wg.Go(func() {
+			var mine []time.Duration
+			for range n / clients {
+				request, _ := http.NewRequest(http.MethodGet, url, nil)
+				request.Header.Set("Origin", origin)
+				sent := time.Now()
+				response, err := client.Do(request)
+				if err == nil {
+					io.Copy(io.Discard, response.Body) //nolint:errcheck
+					response.Body.Close()
+					if response.StatusCode != http.StatusOK {
+						err = fmt.Errorf("probe answered %s", response.Status)
+					}
+				}
+				if err != nil {
+					mu.Lock()
+					failure = err
+					mu.Unlock()
+					return
+				}
+				mine = append(mine, time.Since(sent))
+			}
+			mu.Lock()
+			all = append(all, mine...)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	if failure != nil {
+		return run{}, failure
+	}
+	slices.Sort(all)
+	return run{p50: all[len(all)/2], cpu: (p.cpu() - cpu) / time.Duration(n)}, nil
+}
+
+// overSocket is an HTTP client of a unix socket.
+func overSocket(path string) *http.Client {
+	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
+}
+
+// firstAnswer starts a program and waits until its socket answers HTTP.
+func firstAnswer(cmd *exec.Cmd, socket, path string) (*process, time.Duration, error) {
+	client := overSocket(socket)
+	cmd.Env = append(os.Environ(), "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent")
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return nil, 0, err
+	}
+	p := &process{cmd: cmd}
+	for deadline := began.Add(10 * time.Second); time.Now().Before(deadline); {
+		response, err := client.Get("http://agent" + path)
+		if err != nil {
+			time.Sleep(100 * time.Microsecond) // not a test: the resolution of this measurement
+			continue
+		}
+		io.Copy(io.Discard, response.Body) //nolint:errcheck
+		response.Body.Close()
+		return p, time.Since(began), nil
+	}
+	p.stop()
+	return nil, 0, fmt.Errorf("%s did not answer", filepath.Base(cmd.Path))
+}
+
+func (b *bench) starts() ([]row, error) {
+	var ours, deps []time.Duration
+	state, err := os.MkdirTemp(b.work, "start-")
+	if err != nil {
+		return nil, err
+	}
+	for i := range 4*b.rounds + 1 {
+		socket := filepath.Join(state, "s")
+		p, took, err := firstAnswer(exec.Command(b.program("countersignd"), "run", "--state", state, "--socket", socket, "--vault-key", "file",
+			"--loopback-ports", "0", "--log-level", "error"), socket, "/v1/status")
+		if err != nil {
+			return nil, err
+		}
+		p.stop()
+		socket = filepath.Join(b.work, "d"+strconv.Itoa(i))
+		q, floor, err := firstAnswer(exec.Command(b.floor("ddeps"), socket), socket, "/")
+		if err != nil {
+			return nil, err
+		}
+		q.stop()
+		if i > 0 { // the first start makes the state
+			ours, deps = append(ours, took), append(deps, floor)
+		}
+	}
+	self := func(d time.Duration) time.Duration { return d }
+	return []row{{what: "14 start to first answer : daemon with the same libraries", ours: us(middle(ours, self)), floor: us(middle(deps, self)),
+		ratio: quotient(middle(ours, self), middle(deps, self)), goal: 2, atMost: true}}, nil
+}
+
+// idle measures memory at rest, wake-ups, and memory after work.
+func (b *bench) idle() ([]row, error) {
+	org, err := start(b.floor("barepath"), "org")
+	if err != nil {
+		return nil, err
+	}
+	defer org.stop()
+	socket := filepath.Join(b.work, "idle")
+	deps, _, err := firstAnswer(exec.Command(b.floor("ddeps"), socket), socket, "/")
+	if err != nil {
+		return nil, err
+	}
+	defer deps.stop()
+	enrolled, err := b.agent(b.work, org.ready.URL, 10)
+	if err != nil {
+		return nil, err
+	}
+	// A fresh start with ten accounts, as after a login.
+	state := filepath.Dir(enrolled.ready.Socket)
+	enrolled.stop()
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	ours, err := start(b.program("countersignd"), "run", "--state", state, "--socket", filepath.Join(state, "s"), "--vault-key", "file",
+		"--loopback-ports", strconv.Itoa(port), "--log-level", "error")
+	if err != nil {
+		return nil, err
+	}
+	defer ours.stop()
+	time.Sleep(15 * time.Second) // let the work after the start end
+	before := ours.switches()
+	time.Sleep(20 * time.Second)
+	wakeUps := ours.switches() - before
+	oursIdle, depsIdle := ours.rss(), deps.rss()
+
+	if _, err := load(org.ready.URL, "http://localhost:"+strconv.Itoa(port), ours, 8, 5000); err != nil {
+		return nil, err
+	}
+	client := overSocket(socket)
+	for range 5000 {
+		response, err := client.Get("http://agent/sign")
+		if err != nil {
+			return nil, err
+		}
+		io.Copy(io.Discard, response.Body) //nolint:errcheck
+		response.Body.Close()
+	}
+	oursAfter, depsAfter := ours.rss(), deps.rss()
+	time.Sleep(30 * time.Second)
+	settled := ours.rss()
+	return []row{
+		{what: "12 memory at rest, 10 accounts : daemon with the same libs", ours: mib(oursIdle), floor: mib(depsIdle), ratio: oursIdle / depsIdle, goal: 1.5, atMost: true, gate: true},
+		{what: "12 memory at rest : 15 MiB", ours: mib(oursIdle), floor: mib(15 << 20), ratio: oursIdle / (15 << 20), goal: 1, atMost: true, gate: true},
+		{what: "13 memory after 5,000 answers : same libs after 5,000", ours: mib(oursAfter), floor: mib(depsAfter), ratio: oursAfter / depsAfter, goal: 1.3, atMost: true, gate: true},
+		{what: "13 memory 30 s later : at rest", ours: mib(settled), floor: mib(oursIdle), ratio: settled / oursIdle, goal: 1.2, atMost: true, gate: true},
+		{what: "15 wake-ups in 20 s at rest : 1", ours: fmt.Sprintf("%.0f", wakeUps), floor: "1", ratio: wakeUps, goal: 0, atMost: true, gate: true},
+	}, nil
+}
+
+func (b *bench) sizes() ([]row, error) {
+	ours, err := os.Stat(b.program("countersignd"))
+	if err != nil {
+		return nil, err
+	}
+	deps, err := os.Stat(b.floor("ddeps"))
+	if err != nil {
+		return nil, err
+	}
+	return []row{{what: "16 size of the daemon : daemon with the same libraries", ours: mib(float64(ours.Size())), floor: mib(float64(deps.Size())),
+		ratio: float64(ours.Size()) / float64(deps.Size()), goal: 1.6, atMost: true, gate: true}}, nil
+}
