@@ -196,7 +196,7 @@ func (o *org) verify(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	token, err := jose.ParseSigned(request.ChallengeResponse, []jose.SignatureAlgorithm{jose.ES256})
+	token, err := jose.ParseSignedCompact(request.ChallengeResponse, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -296,7 +296,7 @@ func (a *agent) answer(r *http.Request) int {
 	if err != nil {
 		return http.StatusBadRequest
 	}
-	token, err := jose.ParseSigned(request.ChallengeRequest, []jose.SignatureAlgorithm{jose.RS256})
+	token, err := jose.ParseSignedCompact(request.ChallengeRequest, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return http.StatusBadRequest
 	}
