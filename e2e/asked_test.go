@@ -53,13 +53,9 @@ func TestAskedAndDenied(t *testing.T) {
 			}
 			v.mustNotBeSignedIn(t)
 
-			// The way on: start over, and approve this time.
+			// The way on stands beside it: ask once more, and approve this time.
 			decision = agent.Decide(ctx, "approve")
-			must(t, v.page.StartOver(ctx))
-			must(t, v.page.Identify(ctx, harness.Alice))
-			must(t, v.page.EnterPassword(ctx, harness.Password))
-			must(t, v.page.Until(ctx, "the end of the sign-in", harness.ResultShown))
-			who, err := v.identity(ctx)
+			who, err := v.again(ctx)
 			mustBeAlice(t, who, err)
 			_, err = decision.Outcome(ctx)
 			must(t, err)

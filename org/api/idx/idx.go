@@ -61,8 +61,8 @@ func New(engine Engine, baseURL string, log *slog.Logger) http.Handler {
 		},
 		"challenge":                         s.choose,
 		"challenge/answer":                  s.answer,
-		"challenge/poll":                    func(ctx context.Context, q *request) (signin.View, error) { return engine.Poll(ctx, q.StateHandle) },
-		"authenticators/poll":               func(ctx context.Context, q *request) (signin.View, error) { return engine.Poll(ctx, q.StateHandle) },
+		"challenge/poll":                    s.poll,
+		"authenticators/poll":               s.poll,
 		"authenticators/poll/cancel":        s.cancelPoll,
 		"authenticators/okta-verify/launch": func(ctx context.Context, q *request) (signin.View, error) { return engine.Launch(ctx, q.StateHandle) },
 		"cancel":                            func(ctx context.Context, q *request) (signin.View, error) { return engine.Cancel(ctx, q.StateHandle) },
@@ -92,6 +92,8 @@ type request struct {
 	} `json:"authenticator"`
 	Reason     signin.CancelReason `json:"reason"`
 	StatusCode *int                `json:"statusCode"`
+
+	polled bool // the step is a poll, see status
 }
 
 func (s *server) step(do func(context.Context, *request) (signin.View, error)) http.HandlerFunc {
@@ -111,7 +113,7 @@ func (s *server) step(do func(context.Context, *request) (signin.View, error)) h
 		case err != nil:
 			httpx.Fail(w, r, s.log, err)
 		default:
-			httpx.WriteJSONAs(w, status(v.Message), contentType, s.render.document(&v))
+			httpx.WriteJSONAs(w, status(&v, q.polled), contentType, s.render.document(&v))
 		}
 	}
 }
@@ -126,8 +128,12 @@ var expired = document{
 	}),
 }
 
-func status(m *signin.Message) int {
-	if m == nil {
+// status is what a step is answered with. A poll is never at fault: an answer
+// that did not work out is told beside the way on, with 200, because the widget
+// gives up at a poll that fails and hides the way on.
+func status(v *signin.View, polled bool) int {
+	m := v.Message
+	if m == nil || polled && v.Step != signin.StepFailed {
 		return http.StatusOK
 	}
 	switch m.Kind {
@@ -152,6 +158,11 @@ func (s *server) introspect(ctx context.Context, q *request) (signin.View, error
 		}
 	}
 	return signin.View{}, signin.ErrRequest
+}
+
+func (s *server) poll(ctx context.Context, q *request) (signin.View, error) {
+	q.polled = true
+	return s.engine.Poll(ctx, q.StateHandle)
 }
 
 func (s *server) choose(ctx context.Context, q *request) (signin.View, error) {
