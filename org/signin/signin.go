@@ -59,8 +59,11 @@ type Intent struct {
 	// own for Redirect, the Origin header of /interact for InteractionCode. It
 	// goes into the challenge, and an answer from another origin is phishing.
 	PageOrigin string `json:"pageOrigin"`
-	ClientIP   string `json:"clientIp,omitempty"`
-	UserAgent  string `json:"userAgent,omitempty"`
+	// Browser names the browser that a Redirect sign-in started in, where alone
+	// it may be completed (session.Browser). The engine carries it, no more.
+	Browser   string `json:"browser,omitempty"`
+	ClientIP  string `json:"clientIp,omitempty"`
+	UserAgent string `json:"userAgent,omitempty"`
 	// SessionID is the browser's session, whose proofs may count. It is used by
 	// Start and not stored.
 	SessionID okta.Secret `json:"-"`

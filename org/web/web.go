@@ -117,7 +117,7 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
 	ua := r.UserAgent()
 	handle, err := p.Engine.Start(r.Context(), signin.Intent{
 		ClientID: HomeClientID, Mode: signin.Redirect, RedirectURI: p.BaseURL + HomePath, PageOrigin: p.BaseURL,
-		ClientIP: ip, UserAgent: ua[:min(len(ua), 256)], SessionID: session.FromRequest(r),
+		ClientIP: ip, UserAgent: ua[:min(len(ua), 256)], SessionID: session.FromRequest(r), Browser: session.Browser(w, r, p.BaseURL),
 	})
 	if err != nil {
 		p.Log.ErrorContext(r.Context(), "starting a sign-in", "error", err)

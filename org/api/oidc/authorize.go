@@ -59,6 +59,7 @@ func (s *server) startRedirect(w http.ResponseWriter, r *http.Request, app direc
 	ctx := r.Context()
 	reply := answer{uri: intent.RedirectURI, mode: intent.ResponseMode, state: intent.State}
 	intent.ClientIP, intent.UserAgent, intent.SessionID = clientIP(r), userAgent(r), session.FromRequest(r)
+	intent.Browser = session.Browser(w, r, s.BaseURL)
 	handle, err := s.Engine.Start(ctx, intent)
 	if err != nil {
 		s.redirectError(w, r, reply, fmt.Errorf("starting a sign-in: %w", err))
@@ -96,6 +97,13 @@ func (s *server) finish(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.problem(w, r, err)
+		return
+	}
+	if !session.SameBrowser(r, s.BaseURL, done.Intent.Browser) {
+		// Somebody finished it elsewhere and sent the address here, to have this
+		// browser signed in as them (login CSRF). It is used up now.
+		s.Log.WarnContext(ctx, "sign-in brought to another browser", "client_id", done.Intent.ClientID, "user_id", done.UserID)
+		s.Pages.Problem(w, r, http.StatusBadRequest, web.EndedSignIn)
 		return
 	}
 	id, code, err := s.enter(ctx, done, session.FromRequest(r))

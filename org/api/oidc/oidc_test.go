@@ -79,6 +79,8 @@ type fixture struct {
 	engine *engine
 	user   directory.User
 	now    time.Time
+
+	browser *http.Cookie // kept as a browser keeps it; the session is the tests' business
 }
 
 func setUp(t *testing.T) *fixture {
@@ -161,9 +163,23 @@ func (f *fixture) post(path string, v url.Values, headers ...string) *http.Respo
 }
 
 func (f *fixture) do(r *http.Request) *http.Response {
+	const name = "__Host-browser"
+	if _, err := r.Cookie(name); err != nil && f.browser != nil {
+		r.AddCookie(f.browser)
+	}
 	w := httptest.NewRecorder()
 	f.h.ServeHTTP(w, r)
+	for _, c := range w.Result().Cookies() {
+		if c.Name == name {
+			f.browser = c
+		}
+	}
 	return w.Result()
+}
+
+// sids are the session cookies of an answer.
+func sids(r *http.Response) []*http.Cookie {
+	return slices.DeleteFunc(r.Cookies(), func(c *http.Cookie) bool { return c.Name != session.CookieName })
 }
 
 func params(changes ...string) url.Values {
@@ -211,14 +227,14 @@ func TestAuthorizeServesThePage(t *testing.T) {
 		age := 60
 		want := signin.Intent{ClientID: "web", AuthorizationServer: server, Mode: signin.Redirect, RedirectURI: callback, State: "s-1", Nonce: "n-1",
 			CodeChallenge: challenge, Scopes: []string{"openid", "profile"}, MaxAge: &age, LoginHint: "alice@example.com", ACRValues: []string{"phr"},
-			PageOrigin: base, ClientIP: "192.0.2.1"}
+			PageOrigin: base, Browser: session.Reference(okta.Secret(f.browser.Value)), ClientIP: "192.0.2.1"}
 		if d := cmp.Diff(want, i, secrets); d != "" {
 			t.Error(d)
 		}
 		if r.Header.Get("Cache-Control") != "no-store" || r.Header.Get("Referrer-Policy") != "no-referrer" {
 			t.Errorf("headers: %v", r.Header)
 		}
-		if len(r.Cookies()) != 0 {
+		if len(sids(r)) != 0 {
 			t.Error("a cookie before success")
 		}
 	}
@@ -427,6 +443,45 @@ func TestSignInToTokens(t *testing.T) {
 	}
 }
 
+// Login CSRF: who finishes a sign-in of their own cannot have it completed in
+// somebody else's browser, which would then be signed in as them.
+func TestSignInEndsWhereItStarted(t *testing.T) {
+	for name, victim := range map[string]*http.Cookie{
+		"never here before": {Name: "x", Value: "y"},
+		"another browser":   {Name: "__Host-browser", Value: strings.Repeat("A", 43)},
+		"malformed":         {Name: "__Host-browser", Value: ""},
+		"unprefixed name":   {Name: "browser", Value: ""}, // a sibling domain could have planted it
+	} {
+		f := setUp(t)
+		f.get("/oauth2/v1/authorize?" + params().Encode())
+		if c := f.browser; c == nil || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" {
+			t.Fatalf("cookie: %+v", c)
+		}
+		if name == "unprefixed name" {
+			victim.Value = f.browser.Value
+		}
+		if want := session.Reference(okta.Secret(f.browser.Value)); f.engine.started[0].Browser != want {
+			t.Fatalf("the sign-in belongs to %q", f.engine.started[0].Browser)
+		}
+		attacker := f.browser
+		f.browser = nil
+		r := f.get("/login/token/redirect?stateToken=state-token", victim)
+		if r.StatusCode != 400 || len(sids(r)) != 0 || r.Header.Get("Location") != "" {
+			t.Errorf("%s: %d, %v", name, r.StatusCode, r.Header)
+		}
+		// And it is used up.
+		if r := f.get("/login/token/redirect?stateToken=state-token", attacker); r.StatusCode != 400 || len(sids(r)) != 0 {
+			t.Errorf("%s: it could be tried again: %d", name, r.StatusCode)
+		}
+	}
+	// An intent without a browser (an older version's) completes nowhere.
+	f := setUp(t)
+	f.engine.started = []signin.Intent{{ClientID: web.HomeClientID, Mode: signin.Redirect, RedirectURI: base + web.HomePath}}
+	if r := f.get("/login/token/redirect?stateToken=state-token", &http.Cookie{Name: "__Host-browser", Value: ""}); r.StatusCode != 400 {
+		t.Errorf("no browser: %d", r.StatusCode)
+	}
+}
+
 // Session fixation: the value that the browser brought is never the one it leaves with.
 func TestSessionFixation(t *testing.T) {
 	f := setUp(t)
@@ -458,7 +513,7 @@ func TestSatisfiedSessionGetsACodeAtOnce(t *testing.T) {
 	if u, err := r.Location(); err != nil || u.Query().Get("code") == "" || u.Query().Get("state") != "s-1" {
 		t.Errorf("%d %v", r.StatusCode, u)
 	}
-	if len(r.Cookies()) != 0 {
+	if len(sids(r)) != 0 {
 		t.Error("the session changed without a sign-in")
 	}
 }
@@ -506,7 +561,9 @@ func TestUnassignedUserGetsNoCode(t *testing.T) {
 
 func TestHomeSignInLandsAtHome(t *testing.T) {
 	f := setUp(t)
-	f.engine.started = []signin.Intent{{ClientID: web.HomeClientID, Mode: signin.Redirect, RedirectURI: base + web.HomePath}}
+	f.get("/oauth2/v1/authorize?" + params().Encode()) // for the cookie
+	f.engine.started = []signin.Intent{{ClientID: web.HomeClientID, Mode: signin.Redirect, RedirectURI: base + web.HomePath,
+		Browser: session.Reference(okta.Secret(f.browser.Value))}}
 	r := f.get("/login/token/redirect?stateToken=state-token")
 	if r.StatusCode != 303 || r.Header.Get("Location") != web.HomePath || len(r.Cookies()) != 1 {
 		t.Fatalf("%d %s", r.StatusCode, r.Header.Get("Location"))
