@@ -248,6 +248,7 @@ func (p *Pages) frame(title string) frame { return frame{Title: title, Host: p.h
 func policy(w http.ResponseWriter, directives ...string) {
 	directives = append(directives, "frame-ancestors 'none'", "base-uri 'none'")
 	w.Header().Set("Content-Security-Policy", strings.Join(directives, "; "))
+	w.Header().Del("Access-Control-Allow-Origin") // pages are for windows, not for other pages' scripts
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if w.Header().Get("Referrer-Policy") == "" {
 		w.Header().Set("Referrer-Policy", "same-origin")

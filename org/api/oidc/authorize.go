@@ -24,7 +24,7 @@ import (
 // sign-in page.
 func (s *server) authorize(as string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		noReferrer(w)
+		forNavigation(w)
 		v, err := authorizeParams(w, r)
 		if err != nil {
 			s.problem(w, r, err)
@@ -87,7 +87,7 @@ func (s *server) startRedirect(w http.ResponseWriter, r *http.Request, app direc
 // finished sign-in is consumed, the browser gets a fresh session, the app its
 // code.
 func (s *server) finish(w http.ResponseWriter, r *http.Request) {
-	noReferrer(w) // the address holds the state token
+	forNavigation(w) // the address holds the state token
 	ctx := r.Context()
 	done, err := s.Engine.Complete(ctx, r.URL.Query().Get("stateToken"))
 	if errors.Is(err, signin.ErrSessionExpired) {
@@ -241,7 +241,7 @@ func (s *server) redirect(w http.ResponseWriter, r *http.Request, a answer, v ur
 	if a.state != "" {
 		v.Set("state", a.state)
 	}
-	noReferrer(w)
+	forNavigation(w)
 	if a.mode == "form_post" {
 		s.Pages.FormPost(w, r, a.uri, v)
 		return
@@ -324,9 +324,15 @@ func authorizeParams(w http.ResponseWriter, r *http.Request) (url.Values, error)
 	return v, nil
 }
 
-func noReferrer(w http.ResponseWriter) {
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	w.Header().Set("Cache-Control", "no-store")
+// forNavigation marks an answer that is for a browser's window and for no
+// script. Trusted pages may call the org's APIs with the browser's session; the
+// code that a session gets for an app is that app's alone (A3).
+func forNavigation(w http.ResponseWriter) {
+	h := w.Header()
+	h.Del("Access-Control-Allow-Origin")
+	h.Del("Access-Control-Allow-Credentials")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
 }
 
 func clientIP(r *http.Request) string {

@@ -21,6 +21,7 @@ import (
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
+	"countersign.dev/org/api/httpx"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/session"
 	"countersign.dev/org/signin"
@@ -479,6 +480,28 @@ func TestSignInEndsWhereItStarted(t *testing.T) {
 	f.engine.started = []signin.Intent{{ClientID: web.HomeClientID, Mode: signin.Redirect, RedirectURI: base + web.HomePath}}
 	if r := f.get("/login/token/redirect?stateToken=state-token", &http.Cookie{Name: "__Host-browser", Value: ""}); r.StatusCode != 400 {
 		t.Errorf("no browser: %d", r.StatusCode)
+	}
+}
+
+// A3: a page that may call the APIs cannot read what a navigation would carry,
+// above all not a code that the browser's session gets for another app.
+func TestNavigationIsNotForScripts(t *testing.T) {
+	f := setUp(t)
+	f.h = httpx.CORS(func(context.Context) []string { return []string{"https://wiki.example.com"} }, base)(f.h)
+	f.engine.satisfied = true
+	for _, mode := range []string{"query", "form_post"} {
+		r := httptest.NewRequest(http.MethodGet, base+"/oauth2/v1/authorize?"+params("prompt", "none", "response_mode", mode).Encode(), nil)
+		r.Header.Set("Origin", "https://wiki.example.com")
+		w := f.do(r)
+		if text := w.Header.Get("Location") + body(t, w); !strings.Contains(text, "code") {
+			t.Fatalf("%s: no code in %q", mode, text)
+		}
+		if w.Header.Get("Access-Control-Allow-Origin") != "" || w.Header.Get("Access-Control-Allow-Credentials") != "" {
+			t.Errorf("%s: %v", mode, w.Header)
+		}
+	}
+	if r := f.post("/oauth2/v1/interact", params(), "Origin", "https://wiki.example.com"); r.Header.Get("Access-Control-Allow-Origin") == "" {
+		t.Error("the APIs are for them")
 	}
 }
 
