@@ -124,6 +124,12 @@ func (a *Account) Issuer(c *okta.Challenge) (issuer string, ok bool) {
 	return "", false
 }
 
+// issues says whether a challenge names the very address the account is
+// enrolled at, or one of its authorization servers.
+func (a *Account) issues(c *okta.Challenge) bool {
+	return c.Issuer == a.OrgURL || strings.HasPrefix(c.Issuer, a.OrgURL+"/")
+}
+
 // fits says whether a challenge may be meant for this account.
 func (a *Account) fits(c *okta.Challenge) bool {
 	if !a.Usable() || a.OrgID != c.OrgID {

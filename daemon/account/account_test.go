@@ -281,6 +281,64 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// E5: what an org says of itself, its id and its other address, is its own word.
+// An account there must not take the place of an account at the real address.
+func TestForeignAlternate(t *testing.T) {
+	real := &Account{ID: "real", State: Active, OrgID: "00oGood", OrgURL: "https://good.example", EnrolmentID: "pfd1", UserID: "00uA"}
+	evil := &Account{ID: "evil", State: Active, OrgID: "00oGood", OrgURL: "https://evil.example", Alternate: "https://good.example", EnrolmentID: "pfd1", UserID: "00uA"}
+	b := &Book{}
+	for _, list := range [][]*Account{{evil, real}, {real, evil}} {
+		b.snapshot.Store(&list)
+		for _, c := range []okta.Challenge{
+			{OrgID: "00oGood", Issuer: "https://good.example"},
+			{OrgID: "00oGood", Issuer: "https://good.example/oauth2/default", AuthorizationServerID: "default", UserID: "00uA"},
+		} {
+			if got := b.Match(&c); len(got) != 1 || got[0] != real {
+				t.Errorf("%s: matched %d accounts", c.Issuer, len(got))
+			}
+		}
+	}
+	b.snapshot.Store(&[]*Account{evil, {ID: "third", State: Active, OrgID: "00oGood", OrgURL: "https://third.example", Alternate: "https://good.example"}})
+	if got := b.Match(&okta.Challenge{OrgID: "00oGood", Issuer: "https://good.example"}); len(got) != 1 || got[0] != evil {
+		t.Errorf("alternates only: %v", got) // one org at a time, its own keys decide
+	}
+}
+
+// E5: the ids of this device and its key at one org are not shown to another
+// that claims the same id.
+func TestKnownDeviceIsPerAddress(t *testing.T) {
+	good, evil := newStrictOrg(t), newStrictOrg(t) // both say 00oStrict
+	m := boot(t, t.TempDir()+"/state")
+	for org, token := range map[*strictOrg]string{good: "one", evil: "two"} {
+		if _, err := m.EnrolByLink(t.Context(), org.link(token), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, org := range []*strictOrg{good, evil} {
+		if d := org.posts[0].Device; d.ID != "" || d.Attestation != nil || d.ClientInstanceKey == nil {
+			t.Errorf("told of another org's device: %+v", d)
+		}
+	}
+	if m.All()[0].Device.Key == m.All()[1].Device.Key {
+		t.Error("two orgs can tell by the key that it is the same device")
+	}
+}
+
+// E6: a name that only looks like the org's is not enrolled at. Browsers, and
+// so all origins, write names in ASCII; what a person would see must be that.
+func TestHomographLink(t *testing.T) {
+	m := boot(t, t.TempDir()+"/state")
+	for _, u := range []string{
+		"https://\u043ekta.example", "https://ex\u0430mple.com", "https://example\u3002com", "https://\uff45xample.com",
+		"https://example.com%2eevil.example", "https://a_b.example\u2024com", "https://[fe80::1%25eth0]",
+	} {
+		link := okta.EnrolmentLink{Login: "alice@example.com", Token: "t", AuthenticatorID: "aut", OrgURL: u}
+		if _, err := m.EnrolByLink(t.Context(), link, ""); !errors.Is(err, client.ErrURL) {
+			t.Errorf("%q: %v", u, err)
+		}
+	}
+}
+
 func TestDocumentIsStable(t *testing.T) {
 	a := Account{ID: "x", Pending: &pending{Token: "secret"}}
 	b, err := json.Marshal(document{bookVersion, []*Account{&a}})

@@ -119,13 +119,22 @@ func (b *Book) Get(id string) (*Account, error) {
 }
 
 // Match returns the accounts a challenge may be meant for, by the claims it
-// makes about itself. All of them are enrolled at one org address.
+// makes about itself. All of them are enrolled at one org address: the one that
+// the challenge names, if there are any. Who only has it as an alternate comes
+// second, since every org can claim every address as that (E5).
 func (b *Book) Match(c *okta.Challenge) []*Account {
 	var list []*Account
 	for _, a := range b.All() {
-		if a.fits(c) && (len(list) == 0 || list[0].OrgURL == a.OrgURL) {
-			list = append(list, a)
+		if !a.fits(c) {
+			continue
 		}
+		if len(list) > 0 && list[0].OrgURL != a.OrgURL {
+			if list[0].issues(c) || !a.issues(c) {
+				continue
+			}
+			list = nil
+		}
+		list = append(list, a)
 	}
 	return list
 }

@@ -52,6 +52,11 @@ func (b *Book) EnrolByLink(ctx context.Context, link okta.EnrolmentLink, name st
 	if err != nil {
 		return nil, err
 	}
+	// A name in other letters than a browser writes could look like another's,
+	// and no page's origin would ever equal it (E6).
+	if _, ok := OriginOf(org.URL()); !ok {
+		return nil, fmt.Errorf("%w: its host has other than plain ASCII letters", client.ErrURL)
+	}
 	// What an earlier try at this org left open is settled first, so that it
 	// can never stand in the way of this one.
 	for _, a := range b.All() {
@@ -106,7 +111,7 @@ func (b *Book) prepare(ctx context.Context, org *client.Org, link okta.Enrolment
 		}
 	}
 	a.Origins = allowedOrigins(a.OrgURL, a.Alternate, config.LoopbackOrigins)
-	if known, ok := b.knownDevice(who.ID); ok {
+	if known, ok := b.knownDevice(org.URL(), who.ID); ok {
 		a.Device = known
 	}
 	if err := b.insert(a); err != nil {
@@ -138,10 +143,11 @@ func offersSignedNonce(c okta.AuthenticatorConfiguration) error {
 	return ErrMethodNotOffered
 }
 
-// knownDevice returns this device as the org knows it from another account.
-func (b *Book) knownDevice(orgID string) (Device, bool) {
+// knownDevice returns this device as the org knows it from another account. The
+// address counts too: any org can claim any id (E5).
+func (b *Book) knownDevice(orgURL, orgID string) (Device, bool) {
 	for _, a := range slices.Backward(b.All()) {
-		if a.OrgID == orgID && a.Usable() && a.Device.ID != "" {
+		if a.OrgURL == orgURL && a.OrgID == orgID && a.Usable() && a.Device.ID != "" {
 			return a.Device, true
 		}
 	}
