@@ -33,7 +33,8 @@ const (
 const (
 	maxCreateBody = 32 << 10
 	maxPatchBody  = 16 << 10
-	// freshLogin is how recent a sign-in must be to change verification keys.
+	// freshLogin is how recent a sign-in must be to enrol a device or to change
+	// verification keys.
 	freshLogin = 5 * time.Minute
 )
 
@@ -206,6 +207,9 @@ func (s *server) authority(r *http.Request) (device.Authority, error) {
 	case "bearer":
 		access, err := s.access(r.Context(), credential, ScopeManage)
 		if err != nil {
+			return device.Authority{}, err
+		}
+		if err := s.mayChangeKeys(access); err != nil { // it brings keys of its own
 			return device.Authority{}, err
 		}
 		return device.ByUser(access.UserID), nil

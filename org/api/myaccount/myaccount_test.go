@@ -270,6 +270,10 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"create: basic", "POST", enrol, "Basic manage", request, 401, okta.CodeInvalidToken},
 		{"create: scope", "POST", enrol, "Bearer openid", request, 403, okta.CodeForbidden},
 		{"create: maintenance scope", "POST", enrol, "Bearer maintain", request, 403, okta.CodeForbidden},
+		// C2: a whole new device is more than a verifying key. An access token
+		// lying about, or a refreshed one, must not enrol whoever finds it.
+		{"create: old sign-in", "POST", enrol, "Bearer old", request, 403, okta.CodeForbidden},
+		{"create: sign-in at no time", "POST", enrol, "Bearer timeless", request, 403, okta.CodeForbidden},
 		{"create: bad link", "POST", enrol, "OTDT forged", request, 401, okta.CodeInvalidToken},
 		{"create: suspended user", "POST", enrol, "Bearer suspended", request, 423, okta.CodeUserSuspended},
 		{"create: admin token", "POST", enrol, "SSWS manage", request, 401, okta.CodeInvalidToken},
