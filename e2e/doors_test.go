@@ -44,7 +44,7 @@ func (d door) knock(t *testing.T, org *harness.Org, site *harness.Site, app stri
 	ctx := deadline(t)
 	v := &visit{door: d, org: org, site: site, page: newPage(t), app: app}
 	if !d.hosted {
-		must(t, v.page.Open(ctx, site.Page(d.gen, app, d.server)))
+		must(t, v.page.Open(ctx, site.Page(d.gen, app, d.server, harness.Tokens)))
 		return v
 	}
 	if d.gen != 0 {

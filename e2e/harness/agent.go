@@ -140,6 +140,23 @@ func (a *Agent) WaitForPrompt(ctx context.Context) (prompts []api.Prompt, err er
 	return prompts, err
 }
 
+// WaitForPromptOtherThan waits until one prompt waits for the person, and it
+// is not the one with this id.
+func (a *Agent) WaitForPromptOtherThan(ctx context.Context, id string) (prompt api.Prompt, err error) {
+	there := func() bool {
+		var prompts []api.Prompt
+		prompts, err = a.Prompts(ctx)
+		if len(prompts) == 1 {
+			prompt = prompts[0]
+		}
+		return err != nil || prompt.ID != "" && prompt.ID != id
+	}
+	if !await(ctx, there) {
+		return api.Prompt{}, fmt.Errorf("waiting for another prompt than %s: %w", id, context.Cause(ctx))
+	}
+	return prompt, err
+}
+
 // Prompts returns what waits for the person.
 func (a *Agent) Prompts(ctx context.Context) ([]api.Prompt, error) {
 	out, err := a.Run(ctx, "prompt", "list", "--json")

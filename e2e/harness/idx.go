@@ -135,7 +135,7 @@ func (t *Transaction) post(ctx context.Context, address string, body any) error 
 	}
 	t.Last = IDX{}
 	err = call(ctx, http.MethodPost, address, "application/json", bytes.NewReader(encoded), &t.Last)
-	var status *statusError
+	var status *StatusError
 	if errors.As(err, &status) {
 		json.Unmarshal(status.Body, &t.Last) // a refusal is an IDX response, too
 	}

@@ -61,18 +61,27 @@ func (s *SignIn) AuthorizeURL() string {
 	return s.endpoint("authorize") + "?" + q.Encode()
 }
 
-// Tokens is what a flow ends with.
-type Tokens struct {
+// TokenSet is what a flow ends with.
+type TokenSet struct {
 	IDToken      string `json:"id_token"`
 	AccessToken  string `json:"access_token"`
 	RefreshToken string `json:"refresh_token"`
 }
 
 // Redeem exchanges the code that arrived at the redirect address.
-func (s *SignIn) Redeem(ctx context.Context, code string) (Tokens, error) {
-	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "client_id": {s.Client},
-		"redirect_uri": {s.Redirect}, "code_verifier": {s.Verifier}}
-	var tokens Tokens
+func (s *SignIn) Redeem(ctx context.Context, code string) (TokenSet, error) {
+	return s.redeem(ctx, url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {s.Redirect}})
+}
+
+// RedeemInteraction exchanges the interaction code that arrived there.
+func (s *SignIn) RedeemInteraction(ctx context.Context, code string) (TokenSet, error) {
+	return s.redeem(ctx, url.Values{"grant_type": {"interaction_code"}, "interaction_code": {code}})
+}
+
+func (s *SignIn) redeem(ctx context.Context, form url.Values) (TokenSet, error) {
+	form.Set("client_id", s.Client)
+	form.Set("code_verifier", s.Verifier)
+	var tokens TokenSet
 	err := call(ctx, http.MethodPost, s.endpoint("token"), "application/x-www-form-urlencoded", strings.NewReader(form.Encode()), &tokens)
 	return tokens, err
 }
@@ -147,14 +156,14 @@ func (i Identity) ByPasswordAndKey() bool {
 	return slices.Contains(i.AMR, "pwd") && slices.ContainsFunc(i.AMR, func(m string) bool { return m == "swk" || m == "hwk" || m == "pop" })
 }
 
-// statusError is an answer with another status than 200.
-type statusError struct {
+// StatusError is an answer with another status than 200.
+type StatusError struct {
 	Status int
 	Body   []byte
 	what   string
 }
 
-func (e *statusError) Error() string {
+func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: status %d: %.400s", e.what, e.Status, e.Body)
 }
 
@@ -178,7 +187,7 @@ func call(ctx context.Context, method, address, contentType string, body io.Read
 		return fmt.Errorf("%s %s: %w", method, address, err)
 	}
 	if res.StatusCode != http.StatusOK {
-		return &statusError{res.StatusCode, answer, method + " " + address}
+		return &StatusError{res.StatusCode, answer, method + " " + address}
 	}
 	if err := json.Unmarshal(answer, dst); err != nil {
 		return fmt.Errorf("%s %s: reading the answer: %w", method, address, err)

@@ -119,6 +119,16 @@ func (p *Page) Open(ctx context.Context, url string) error {
 	return nil
 }
 
+// Reload loads the page again, as the person's F5 does.
+func (p *Page) Reload(ctx context.Context) error {
+	c, cancel := p.within(ctx)
+	defer cancel()
+	if err := chromedp.Do(c, chromedp.Reload()); err != nil {
+		return fmt.Errorf("loading the page again: %w", err)
+	}
+	return nil
+}
+
 // Eval evaluates a JavaScript expression, awaits it if it is a promise, and
 // decodes its JSON value into dst, which may be nil.
 func (p *Page) Eval(ctx context.Context, dst any, expression string) error {

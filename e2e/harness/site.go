@@ -82,14 +82,19 @@ func StartSite(orgURL string) (*Site, error) {
 		if q.Get("gen") == "2" {
 			gen = Gen2
 		}
-		page, err := renderWidget(gen, "/widget", "/boot.js", map[string]any{
+		config := map[string]any{
 			"issuer":      orgURL + q.Get("server"),
 			"clientId":    q.Get("client"),
 			"redirectUri": s.URL + "/callback",
 			"scopes":      []string{"openid", "profile", "email", "offline_access"},
 			// Gen3 has no default for this and would take the page for the org's own.
 			"authScheme": "OAUTH2",
-		})
+			"ending":     q.Get("ending"),
+		}
+		if e := Ending(q.Get("ending")); e == Redirect || e == Untouched {
+			config["redirect"] = "always" // generation 3 reads it nowhere else
+		}
+		page, err := renderWidget(gen, "/widget", "/boot.js", config)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -105,10 +110,21 @@ func StartSite(orgURL string) (*Site, error) {
 // Close stops serving.
 func (s *Site) Close() error { return s.server.Close() }
 
+// Ending is how a page of the app gets the result from the widget.
+type Ending string
+
+// The endings.
+const (
+	Tokens    Ending = "tokens"    // asks for tokens
+	Callback  Ending = "callback"  // renders with the defaults and is called
+	Redirect  Ending = "redirect"  // lets the widget leave for the redirect address with an interaction code
+	Untouched Ending = "untouched" // Redirect, without the setting that generation 3 needs to end well
+)
+
 // Page returns the address of the widget page. The authorization server is
 // "" for the org itself, or "default".
-func (s *Site) Page(gen Generation, client, authorizationServer string) string {
-	q := url.Values{"gen": {strconv.Itoa(int(gen))}, "client": {client}, "server": {serverPath(authorizationServer)}}
+func (s *Site) Page(gen Generation, client, authorizationServer string, ending Ending) string {
+	q := url.Values{"gen": {strconv.Itoa(int(gen))}, "client": {client}, "server": {serverPath(authorizationServer)}, "ending": {string(ending)}}
 	return s.URL + "/?" + q.Encode()
 }
 

@@ -43,6 +43,27 @@ func (p *Page) EnterPassword(ctx context.Context, password string) error {
 	return p.submit(ctx)
 }
 
+// GoOn takes the sign-in past the password from wherever the surface stands
+// after it was loaded; it may even be past it already.
+func (p *Page) GoOn(ctx context.Context, user, password string) error {
+	sees := func(selector string) string { return visible + "(" + quote(selector) + ")" }
+	if err := p.Until(ctx, "a step", sees(FieldIdentifier)+"||"+sees(FieldPassword)+"||"+WaitsForDevice); err != nil {
+		return err
+	}
+	if p.Sees(ctx, FieldIdentifier) {
+		if err := p.Identify(ctx, user); err != nil {
+			return err
+		}
+		if err := p.WaitFor(ctx, FieldPassword); err != nil {
+			return err
+		}
+	}
+	if p.Sees(ctx, FieldPassword) {
+		return p.EnterPassword(ctx, password)
+	}
+	return nil
+}
+
 // nothingHappens is how long a person waits until they click once more.
 const nothingHappens = time.Second
 

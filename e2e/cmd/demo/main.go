@@ -154,7 +154,7 @@ func (s *show) prepare(ctx context.Context) error {
 // signIn does what alice does, and then what the app does.
 func (s *show) signIn(ctx context.Context) error {
 	if err := step("sign-in page shown", func() (string, error) {
-		if err := s.page.Open(ctx, s.site.Page(harness.Gen3, app, "default")); err != nil {
+		if err := s.page.Open(ctx, s.site.Page(harness.Gen3, app, "default", harness.Tokens)); err != nil {
 			return "", err
 		}
 		return "Okta Sign-In Widget " + widgetVersion + ", generation 3", s.page.WaitFor(ctx, harness.FieldIdentifier)
