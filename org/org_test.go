@@ -2,14 +2,19 @@ package org_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +23,7 @@ import (
 	"countersign.dev/org/api/admin"
 	"countersign.dev/org/device/devicetest"
 	"countersign.dev/org/directory"
+	"countersign.dev/org/ids"
 	"countersign.dev/org/store"
 	"countersign.dev/org/store/storetest"
 )
@@ -308,6 +314,14 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 			t.Errorf("the logs hold the %s", name)
 		}
 	}
+	// A sign-in in a browser, from the app's request to its tokens, with a wrong
+	// password and a token endpoint that refuses on the way.
+	said := browse(t, s)
+	for _, secret := range said {
+		if strings.Contains(logs.String(), secret) {
+			t.Errorf("the logs hold %q", secret)
+		}
+	}
 	raw, err := os.ReadFile(filepath.Join(dir, "org.db-wal"))
 	if err != nil {
 		t.Fatal(err)
@@ -315,4 +329,72 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 	if bytes.Contains(raw, []byte(link.Token.Reveal())) {
 		t.Error("the database holds the link's token")
 	}
+	for _, secret := range said {
+		// A challenge is for anybody who asks, and kept to be shown again.
+		if !strings.HasPrefix(secret, "eyJ") && bytes.Contains(raw, []byte(secret)) {
+			t.Errorf("the database holds %q", secret)
+		}
+	}
+}
+
+// browse signs bob in as a browser does and returns all that was secret on
+// the way: what was typed, and every long random text of an answer.
+func browse(t *testing.T, s *org.Server) (secrets []string) {
+	t.Helper()
+	random := regexp.MustCompile(`[A-Za-z0-9_-]{43,}(\.[A-Za-z0-9_-]{20,}){0,2}`)
+	jar := map[string]*http.Cookie{}
+	do := func(method, path, contentType, body string) *httptest.ResponseRecorder {
+		t.Helper()
+		r := httptest.NewRequest(method, base+path, strings.NewReader(body))
+		r.Header.Set("Content-Type", contentType)
+		for _, c := range jar {
+			r.AddCookie(c)
+		}
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		for _, c := range w.Result().Cookies() {
+			jar[c.Name] = c
+			secrets = append(secrets, c.Value)
+		}
+		secrets = append(secrets, random.FindAllString(w.Body.String()+" "+w.Header().Get("Location"), -1)...)
+		return w
+	}
+	find := func(text, pattern string) string {
+		t.Helper()
+		m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("no %s in %.400s", pattern, text)
+		}
+		return m[1]
+	}
+	const form = "application/x-www-form-urlencoded"
+	verifier := ids.Secret()
+	secrets = append(secrets, verifier, "canary wrong password", "Countersign-Demo-1")
+	sum := sha256.Sum256([]byte(verifier))
+	step := func(path, body string) string {
+		return do("POST", "/idp/idx/"+path, "application/json", body).Body.String()
+	}
+	page := do("GET", "/oauth2/v1/authorize?"+url.Values{
+		"client_id": {"countersign-agent"}, "redirect_uri": {"http://127.0.0.1:1/callback"}, "response_type": {"code"},
+		"scope": {"openid offline_access"}, "state": {"s"}, "nonce": {"n"}, "code_challenge_method": {"S256"},
+		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}}.Encode(), "", "").Body.String()
+	secrets = slices.DeleteFunc(secrets, func(s string) bool { return s == base64.RawURLEncoding.EncodeToString(sum[:]) })
+	handle := find(step("introspect", `{"stateToken":"`+find(page, `"stateToken":"([^"]+)"`)+`"}`), `"stateHandle","[^}]*"value":"([^"]+)"`)
+	with := func(more string) string { return `{"stateHandle":"` + handle + `"` + more + `}` }
+	step("identify", with(`,"identifier":"bob@example.com"`))
+	step("challenge/answer", with(`,"credentials":{"passcode":"canary wrong password"}`))
+	done := step("challenge/answer", with(`,"credentials":{"passcode":"Countersign-Demo-1"}`))
+	next := do("GET", strings.TrimPrefix(find(done, `"href":"([^"]*/login/token/redirect[^"]*)"`), base), "", "").Header().Get("Location")
+	code := find(next, `code=([^&]+)`)
+	redeem := url.Values{"grant_type": {"authorization_code"}, "client_id": {"countersign-agent"}, "redirect_uri": {"http://127.0.0.1:1/callback"},
+		"code": {code}, "code_verifier": {verifier}}
+	tokens := do("POST", "/oauth2/v1/token", form, redeem.Encode()).Body.String()
+	do("POST", "/oauth2/default/v1/token", form, redeem.Encode())
+	do("POST", "/oauth2/v1/token", form, url.Values{"grant_type": {"refresh_token"}, "client_id": {"demo-web"}, "refresh_token": {find(tokens, `"refresh_token":"([^"]+)"`)}}.Encode())
+	do("GET", "/login/token/redirect?stateToken="+handle, "", "")
+	do("POST", "/login/signout", form, "")
+	if len(secrets) < 12 {
+		t.Fatalf("only %d secrets on the way", len(secrets))
+	}
+	return slices.DeleteFunc(secrets, func(s string) bool { return s == "" })
 }
