@@ -3,18 +3,26 @@
 BIN      := bin
 PROGRAMS := countersignd countersign countersign-org
 LDFLAGS  := -s -w
-GO       ?= go
 
 export CGO_ENABLED ?= 0
 
+# e2e/fetch-browser puts a browser there where the system has none for us.
+export PATH := $(CURDIR)/e2e/node_modules/.browser:$(PATH)
+
+# A checkout of another user's cannot be asked for its version: git refuses.
+ifneq ($(shell git rev-parse --git-dir >/dev/null 2>&1 || echo no),)
+export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false
+endif
+
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help build run demo test lint fuzz bench screenshots clean setup-demo setup-test
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build every program into bin/
-	@for p in $(PROGRAMS); do $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/$$p ./cmd/$$p || exit 1; done
+	@for p in $(PROGRAMS); do go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/$$p ./cmd/$$p || exit 1; done
 
 setup-demo:
 	@tools/setup demo
@@ -23,15 +31,15 @@ setup-test:
 	@tools/setup test
 
 demo: setup-demo build ## sign in with the real widget in a headless browser, and say how long each step took
-	@cd e2e && $(GO) build -o ../$(BIN)/demo ./cmd/demo
+	@cd e2e && go build -o ../$(BIN)/demo ./cmd/demo
 	@$(BIN)/demo
 
 run: build ## org and agent in the foreground, to try by hand; Ctrl-C stops both
-	@cd e2e && $(GO) build -o ../$(BIN)/run ./cmd/run
+	@cd e2e && go build -o ../$(BIN)/run ./cmd/run
 	@$(BIN)/run
 
 test: setup-test build ## every test, with the race detector, and the real browser
-	@cd tools && $(GO) build -o ../$(BIN)/gotest ./gotest
+	@cd tools && go build -o ../$(BIN)/gotest ./gotest
 	@CGO_ENABLED=1 $(BIN)/gotest -dir . -dir e2e -- -race -timeout 20m ./...
 
 lint: ## format, vet, staticcheck, cross builds
@@ -41,11 +49,11 @@ fuzz: ## every fuzz target for FUZZTIME (default 1m) each
 	@tools/fuzz $(or $(FUZZTIME),1m)
 
 bench: build ## the table of ratios to floors and peers measured in the same run
-	@cd e2e && $(GO) build -o ../$(BIN)/bench ./cmd/bench
+	@cd e2e && go build -o ../$(BIN)/bench ./cmd/bench
 	@$(BIN)/bench
 
 screenshots: setup-test build ## render docs/screenshots anew
-	@cd e2e && UPDATE_SCREENSHOTS=1 $(GO) test -count=1 -run Screenshot ./...
+	@cd e2e && UPDATE_SCREENSHOTS=1 go test -count=1 -run Screenshot ./...
 
 clean: ## remove what was built
-	rm -rf $(BIN)
+	rm -rf $(BIN) e2e/bin
