@@ -44,6 +44,12 @@ func parse(c *Challenge) error {
 	if m := c.claims.Method; m != "" && m != want.method {
 		return refuse(Malformed, fmt.Errorf("method %.32q does not go with this transport", m))
 	}
+	// It says whose keys to fetch, and is not verified yet. Only pushes have it,
+	// and they come from the org; a page could have the agent ask the org for
+	// the keys of servers that do not exist, as often as it likes (E2).
+	if c.transport.Kind == Loopback && c.claims.AuthorizationServerID != "" {
+		return refuse(Malformed, errors.New("authorizationServerId does not go with this transport"))
+	}
 	return nil
 }
 

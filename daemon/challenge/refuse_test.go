@@ -85,7 +85,9 @@ func TestRefusals(t *testing.T) {
 		{name: "other org id", token: claim(func(c *okta.Challenge) { c.OrgID = "00oOther" }), want: NotMine},
 		{name: "lookalike issuer", token: claim(func(c *okta.Challenge) { c.Issuer = "https://org.example.evil" }), want: NotMine},
 		{name: "issuer with a slash", token: claim(func(c *okta.Challenge) { c.Issuer += "/" }), want: NotMine},
-		{name: "unknown authorization server in a path", token: claim(func(c *okta.Challenge) { c.AuthorizationServerID = "../../evil" }), want: NotMine},
+		{name: "unknown authorization server in a path", token: claim(func(c *okta.Challenge) { c.AuthorizationServerID = "../../evil" }), want: Malformed},
+		// E2: it would choose, unverified, what the agent fetches from the org.
+		{name: "authorization server of the token's choice", token: claim(func(c *okta.Challenge) { c.AuthorizationServerID = "aus1" }), want: Malformed},
 		{name: "other enrolment", token: claim(func(c *okta.Challenge) { c.AuthenticatorEnrolmentID = "pfdOther" }), want: NotMine},
 		{name: "other user", token: claim(func(c *okta.Challenge) { c.UserID = "00uOther" }), want: NotMine},
 		{name: "other login", token: claim(func(c *okta.Challenge) { c.LoginHint = "bob@example.com" }), want: NotMine},
