@@ -41,8 +41,14 @@ type visit struct {
 // knock opens the page at which the person signs in to the app.
 func (d door) knock(t *testing.T, org *harness.Org, site *harness.Site, app string) *visit {
 	t.Helper()
+	return d.knockIn(t, newPage(t), org, site, app)
+}
+
+// knockIn does so in a given tab.
+func (d door) knockIn(t *testing.T, tab *harness.Page, org *harness.Org, site *harness.Site, app string) *visit {
+	t.Helper()
 	ctx := deadline(t)
-	v := &visit{door: d, org: org, site: site, page: newPage(t), app: app}
+	v := &visit{door: d, org: org, site: site, page: tab, app: app}
 	if !d.hosted {
 		must(t, v.page.Open(ctx, site.Page(d.gen, app, d.server, harness.Tokens)))
 		return v

@@ -102,7 +102,7 @@ func newSite(t *testing.T, org *harness.Org) *harness.Site {
 
 func newPage(t *testing.T) *harness.Page {
 	t.Helper()
-	p, err := browser.NewPage(deadline(t))
+	p, err := browser.NewPage()
 	must(t, err)
 	t.Cleanup(p.Close)
 	return p

@@ -140,16 +140,18 @@ func (a *Agent) WaitForPrompt(ctx context.Context) (prompts []api.Prompt, err er
 	return prompts, err
 }
 
-// WaitForPromptOtherThan waits until one prompt waits for the person, and it
-// is not the one with this id.
+// WaitForPromptOtherThan waits until a prompt waits for the person that is not
+// the one with this id.
 func (a *Agent) WaitForPromptOtherThan(ctx context.Context, id string) (prompt api.Prompt, err error) {
 	there := func() bool {
 		var prompts []api.Prompt
 		prompts, err = a.Prompts(ctx)
-		if len(prompts) == 1 {
-			prompt = prompts[0]
+		for _, p := range prompts {
+			if p.ID != id {
+				prompt = p
+			}
 		}
-		return err != nil || prompt.ID != "" && prompt.ID != id
+		return err != nil || prompt.ID != ""
 	}
 	if !await(ctx, there) {
 		return api.Prompt{}, fmt.Errorf("waiting for another prompt than %s: %w", id, context.Cause(ctx))

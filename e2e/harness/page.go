@@ -39,11 +39,20 @@ type Exchange struct {
 	Failed      string // the network error, if any
 }
 
-// NewPage opens an empty tab.
-func (b *Browser) NewPage(ctx context.Context) (*Page, error) {
-	p := &Page{byID: map[network.RequestID]*Exchange{}}
-	p.ctx, p.cancel = chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
-	// Not bounded by ctx: the tab lives as long as the context it starts with.
+// NewPage opens an empty tab in a fresh profile.
+func (b *Browser) NewPage() (*Page, error) {
+	return openPage(chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext()))
+}
+
+// NewTab opens another tab in the page's profile: it has the same cookies.
+func (p *Page) NewTab() (*Page, error) {
+	return openPage(chromedp.NewContext(p.ctx))
+}
+
+// openPage is not bounded by the context of a story: the tab lives as long as
+// the context it starts with.
+func openPage(ctx context.Context, cancel context.CancelFunc) (*Page, error) {
+	p := &Page{ctx: ctx, cancel: cancel, byID: map[network.RequestID]*Exchange{}}
 	if err := chromedp.Listen(p.ctx, p.observe); err != nil {
 		p.cancel()
 		return nil, fmt.Errorf("opening a tab: %w", err)

@@ -146,7 +146,7 @@ func (s *show) prepare(ctx context.Context) error {
 		if s.browser, err = harness.StartBrowser(); err != nil {
 			return "", err
 		}
-		s.page, err = s.browser.NewPage(ctx)
+		s.page, err = s.browser.NewPage()
 		return s.browser.Version(), err
 	})
 }
