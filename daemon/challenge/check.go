@@ -93,10 +93,24 @@ func (p *Pipeline) check(c *Challenge) error {
 	if len(c.accounts) == 0 {
 		return last
 	}
-	if len(c.accounts) == 1 {
-		c.account = c.accounts[0]
-	}
+	c.account = oneUsers(c.accounts)
 	return nil
+}
+
+// oneUsers returns the account that answers when all are of one user: the
+// newest, as somebody who enrols again means that one. For different people
+// the choice is not ours, and it is nil.
+func oneUsers(accounts []*account.Account) *account.Account {
+	newest := accounts[0]
+	for _, a := range accounts[1:] {
+		if a.OrgID != newest.OrgID || a.UserID == "" || a.UserID != newest.UserID {
+			return nil
+		}
+		if a.CreatedAt.After(newest.CreatedAt) {
+			newest = a
+		}
+	}
+	return newest
 }
 
 // fits checks a verified challenge against one account.
