@@ -35,7 +35,8 @@ func (b browsers) AllowOrigin(ctx context.Context, origin string) bool {
 	if len(c.book.All()) == 0 || !d.refreshing.pass(time.Now()) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, refreshWait)
+	// Not for this page alone: one that leaves at once must not spoil the turn.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshWait)
 	defer cancel()
 	if err := c.book.RefreshOrigins(ctx); err != nil {
 		d.log.Info("pages of an org not refreshed", "error", err)
