@@ -1,10 +1,14 @@
 package loopback
 
 import (
+	"bufio"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"countersign.dev/ipc/peer"
 )
@@ -244,6 +248,48 @@ func TestOtherUsersBrowser(t *testing.T) {
 				t.Errorf("the agent saw %d challenges", seen)
 			}
 		})
+	}
+}
+
+// A1, A3: a kept connection earns nothing. Each request on it is judged by its
+// own Host and Origin, and what the one before was allowed leaves no trace.
+func TestKeptConnectionIsNotTrusted(t *testing.T) {
+	agent := &fakeAgent{reply: Accepted}
+	_, addr := start(t, agent)
+	c, err := net.Dial("tcp4", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	r := bufio.NewReader(c)
+	ask := func(host, origin string) *http.Response {
+		t.Helper()
+		text := request("POST", "/challenge", body, "Host: "+host, "Origin: "+origin, "Content-Type: application/json")
+		if _, err := io.WriteString(c, strings.Replace(text, "Connection: close\r\n", "", 1)); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(r, &http.Request{Method: "POST"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		return res
+	}
+	for _, step := range []struct {
+		host, origin string
+		status       int
+	}{
+		{addr, page, 200}, {"evil.example", page, 403}, {addr, "https://evil.example", 403}, {addr, page, 200}, {addr, "null", 403},
+	} {
+		got := ask(step.host, step.origin)
+		if got.StatusCode != step.status || hasCORS(got.Header) != (step.status == 200) {
+			t.Errorf("%s from %s: %d %v", step.host, step.origin, got.StatusCode, got.Header)
+		}
+	}
+	if n := len(agent.seen()); n != 2 {
+		t.Errorf("%d challenges reached the agent", n)
 	}
 }
 
