@@ -32,7 +32,7 @@ func (p *Page) Identify(ctx context.Context, user string) error {
 	if err := p.Fill(ctx, FieldIdentifier, user); err != nil {
 		return err
 	}
-	return p.submit(ctx)
+	return p.clickUntilHeard(ctx, buttonSubmit)
 }
 
 // EnterPassword types the password and sends it off.
@@ -40,7 +40,7 @@ func (p *Page) EnterPassword(ctx context.Context, password string) error {
 	if err := p.Fill(ctx, FieldPassword, password); err != nil {
 		return err
 	}
-	return p.submit(ctx)
+	return p.clickUntilHeard(ctx, buttonSubmit)
 }
 
 // GoOn takes the sign-in past the password from wherever the surface stands
@@ -67,12 +67,12 @@ func (p *Page) GoOn(ctx context.Context, user, password string) error {
 // nothingHappens is how long a person waits until they click once more.
 const nothingHappens = time.Second
 
-// submit clicks the button, and again when nothing happens: generation 2 turns
-// a deaf ear to a click that comes within a moment of the last answer.
-func (p *Page) submit(ctx context.Context) error {
+// clickUntilHeard clicks, and again when nothing happens: generation 2 turns a
+// deaf ear to a click that comes within a moment of the last answer.
+func (p *Page) clickUntilHeard(ctx context.Context, selector string) error {
 	sent := len(p.Exchanges(""))
 	for {
-		if err := p.Click(ctx, buttonSubmit); err != nil {
+		if err := p.Click(ctx, selector); err != nil {
 			return err
 		}
 		wait, cancel := context.WithTimeout(ctx, nothingHappens)
@@ -101,7 +101,7 @@ func (p *Page) VerifyWithDevice(ctx context.Context, what, end string) error {
 // VerifyAgain chooses this device once the surface offers it, and waits until
 // the expression end is true.
 func (p *Page) VerifyAgain(ctx context.Context, what, end string) error {
-	if err := p.Click(ctx, rowSignedNonce); err != nil {
+	if err := p.clickUntilHeard(ctx, rowSignedNonce); err != nil {
 		return fmt.Errorf("choosing this device: %w", err)
 	}
 	return p.Until(ctx, what, end)
