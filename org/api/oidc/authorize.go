@@ -99,7 +99,7 @@ func (s *server) finish(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
-	if !session.SameBrowser(r, s.BaseURL, done.Intent.Browser) {
+	if !session.SameBrowser(r, s.BaseURL, done.Intent.Browser) && !s.sentByOwnPage(r) {
 		// Somebody finished it elsewhere and sent the address here, to have this
 		// browser signed in as them (login CSRF). It is used up now.
 		s.Log.WarnContext(ctx, "sign-in brought to another browser", "client_id", done.Intent.ClientID, "user_id", done.UserID)
@@ -123,6 +123,33 @@ func (s *server) finish(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.redirect(w, r, reply, url.Values{"code": {code}})
+}
+
+// sentByOwnPage says whether a sign-in page sent the browser here, rather than
+// a link that somebody else made: a page of the org, or one that it trusts. A
+// state token is bound to nothing but its transaction until success, so the
+// page that shows the sign-in need not be in the browser that asked for it;
+// but the page that ends it must be one of these. What sends no Sec-Fetch-Site
+// is no browser that a link could be sent to.
+func (s *server) sentByOwnPage(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin":
+		return true
+	case "none": // typed, or followed from outside of the browser
+		return false
+	}
+	page, err := url.Parse(r.Referer())
+	if err != nil || page.Host == "" {
+		return false
+	}
+	var trusted []string
+	if err := s.DB.Read(r.Context(), func(tx store.Tx) (err error) {
+		trusted, err = directory.TrustedOrigins(r.Context(), tx)
+		return err
+	}); err != nil {
+		return false
+	}
+	return directory.OriginTrusted(trusted, page.Scheme+"://"+page.Host)
 }
 
 // enter makes the session, and the code if the sign-in was for an app. The

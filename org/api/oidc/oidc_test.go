@@ -466,7 +466,7 @@ func TestSignInEndsWhereItStarted(t *testing.T) {
 		}
 		attacker := f.browser
 		f.browser = nil
-		r := f.get("/login/token/redirect?stateToken=state-token", victim)
+		r := f.follow("none", "", victim)
 		if r.StatusCode != 400 || len(sids(r)) != 0 || r.Header.Get("Location") != "" {
 			t.Errorf("%s: %d, %v", name, r.StatusCode, r.Header)
 		}
@@ -478,9 +478,57 @@ func TestSignInEndsWhereItStarted(t *testing.T) {
 	// An intent without a browser (an older version's) completes nowhere.
 	f := setUp(t)
 	f.engine.started = []signin.Intent{{ClientID: web.HomeClientID, Mode: signin.Redirect, RedirectURI: base + web.HomePath}}
-	if r := f.get("/login/token/redirect?stateToken=state-token", &http.Cookie{Name: "__Host-browser", Value: ""}); r.StatusCode != 400 {
+	if r := f.follow("none", "", &http.Cookie{Name: "__Host-browser", Value: ""}); r.StatusCode != 400 {
 		t.Errorf("no browser: %d", r.StatusCode)
 	}
+}
+
+// The state token is bound to nothing but its transaction until success: a
+// sign-in page may show it in another browser than the one that asked for it,
+// and end it there. A link from anywhere else may not.
+func TestSignInEndsFromASignInPage(t *testing.T) {
+	for _, c := range []struct {
+		site, referrer string
+		ends           bool
+	}{
+		{"same-origin", base + "/oauth2/v1/authorize", true},
+		{"same-site", "http://localhost:3000/sign-in", true},
+		{"cross-site", "http://localhost:3000/", true},
+		{"", "", true}, // no browser
+		{"none", "", false},
+		{"none", "http://localhost:3000/", false},
+		{"same-site", "", false},
+		{"cross-site", "", false},
+		{"cross-site", "https://evil.example/", false},
+		{"cross-site", "https://localhost:3000@evil.example/", false},
+		{"same-site", "https://evil.example.com/", false},
+		{"cross-site", "http://localhost.evil.example:3000/", false},
+	} {
+		f := setUp(t)
+		f.write(func(ctx context.Context, tx store.Tx) error {
+			return directory.AddTrustedOrigin(ctx, tx, "http://localhost:*", f.now)
+		})
+		f.get("/oauth2/v1/authorize?" + params().Encode())
+		f.browser = nil
+		r := f.follow(c.site, c.referrer)
+		if ended := r.StatusCode/100 == 3 && len(sids(r)) == 1; ended != c.ends {
+			t.Errorf("%q from %q: %d, cookies %v", c.site, c.referrer, r.StatusCode, sids(r))
+		}
+	}
+}
+
+// follow completes a sign-in the way a browser navigates there.
+func (f *fixture) follow(site, referrer string, cookies ...*http.Cookie) *http.Response {
+	r := httptest.NewRequest(http.MethodGet, base+"/login/token/redirect?stateToken=state-token", nil)
+	for name, value := range map[string]string{"Sec-Fetch-Site": site, "Referer": referrer} {
+		if value != "" {
+			r.Header.Set(name, value)
+		}
+	}
+	for _, c := range cookies {
+		r.AddCookie(c)
+	}
+	return f.do(r)
 }
 
 // A3: a page that may call the APIs cannot read what a navigation would carry,
