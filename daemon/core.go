@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/devicekey/software"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
@@ -24,6 +25,7 @@ import (
 const (
 	unlockEvery  = 5 * time.Second  // at most, however many challenges come
 	unlockWait   = 60 * time.Second // the desktop may be asking for a password
+	unlockMoment = 2 * time.Second  // what a caller of the local API waits for it
 	catchUpWait  = time.Minute      // for what was under way, at start
 	refreshWait  = 2 * time.Second  // a browser waits for it
 	refreshEvery = time.Minute
@@ -52,6 +54,11 @@ func (d *Daemon) openCore() (_ *core, err error) {
 		Changed: func(a *account.Account) { d.hub.publish(api.Event{Type: "account", Account: accountView(a)}) },
 	}); err != nil {
 		return nil, err
+	}
+	// Keys are read at their first use. Damage is looked for now, while nothing
+	// rests on them yet.
+	if _, err := c.store.Open(d.ctx, devicekey.Ref{Kind: devicekey.KindSoftware}); err != nil && !errors.Is(err, devicekey.ErrNotFound) {
+		return nil, fmt.Errorf("read the device keys: %w", err)
 	}
 	if index := c.book.Index(); !reflect.DeepEqual(index, d.index) {
 		// Lost, damaged, or left behind by a crash: the sealed book is the truth.
@@ -159,7 +166,7 @@ func (d *Daemon) unlockAtStart(ctx context.Context) error {
 	}
 	c, err := d.openCore()
 	if err != nil {
-		return fmt.Errorf("open the state in %s: %w", d.vault.Dir(), err)
+		return fmt.Errorf("open the state: %w", err)
 	}
 	d.core.Store(c)
 	return nil
@@ -173,9 +180,12 @@ func (d *Daemon) askForUnlock() {
 	if now-last < int64(unlockEvery) || !d.unlocking.CompareAndSwap(last, now) {
 		return
 	}
+	trying := make(chan struct{})
+	d.trying.Store(&trying)
 	d.spawn(func() {
 		ctx, cancel := context.WithTimeout(d.ctx, unlockWait)
 		defer cancel()
+		defer close(trying)
 		defer func() { d.unlocking.Store(time.Now().UnixNano()) }()
 		if err := d.vault.Unlock(ctx); err != nil {
 			d.log.Warn("vault stays locked", "error", err)
@@ -195,6 +205,24 @@ func (d *Daemon) askForUnlock() {
 		d.hub.publish(api.Event{Type: "status"})
 		d.catchUp(c)
 	})
+}
+
+// awaitUnlock gives an unlock that is under way a moment: a keyring that is
+// open answers at once, and who asks right after the ready line is not told
+// that the state is locked. One that asks the person is not waited for.
+func (d *Daemon) awaitUnlock(ctx context.Context) {
+	trying := d.trying.Load()
+	if trying == nil {
+		return
+	}
+	moment := time.NewTimer(unlockMoment)
+	defer moment.Stop()
+	select {
+	case <-*trying:
+	case <-moment.C:
+	case <-ctx.Done():
+	case <-d.ctx.Done():
+	}
 }
 
 // catchUp finishes what was under way when the agent stopped, and asks the

@@ -74,9 +74,11 @@ type Daemon struct {
 	working sync.Mutex     // taken to start work, and to begin waiting for it
 	work    sync.WaitGroup // every goroutine of the agent
 
-	unlocking  atomic.Int64 // unix nanoseconds of the last try
-	refreshing gate         // asks the orgs for their pages
-	quiet      *time.Timer  // armed by activity: gives memory back when it ends
+	unlocking  atomic.Int64                  // unix nanoseconds of the last try
+	trying     atomic.Pointer[chan struct{}] // closed when the last try has ended; nil before the first
+	refreshing gate                          // asks the orgs for their pages
+	reach      reach                         // whether the orgs answer
+	quiet      *time.Timer                   // armed by activity: gives memory back when it ends
 }
 
 // Ready is what the agent says when it can be used.
@@ -125,7 +127,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	var err error
 	d.vault, err = vault.Open(ctx, d.config.StateDir, vault.Options{Key: unlock.Kind(d.config.VaultKey), PassphraseFile: d.config.PassphraseFile})
 	if err != nil {
-		return fmt.Errorf("open the state in %s: %w", d.config.StateDir, err)
+		return fmt.Errorf("open the state: %w", err)
 	}
 	if d.index, err = d.vault.LoadIndex(); err != nil {
 		d.log.Warn("index not read", "error", err)

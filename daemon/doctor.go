@@ -41,6 +41,7 @@ func (f front) Doctor(ctx context.Context, topic string) (api.Report, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*checkWait)
 	defer cancel()
+	f.d.awaitUnlock(ctx)
 	x := &examination{d: f.d}
 	x.state()
 	x.port(ctx)

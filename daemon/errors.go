@@ -120,10 +120,16 @@ func Hint(err error) string {
 	var tampered *journal.TamperedError
 	var kind *unlock.KindError
 	switch {
-	case errors.Is(err, vault.ErrInUse), errors.Is(err, localapi.ErrInUse):
+	case errors.Is(err, vault.ErrInUse):
 		return "the agent is running already: countersign status"
+	case errors.Is(err, localapi.ErrInUse):
+		return "the agent is running already: countersign status; to run another beside it give this one a --socket of its own"
 	case errors.Is(err, unlock.ErrWrongPassphrase):
 		return "the first line of the passphrase file is the passphrase"
+	case errors.Is(err, unlock.ErrNoPassphrase):
+		return "put the passphrase into the first line of a file and name it with --passphrase-file"
+	case errors.Is(err, unlock.ErrKeyringUnavailable), errors.Is(err, unlock.ErrKeyringLocked):
+		return "start it in a desktop session with an open keyring, or use --passphrase-file or --vault-key file"
 	case errors.As(err, &damaged) && damaged.Backup != "":
 		return "nothing was written; to go back to the previous state, put " + damaged.Backup + " in the place of " + damaged.File
 	case errors.As(err, &damaged):

@@ -24,19 +24,23 @@ type front struct{ d *Daemon }
 var _ localapi.Agent = front{}
 
 // open returns the core, or the refusal of a locked agent.
-func (f front) open() (*core, error) {
+func (f front) open(ctx context.Context) (*core, error) {
 	if c := f.d.core.Load(); c != nil {
 		return c, nil
 	}
 	f.d.askForUnlock()
+	f.d.awaitUnlock(ctx)
+	if c := f.d.core.Load(); c != nil {
+		return c, nil
+	}
 	if err := f.d.hub.failure(); err != nil {
 		return nil, explain(err)
 	}
 	return nil, &api.Error{Status: http.StatusServiceUnavailable, Code: "locked", Message: "the agent's state is locked", Hint: f.d.unlockHint()}
 }
 
-func (f front) Accounts(context.Context) (api.AccountList, error) {
-	c, err := f.open()
+func (f front) Accounts(ctx context.Context) (api.AccountList, error) {
+	c, err := f.open(ctx)
 	if err != nil {
 		return api.AccountList{}, err
 	}
@@ -47,8 +51,8 @@ func (f front) Accounts(context.Context) (api.AccountList, error) {
 	return list, nil
 }
 
-func (f front) Account(_ context.Context, id string) (api.Account, error) {
-	c, err := f.open()
+func (f front) Account(ctx context.Context, id string) (api.Account, error) {
+	c, err := f.open(ctx)
 	if err != nil {
 		return api.Account{}, err
 	}
@@ -59,8 +63,8 @@ func (f front) Account(_ context.Context, id string) (api.Account, error) {
 	return *accountView(a), nil
 }
 
-func (f front) AddAccount(_ context.Context, in api.AddAccount) (api.Account, error) {
-	c, err := f.open()
+func (f front) AddAccount(caller context.Context, in api.AddAccount) (api.Account, error) {
+	c, err := f.open(caller)
 	if err != nil {
 		return api.Account{}, err
 	}
@@ -73,6 +77,7 @@ func (f front) AddAccount(_ context.Context, in api.AddAccount) (api.Account, er
 	ctx, cancel := context.WithTimeout(f.d.ctx, orgWait)
 	defer cancel()
 	defer f.d.quiet.Reset(quietAfter)
+	defer f.d.reach.forget()
 	a, err := c.book.EnrolByLink(ctx, link, prompt.Clean(in.Name, maxShown))
 	if err != nil {
 		f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: err.Error()})
@@ -82,8 +87,8 @@ func (f front) AddAccount(_ context.Context, in api.AddAccount) (api.Account, er
 	return *accountView(a), nil
 }
 
-func (f front) RenameAccount(_ context.Context, id, name string) (api.Account, error) {
-	c, err := f.open()
+func (f front) RenameAccount(ctx context.Context, id, name string) (api.Account, error) {
+	c, err := f.open(ctx)
 	if err != nil {
 		return api.Account{}, err
 	}
@@ -94,8 +99,8 @@ func (f front) RenameAccount(_ context.Context, id, name string) (api.Account, e
 	return *accountView(a), nil
 }
 
-func (f front) RemoveAccount(_ context.Context, id string, localOnly bool) error {
-	c, err := f.open()
+func (f front) RemoveAccount(caller context.Context, id string, localOnly bool) error {
+	c, err := f.open(caller)
 	if err != nil {
 		return err
 	}
@@ -105,6 +110,7 @@ func (f front) RemoveAccount(_ context.Context, id string, localOnly bool) error
 	}
 	ctx, cancel := context.WithTimeout(f.d.ctx, orgWait)
 	defer cancel()
+	defer f.d.reach.forget()
 	if err := c.book.Remove(ctx, id, localOnly); err != nil {
 		f.d.record(c, audit.Record{Event: "removal", Outcome: "failed", Account: id, Reason: err.Error()})
 		return explainRemoval(err, id)
@@ -141,8 +147,8 @@ func (f front) DecidePrompt(ctx context.Context, id string, d api.Decision, p pe
 	return api.PromptOutcome(o), nil
 }
 
-func (f front) Audit(_ context.Context, from uint64) (iter.Seq2[api.AuditRecord, error], error) {
-	c, err := f.open()
+func (f front) Audit(ctx context.Context, from uint64) (iter.Seq2[api.AuditRecord, error], error) {
+	c, err := f.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +161,8 @@ func (f front) Audit(_ context.Context, from uint64) (iter.Seq2[api.AuditRecord,
 	}, nil
 }
 
-func (f front) VerifyAudit(context.Context) error {
-	c, err := f.open()
+func (f front) VerifyAudit(ctx context.Context) error {
+	c, err := f.open(ctx)
 	if err != nil {
 		return err
 	}

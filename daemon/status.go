@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
+	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/vault/unlock"
 	"countersign.dev/ipc/api"
@@ -15,6 +17,7 @@ import (
 // Status says how the agent is doing, and what is wrong.
 func (f front) Status(ctx context.Context) (api.Status, error) {
 	d := f.d
+	d.awaitUnlock(ctx)
 	kind, state := d.vault.State()
 	s := api.Status{
 		Agent:          api.Agent{Version: d.config.Version, PID: d.pid(), StartedAt: d.started.UTC()},
@@ -33,11 +36,13 @@ func (f front) Status(ctx context.Context) (api.Status, error) {
 		keys := c.store.State(ctx)
 		s.DeviceKey = api.Component{Kind: string(keys.Kind), State: keys.State}
 		s.Accounts = len(c.book.All())
+		s.Problems = append(s.Problems, d.reach.look(d.ctx, c)...)
+		d.quiet.Reset(quietAfter)
 	}
 	return s, nil
 }
 
-// problems lists what keeps the agent from its job. It asks nobody.
+// problems lists what keeps the agent from its job, without asking anybody.
 func (d *Daemon) problems() []api.Problem {
 	list := []api.Problem{}
 	add := func(code, message, hint string) {
@@ -64,6 +69,9 @@ func (d *Daemon) problems() []api.Problem {
 	}
 	if c := d.core.Load(); c != nil {
 		for _, a := range c.book.All() {
+			if a.Usable() && !hasKeys(c, a) {
+				add("keys_missing", "the keys of "+accountView(a).Name+" are not on this computer any more", "countersign account remove "+a.ID+", then enrol again")
+			}
 			switch a.State {
 			case account.Gone:
 				add("account_gone", "the org no longer knows the enrolment of "+accountView(a).Name, "countersign account remove "+a.ID+", then enrol again")
@@ -79,6 +87,16 @@ func (d *Daemon) problems() []api.Problem {
 	return list
 }
 
+// hasKeys says whether an account can sign.
+func hasKeys(c *core, a *account.Account) bool {
+	for _, m := range a.Methods {
+		if _, err := c.store.Open(context.Background(), m.ProofOfPossession); errors.Is(err, devicekey.ErrNotFound) {
+			return false
+		}
+	}
+	return true
+}
+
 // unlockHint says how to open this vault.
 func (d *Daemon) unlockHint() string {
 	switch kind, _ := d.vault.State(); kind {
@@ -87,7 +105,7 @@ func (d *Daemon) unlockHint() string {
 	case unlock.Passphrase:
 		return "start the agent with --passphrase-file"
 	}
-	return "the key file in the state folder is missing or is not this state's"
+	return "put this state's vault.key back into " + d.vault.Dir() + ", or start with another --state folder and enrol again"
 }
 
 // portHolder says who listens at a loopback port, as far as this user may know.
