@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"strings"
 
@@ -18,7 +19,7 @@ func (a *app) auditCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			const tried = "read the record of decisions"
 			if o.Verify && o.Follow {
-				return usageError(errors.New("--verify and --follow do not go together"))
+				return usageError(cmd, errors.New("--verify and --follow do not go together"))
 			}
 			a.stream = o.Follow
 			agent, err := a.agent()
@@ -31,6 +32,10 @@ func (a *app) auditCommand() *cobra.Command {
 				return failed(tried, err)
 			}
 			checked, none := verified{Verified: true}, true
+			who := map[string]string{}
+			if !o.Verify && !a.json {
+				who = users(cmd.Context(), agent)
+			}
 			for r, err := range records {
 				none = false
 				switch {
@@ -43,7 +48,11 @@ func (a *app) auditCommand() *cobra.Command {
 						return err
 					}
 				default:
-					a.printRecord(r)
+					name := clean(r.Account)
+					if user := who[r.Account]; user != "" {
+						name = user
+					}
+					a.printRecord(r, name)
 				}
 			}
 			if !o.Verify {
@@ -62,6 +71,19 @@ func (a *app) auditCommand() *cobra.Command {
 	return c
 }
 
+// users maps account ids to who they are; those that are gone keep their ids.
+func users(ctx context.Context, agent *client.Client) map[string]string {
+	byID := map[string]string{}
+	list, err := agent.Accounts(ctx)
+	if err != nil {
+		return byID // the record is worth reading without names
+	}
+	for _, acc := range list.Accounts {
+		byID[acc.ID] = clean(acc.User)
+	}
+	return byID
+}
+
 // verified is the answer of `audit --verify`; a record that is broken is an
 // error instead.
 type verified struct {
@@ -69,14 +91,17 @@ type verified struct {
 	Records  int  `json:"records"`
 }
 
-func (a *app) printRecord(r api.AuditRecord) {
+// printRecord shows one entry; who is whose account it is about, if known.
+func (a *app) printRecord(r api.AuditRecord, who string) {
 	words := func(s string) string { return strings.ReplaceAll(clean(s), "_", " ") }
 	facts := []string{}
-	for _, fact := range []string{clean(r.App), clean(r.Origin), words(r.Reason)} {
+	for _, fact := range []string{who, clean(r.App), clean(r.Origin), words(r.Reason)} {
 		if fact != "" {
 			facts = append(facts, fact)
 		}
 	}
-	line := pad(words(r.Event), 18) + "  " + pad(words(r.Outcome), 9) + "  " + strings.Join(facts, ", ")
-	a.out.line("%s  %s", a.out.paint(dim, r.Time.Local().Format("2006-01-02 15:04:05")), strings.TrimRight(line, " "))
+	const eventWidth, outcomeWidth = 12, 12
+	lead := pad(words(r.Event), eventWidth) + "  " + pad(words(r.Outcome), outcomeWidth) + "  "
+	when := r.Time.Local().Format("2006-01-02 15:04:05")
+	a.out.hang(a.out.paint(dim, when)+"  "+lead, len(when)+2+len(lead), strings.Join(facts, ", "))
 }

@@ -14,6 +14,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -47,17 +49,21 @@ func Main() int {
 
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
 	a := &app{in: in, out: newScreen(out), errs: newScreen(errs), now: time.Now}
+	written := &sink{w: out}
+	a.out.w = written
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(in)
-	root.SetOut(out)
+	root.SetOut(written)
 	root.SetErr(errs)
-	err := root.ExecuteContext(ctx)
+	typed, err := root.ExecuteContextC(ctx)
 	switch {
 	case a.stream && ctx.Err() != nil:
 		err = nil
 	case err != nil && !a.begun:
-		err = usageError(err)
+		err = usageError(typed, err)
+	case err == nil && written.err != nil:
+		err = written.err
 	}
 	return a.report(err)
 }
@@ -85,7 +91,19 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 		a.completionCommand(),
 	)
 	root.CompletionOptions.DisableDefaultCmd = true // ours knows its shells
+	root.InitDefaultHelpCmd()
+	for _, c := range everyCommand(root) {
+		c.DisableFlagsInUseLine = !c.HasLocalFlags()
+	}
 	return root
+}
+
+func everyCommand(c *cobra.Command) []*cobra.Command {
+	list := []*cobra.Command{c}
+	for _, sub := range c.Commands() {
+		list = append(list, everyCommand(sub)...)
+	}
+	return list
 }
 
 // group is a command that only holds others: alone it prints its help, and a
@@ -115,13 +133,23 @@ func takes(least, most int) cobra.PositionalArgs {
 	}
 }
 
+// oneOf accepts an argument only when it is among the command's words.
+func oneOf(c *cobra.Command, args []string) error {
+	for _, arg := range args {
+		if !slices.Contains(c.ValidArgs, arg) {
+			return fmt.Errorf("%q is not one of: %s", arg, strings.Join(c.ValidArgs, ", "))
+		}
+	}
+	return nil
+}
+
 // agent makes the client for the socket that flag or environment name.
 func (a *app) agent() (*client.Client, error) {
 	socket := a.socket
 	if socket == "" {
 		var err error
 		if socket, err = paths.Socket(""); err != nil {
-			return nil, failed("find the agent", err)
+			return nil, &failure{tried: "find the agent", err: err, hint: "say where it is with --socket or $" + paths.EnvSocket, code: exitNoAgent}
 		}
 	}
 	if err := paths.CheckSocket(socket); err != nil {

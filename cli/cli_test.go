@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -314,6 +315,75 @@ func TestScreen(t *testing.T) {
 	}
 	if s := newScreen(&b); s.colour || s.width != 0 {
 		t.Error("a buffer passes for a terminal")
+	}
+}
+
+// What is too wide for a terminal is broken between words, under its column, or
+// below its name when there is no room beside it.
+func TestNarrowScreen(t *testing.T) {
+	show := func(width int, f func(screen)) []string {
+		var b bytes.Buffer
+		f(screen{w: &b, width: width})
+		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+		for _, line := range lines {
+			if width > 0 && len([]rune(line)) > width {
+				t.Errorf("wider than %d: %q", width, line)
+			}
+		}
+		return lines
+	}
+	text := "nothing is running that could ask you; sign-ins that need your word wait"
+	report := func(width int) []string {
+		return show(width, func(s screen) {
+			(&app{out: s}).printReport(api.Report{Checks: []api.Check{{Name: "front ends", State: "warning", Message: text, Hint: "countersign prompt watch"}}})
+		})
+	}
+	if got := report(0); len(got) != 4 || got[2] != "warning  front ends  "+text {
+		t.Errorf("without a width: %q", got)
+	}
+	if got := report(60); !strings.HasPrefix(got[3], strings.Repeat(" ", 21)+"could") && !strings.HasPrefix(got[3], strings.Repeat(" ", 21)) {
+		t.Errorf("60 columns: %q", got)
+	}
+	if got := report(40); got[2] != "warning  front ends" || !strings.HasPrefix(got[3], "  nothing") {
+		t.Errorf("40 columns: %q", got)
+	}
+	got := show(40, func(s screen) {
+		s.table([]string{"ID", "NAME", "ACCOUNT", "STATE"}, [][]string{{"a1", "Work", "alice@example.com", "active"}, {"b2", "Home", "bob@example.com", "active"}})
+	})
+	if len(got) != 9 || got[2] != "account  alice@example.com" || got[4] != "" {
+		t.Errorf("a table at 40 columns: %q", got)
+	}
+	long := "https://id.example.com/" + strings.Repeat("x", 60)
+	if got := wrap("see "+long+" there", 30); len(got) != 3 || got[1] != long {
+		t.Errorf("a word that does not fit was broken: %q", got)
+	}
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// An answer that could not be written is no success.
+func TestUnwritten(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"version", "--json"}, {"help"}, {"completion", "bash"}} {
+		var errs bytes.Buffer
+		if code := run(t.Context(), args, strings.NewReader(""), fullDisk{}, &errs); code != exitFailed || !strings.Contains(errs.String(), "no space left") {
+			t.Errorf("%v: exit %d, %q", args, code, errs.String())
+		}
+	}
+}
+
+// What agent and outside both say is said once.
+func TestMerge(t *testing.T) {
+	got := merge(
+		[]api.Check{{Name: "loopback port", State: "ok"}, {Name: "port 8769", State: "warning", Message: "inside"}, {Name: "port 7", State: "warning"}},
+		[]api.Check{{Name: "loopback_port", State: "ok"}, {Name: "loopback_page", State: "ok"}, {Name: "port_8769", State: "ok", Message: "outside"}})
+	if len(got) != 3 || got[1].Name != "port 7" || got[2].Message != "outside" {
+		t.Errorf("%+v", got)
+	}
+	got = merge([]api.Check{{Name: "loopback port", State: "ok"}}, []api.Check{{Name: "loopback_port", State: "failed"}})
+	if len(got) != 2 {
+		t.Errorf("a failure seen from outside is lost: %+v", got)
 	}
 }
 

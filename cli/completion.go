@@ -5,7 +5,7 @@ import "github.com/spf13/cobra"
 func (a *app) completionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "completion SHELL", Short: "Print the completion script for bash, zsh, fish or powershell",
-		Args: cobra.MatchAll(takes(1, 1), cobra.OnlyValidArgs), ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
+		Args: cobra.MatchAll(takes(1, 1), oneOf), ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		Example: "  source <(countersign completion bash)",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -15,7 +16,7 @@ import (
 func (a *app) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "doctor [loopback]", Short: "Find out what is wrong and how to mend it",
-		Args: cobra.MatchAll(takes(0, 1), cobra.OnlyValidArgs), ValidArgs: []string{"loopback"},
+		Args: cobra.MatchAll(takes(0, 1), oneOf), ValidArgs: []string{"loopback"},
 		Long: "Check everything the agent needs, or only the way in for browsers (loopback), name what is wrong\nand how to mend it. Works without the agent, too.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.doctor(cmd.Context(), strings.Join(args, ""))
@@ -39,7 +40,7 @@ func (a *app) doctor(ctx context.Context, topic string) error {
 	} else {
 		seen.learn(ctx, agent)
 	}
-	report.Checks = append(report.Checks, seen.examine(ctx)...)
+	report.Checks = merge(report.Checks, seen.examine(ctx))
 
 	bad := 0
 	for _, c := range report.Checks {
@@ -57,6 +58,24 @@ func (a *app) doctor(ctx context.Context, topic string) error {
 		return nil
 	}
 	return &failure{tried: "examine the agent", err: errors.New(plural(bad, "check") + " failed"), code: code}
+}
+
+// merge adds what is seen from outside to what the agent says of itself. What
+// both say is said once: where all is well by the agent, which knows more; of
+// ports that others hold by us, who know whether an agent is there.
+func merge(inside, outside []api.Check) []api.Check {
+	good := func(list []api.Check, name string) bool {
+		return slices.ContainsFunc(list, func(c api.Check) bool { return c.State == "ok" && strings.ReplaceAll(c.Name, " ", "_") == name })
+	}
+	outside = slices.DeleteFunc(outside, func(c api.Check) bool {
+		return c.State == "ok" && (c.Name == "loopback_port" || c.Name == "loopback_page") && good(inside, "loopback_port")
+	})
+	inside = slices.DeleteFunc(inside, func(c api.Check) bool {
+		return slices.ContainsFunc(outside, func(o api.Check) bool {
+			return strings.ReplaceAll(c.Name, " ", "_") == o.Name && strings.HasPrefix(o.Name, "port_")
+		})
+	})
+	return append(inside, outside...)
 }
 
 // agentCheck says as a check why the agent could not be asked.
@@ -91,11 +110,16 @@ func (a *app) printReport(r api.Report) {
 	for _, c := range r.Checks {
 		widest = max(widest, utf8.RuneCountInString(name(c)))
 	}
+	widest = min(widest, 30) // an org's address must not push the rest off the screen
 	a.out.line("")
 	for _, c := range r.Checks {
-		a.out.line("%s  %s  %s", a.out.paint(colours[c.State], pad(clean(c.State), 7)), a.out.paint(dim, pad(name(c), widest)), clean(c.Message))
+		under := 7 + 2 + widest + 2
+		a.out.hang(a.out.paint(colours[c.State], pad(clean(c.State), 7))+"  "+a.out.paint(dim, pad(name(c), widest))+"  ", under, clean(c.Message))
 		if c.Hint != "" {
-			a.out.line("%s  hint: %s", pad("", 7+2+widest), clean(c.Hint))
+			if a.out.width > 0 && a.out.width-under < 24 {
+				under = 2
+			}
+			a.out.hang(strings.Repeat(" ", under)+"hint: ", under, clean(c.Hint))
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
 )
@@ -50,8 +52,7 @@ func failed(tried string, err error) error {
 	case errors.As(err, &foreign):
 		f.hint, f.code = "another program answers there and got nothing from us; check --socket", exitNoAgent
 	case errors.Is(err, client.ErrNotRunning):
-		// Why the dial did not work is of no use to a person.
-		f.err, f.hint, f.code = client.ErrNotRunning, "start it with: countersignd run", exitNoAgent
+		f.hint, f.code = "start it with: countersignd run", exitNoAgent
 	case errors.Is(err, client.ErrStreamEnded):
 		f.hint, f.code = "it is stopping, or this program was too slow", exitNoAgent
 	case errors.Is(err, context.DeadlineExceeded):
@@ -62,11 +63,13 @@ func failed(tried string, err error) error {
 	return f
 }
 
-func usageError(err error) error {
+// usageError is for a command line that was not understood; c is as much of it
+// as was.
+func usageError(c *cobra.Command, err error) error {
 	if f := (*failure)(nil); errors.As(err, &f) {
 		return err
 	}
-	return &failure{tried: "understand the command", err: err, hint: "see: countersign help", code: exitUsage}
+	return &failure{tried: "understand the command", err: err, hint: "see: " + c.CommandPath() + " --help", code: exitUsage}
 }
 
 // report prints an error and returns the exit code.

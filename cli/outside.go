@@ -115,12 +115,12 @@ func (o *outside) other(ctx context.Context, port int, before bool) (check api.C
 		return api.Check{}, false
 	}
 	owner, _ := peer.OfListener(addr)
-	check = api.Check{Name: "loopback_port", State: "warning", Message: fmt.Sprintf("port %d is taken by %s", port, describeOwner(owner))}
+	check = api.Check{Name: "port_" + strconv.Itoa(port), State: "warning", Message: fmt.Sprintf("port %d is taken by %s", port, describeOwner(owner))}
 	switch {
 	case state == portAgent && owner.Known && !owner.Mine():
 		check.State, check.Message = "ok", fmt.Sprintf("port %d is another user's agent, which sends your pages on", port)
 	case state == portAgent:
-		check.Message = fmt.Sprintf("port %d is another agent of yours, %s", port, describeOwner(owner))
+		check.Message = fmt.Sprintf("port %d is another agent: %s", port, describeOwner(owner))
 		check.Hint = "if it is not meant to run beside this one, stop it; --socket or $" + paths.EnvSocket + " says which agent is asked"
 	case !o.running:
 		check.Hint = "the agent takes the next port; stop that program if you do not know it"

@@ -320,8 +320,11 @@ func pick(ctx context.Context, agent *client.Client, ans answer, next nextEvent)
 		for _, p := range list.Prompts {
 			ids = append(ids, fmt.Sprintf("%s (%s, %s)", p.ID, p.App, p.User))
 		}
-		return api.Prompt{}, &failure{tried: tried, err: fmt.Errorf("%d are waiting", len(ids)),
-			hint: "name one: " + strings.Join(ids, ", "), code: exitFailed}
+		hint := "name one: " + strings.Join(ids, ", ")
+		if len(ids) > 2 { // a hint is one line
+			hint = "name one of those that this shows: countersign prompt list"
+		}
+		return api.Prompt{}, &failure{tried: tried, err: fmt.Errorf("%d are waiting", len(ids)), hint: hint, code: exitFailed}
 	}
 	switch {
 	case next != nil:

@@ -34,9 +34,9 @@ func (a *app) printStatus(s api.Status) {
 	}
 	a.out.line("agent %s, %s, %s waiting", state, plural(s.Accounts, "account"), plural(s.PendingPrompts, "sign-in"))
 	for _, p := range s.Problems {
-		a.out.line("%s %s", a.out.paint(yellow, "problem:"), clean(p.Message))
+		a.out.hang(a.out.paint(yellow, "problem:")+" ", 2, clean(p.Message))
 		if p.Hint != "" {
-			a.out.line("hint: %s", clean(p.Hint))
+			a.out.hang("hint: ", 2, clean(p.Hint))
 		}
 	}
 	frontEnds := clean(strings.Join(s.FrontEnds, ", "))
@@ -46,7 +46,7 @@ func (a *app) printStatus(s api.Status) {
 	a.out.line("")
 	a.out.fields("",
 		"version", clean(s.Agent.Version),
-		"running", fmt.Sprintf("since %s, process %d", ago(s.Agent.StartedAt, a.now()), s.Agent.PID),
+		"started", fmt.Sprintf("%s, process %d", ago(s.Agent.StartedAt, a.now()), s.Agent.PID),
 		"device key", component(s.DeviceKey),
 		"vault key", component(s.VaultKey),
 		"browsers", loopbackState(s.Loopback),

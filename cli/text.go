@@ -20,6 +20,21 @@ type screen struct {
 	width  int // 0: unlimited
 }
 
+// sink remembers that something could not be written: an answer that went
+// nowhere must not end with "done".
+type sink struct {
+	w   io.Writer
+	err error
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	if err != nil && s.err == nil {
+		s.err = err
+	}
+	return n, err
+}
+
 func newScreen(w io.Writer) screen {
 	s := screen{w: w}
 	f, ok := w.(*os.File)
@@ -52,6 +67,41 @@ func (s screen) paint(code, text string) string {
 
 func (s screen) line(format string, args ...any) { fmt.Fprintf(s.w, format+"\n", args...) }
 
+// hang prints a line whose continuation lines, on a terminal, begin under
+// column "under". Only text is broken, between words; lead holds what comes
+// before it, colours and all, and is that wide.
+func (s screen) hang(lead string, under int, text string) {
+	if s.width > 0 && s.width-under < 24 && under > 4 { // too narrow to stand beside it
+		s.line("%s", strings.TrimRight(lead, " "))
+		lead, under = "  ", 2
+	}
+	for _, line := range wrap(text, s.width-under) {
+		s.line("%s%s", lead, line)
+		lead = strings.Repeat(" ", under)
+	}
+}
+
+// wrap breaks text between words; a word that is too long stays whole, so that
+// it can be copied.
+func wrap(text string, width int) []string {
+	if width <= 0 {
+		return []string{text}
+	}
+	var lines []string
+	line := ""
+	for _, word := range strings.Split(text, " ") {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			lines, line = append(lines, line), word
+			continue
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}
+
 // fields prints names and values in two columns; a name without a value is
 // left out.
 func (s screen) fields(indent string, pairs ...string) {
@@ -63,14 +113,27 @@ func (s screen) fields(indent string, pairs ...string) {
 	}
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			s.line("%s%s  %s", indent, s.paint(dim, pad(pairs[i], widest)), pairs[i+1])
+			s.hang(indent+s.paint(dim, pad(pairs[i], widest))+"  ", len(indent)+widest+2, pairs[i+1])
 		}
 	}
 }
 
 // table prints rows under dim headers. On a narrow terminal the widest columns
-// give way.
+// give way; on a very narrow one each row becomes a block.
 func (s screen) table(headers []string, rows [][]string) {
+	if s.width > 0 && s.width < 11*len(headers) {
+		for i, row := range rows {
+			if i > 0 {
+				s.line("")
+			}
+			var pairs []string
+			for j, cell := range row {
+				pairs = append(pairs, strings.ToLower(headers[j]), cell)
+			}
+			s.fields("", pairs...)
+		}
+		return
+	}
 	widths := make([]int, len(headers))
 	for _, row := range append([][]string{headers}, rows...) {
 		for i, cell := range row {

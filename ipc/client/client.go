@@ -11,12 +11,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"countersign.dev/ipc/api"
@@ -34,6 +37,35 @@ const (
 
 // ErrNotRunning says that no agent answers at the socket.
 var ErrNotRunning = errors.New("the agent is not running")
+
+// NotRunningError is ErrNotRunning with where it was looked for and why nothing
+// was found. Looking in the wrong place is the usual reason.
+type NotRunningError struct {
+	Socket string
+	Err    error
+}
+
+func (e *NotRunningError) Error() string {
+	why := ""
+	switch {
+	case errors.Is(e.Err, fs.ErrNotExist):
+		why = "there is no socket " + e.Socket
+	case errors.Is(e.Err, syscall.ECONNREFUSED):
+		why = "nobody answers at " + e.Socket
+	case errors.Is(e.Err, fs.ErrPermission):
+		why = "this user may not open " + e.Socket
+	case errors.Is(e.Err, os.ErrDeadlineExceeded), errors.Is(e.Err, context.DeadlineExceeded):
+		why = "no answer in time at " + e.Socket
+	default:
+		why = e.Socket + ": " + e.Err.Error()
+	}
+	return fmt.Sprintf("%v (%s)", ErrNotRunning, why)
+}
+
+// Is makes errors.Is(err, ErrNotRunning) true.
+func (e *NotRunningError) Is(target error) bool { return target == ErrNotRunning }
+
+func (e *NotRunningError) Unwrap() error { return e.Err }
 
 // ForeignError says that what answers at the socket is not the user's own
 // agent. Nothing was sent to it.
@@ -81,7 +113,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		foreign.Socket = c.socket
 		return nil, foreign
 	} else if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
+		return nil, &NotRunningError{Socket: c.socket, Err: err}
 	}
 	// The file may have been swapped after it was looked at; the connection
 	// cannot be. (On Windows the pipe's owner was read from the connection.)
