@@ -113,9 +113,13 @@ type Signer interface {
 
 // Request says what a challenge is about.
 type Request struct {
-	SigninID         string
-	Org              directory.OrgInfo
-	User             directory.User // zero while unknown
+	SigninID string
+	Org      directory.OrgInfo
+	User     directory.User // zero while unknown
+	// Typed is set while User is only what somebody typed. The token then says
+	// no more than that, whether there is such a user or not; the answer is
+	// measured against User all the same.
+	Typed            string
 	AppLabel         string
 	PageOrigin       string // of the page that started the sign-in
 	UserVerification okta.Need
@@ -146,6 +150,10 @@ func (f *Factors) NewSignedNonce(ctx context.Context, r Request) (Challenge, err
 		UserVerification: r.UserVerification, UserMediation: r.UserMediation,
 		Status: Pending, CreatedAt: now, ExpiresAt: now.Add(okta.ChallengeLifetime),
 	}
+	userID, hint := r.User.ID, r.User.Login
+	if r.Typed != "" {
+		userID, hint = "", r.Typed
+	}
 	keyTypes := []string{string(okta.KeyProofOfPossession)}
 	if c.UserVerification == okta.NeedPreferred || c.UserVerification == okta.NeedRequired {
 		keyTypes = []string{string(okta.KeyUserVerification), string(okta.KeyProofOfPossession)}
@@ -157,8 +165,8 @@ func (f *Factors) NewSignedNonce(ctx context.Context, r Request) (Challenge, err
 			Nonce: c.Nonce, TransactionID: c.ID, OrgID: r.Org.ID,
 			VerificationURI:  f.baseURL + "/idp/authenticators/" + r.Org.Authenticators.OktaVerify + "/transactions/" + c.ID + "/verify",
 			Method:           c.Method,
-			UserID:           r.User.ID,
-			LoginHint:        r.User.Login,
+			UserID:           userID,
+			LoginHint:        hint,
 			KeyTypes:         keyTypes,
 			FactorType:       string(c.Method),
 			UserVerification: c.UserVerification,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -390,4 +391,57 @@ func TestRandomOrder(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 12 finished", finished)
+}
+
+// Where no password is asked for, a typed name is challenged at once. Neither
+// the challenge nor what can be chosen instead tells whether anybody has that
+// name, which id and which devices: anybody can type it.
+func TestTypedNamesTellNothing(t *testing.T) {
+	w, agent := world(t) // alice has a device, bob has none
+	stranger := w.Enrol(t, w.Alice.ID, jose.ProtectionSoftware)
+	type look struct {
+		step       signin.Step
+		claims     okta.Challenge
+		choices    []signin.Choice
+		after      signin.Step
+		message    string
+		then, last []signin.Choice
+	}
+	looks := map[string]look{}
+	for _, login := range []string{signintest.AliceLogin, "ALICE@example.com", signintest.BobLogin, "nobody@example.com"} {
+		v := w.Start(t, signintest.Keyed, signin.Redirect)
+		v = must(t)(w.Engine.Identify(ctx, v.StateHandle, login))
+		if v.Challenge == nil {
+			t.Fatalf("%s: at %s", login, v.Step)
+		}
+		c := signintest.Claims(t, v.Challenge.Token)
+		if c.LoginHint != login || c.UserID != "" || v.UserID != "" {
+			t.Errorf("%s: hint %q, user %q, %q", login, c.LoginHint, c.UserID, v.UserID)
+		}
+		c.ID, c.TransactionID, c.Nonce, c.VerificationURI, c.LoginHint = "", "", "", "", ""
+		l := look{step: v.Step, claims: c, choices: v.Choices}
+		v = must(t)(w.Engine.CancelPoll(ctx, v.StateHandle, signin.Unreachable))
+		l.after, l.message, l.then = v.Step, v.Message.Key, v.Choices
+		v = must(t)(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "signed_nonce"))
+		l.last = v.Choices
+		looks[login] = l
+	}
+	for login, l := range looks {
+		if !reflect.DeepEqual(l, looks["nobody@example.com"]) {
+			t.Errorf("%s: %+v\nnobody: %+v", login, l, looks["nobody@example.com"])
+		}
+	}
+	// It still is for the one who was named.
+	v := w.Start(t, signintest.Keyed, signin.Redirect)
+	v = at(t, must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.BobLogin)), signin.StepChallenge, "")
+	w.Enrol(t, w.Bob.ID, jose.ProtectionSoftware)
+	v = w.Start(t, signintest.Keyed, signin.Redirect)
+	v = at(t, must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.BobLogin)), signin.StepChallenge, "")
+	refused(t, w, v.Challenge.Token, stranger.Answer(t, w, v.Challenge.Token), okta.CodeValidation, 400)
+	v = w.Start(t, signintest.Keyed, signin.Redirect)
+	v = at(t, must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin)), signin.StepChallenge, "")
+	answered(t, w, v.Challenge.Token, agent.Answer(t, w, v.Challenge.Token), true)
+	if v = at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, ""); v.UserID != w.Alice.ID {
+		t.Errorf("signed in as %q", v.UserID)
+	}
 }

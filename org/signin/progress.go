@@ -171,6 +171,15 @@ func (t *transaction) candidates() (list []policy.Candidate, enrolled bool) {
 	return list, enrolled
 }
 
+// decideForStranger says what the policy would have decided if nobody had the
+// name that was typed.
+func (e *Engine) decideForStranger(t *transaction) policy.Decision {
+	s := *t
+	s.state.UserID = ""
+	s.user, s.groups, s.assigned, s.enrolments = directory.User{}, nil, false, nil
+	return e.decide(&s)
+}
+
 // proceed sets the step that follows from what is proven, and prepares the
 // challenge if that is a challenge. It runs outside of any transaction; what it
 // decides is checked again when it is committed.
@@ -222,8 +231,12 @@ func (e *Engine) challengeUser(ctx context.Context, t *transaction, d policy.Dec
 
 // newChallenge signs a challenge; the commit of the step stores it.
 func (e *Engine) newChallenge(ctx context.Context, t *transaction, d policy.Decision) error {
+	typed := ""
+	if len(t.state.Proofs) == 0 {
+		typed = t.state.Identifier
+	}
 	c, err := e.factors.NewSignedNonce(ctx, factor.Request{
-		SigninID: t.id, Org: t.org, User: t.user, AppLabel: t.app.Label, PageOrigin: t.intent.PageOrigin,
+		SigninID: t.id, Org: t.org, User: t.user, Typed: typed, AppLabel: t.app.Label, PageOrigin: t.intent.PageOrigin,
 		UserVerification: d.UserVerification, UserMediation: d.UserMediation,
 	})
 	if err != nil {

@@ -144,7 +144,16 @@ func (e *Engine) Identify(ctx context.Context, handle okta.Secret, identifier st
 		}
 		// A policy that knows no password challenges at once; all others ask for
 		// the password first, and deny, if they must, only afterwards.
-		if d := e.decide(t); d.Outcome == policy.Incomplete && !d.Methods.Has(policy.Password) {
+		d := e.decide(t)
+		if d.Outcome == policy.Denied {
+			// Where strangers are challenged at once, being asked for a password
+			// would tell that the name is somebody's.
+			if s := e.decideForStranger(t); s.Outcome == policy.Incomplete && !s.Methods.Has(policy.Password) {
+				d, t.state.UserID = s, ""
+				t.user, t.groups, t.assigned, t.enrolments = directory.User{}, nil, false, nil
+			}
+		}
+		if d.Outcome == policy.Incomplete && !d.Methods.Has(policy.Password) {
 			err = e.ask(ctx, t, d)
 		}
 		return outcome{changed: true}, err

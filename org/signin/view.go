@@ -111,7 +111,12 @@ func (e *Engine) challengeView(t *transaction) *Challenge {
 // enrolment for okta_verify, since any of the user's devices may answer.
 func (t *transaction) choices(m policy.Methods) []Choice {
 	var list []Choice
-	if m.Has(policy.SignedNonce) {
+	switch {
+	case !m.Has(policy.SignedNonce):
+	case len(t.state.Proofs) == 0: // which devices a typed name has is nobody's business
+		list = append(list, Choice{AuthenticatorID: t.org.Authenticators.OktaVerify, Key: KeyVerify,
+			EnrolmentID: t.org.Authenticators.OktaVerify, Methods: []string{string(okta.MethodSignedNonce)}})
+	default:
 		for _, en := range t.enrolments {
 			if method, ok := en.Method(okta.MethodSignedNonce); ok && method.Status == device.StatusActive && en.Active() {
 				list = append(list, Choice{

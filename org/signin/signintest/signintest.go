@@ -46,6 +46,7 @@ const (
 	Hardware = "demo-hardware" // attested hardware
 	Resist   = "demo-resist"   // phishing resistance
 	Private  = "demo-private"  // assigned to nobody
+	Keyed    = "demo-keyed"    // possession alone, no password
 )
 
 // Clock is a settable clock.
@@ -198,6 +199,9 @@ func (w *World) seed(ctx context.Context, tx store.Tx) (err error) {
 		Hardware: narrowed(func(c *policy.ClassConstraint) { c.HardwareProtection = policy.Required }),
 		Resist:   narrowed(func(c *policy.ClassConstraint) { c.PhishingResistant = policy.Required }),
 		Private:  policy.TwoFactors(policy.Optional),
+		Keyed: {Name: "A possession factor", Actions: policy.Actions{AppSignOn: policy.AppSignOn{Access: policy.Allow,
+			VerificationMethod: &policy.VerificationMethod{Type: "ASSURANCE", FactorMode: "1FA",
+				Constraints: []policy.Constraint{{Possession: &policy.ClassConstraint{UserPresence: policy.Optional}}}}}}},
 	} {
 		app := directory.App{ClientID: id, Label: "App " + id, RedirectURIs: []string{"http://localhost:*/callback"}}
 		if app.PolicyID, err = policy.Seed(ctx, tx, id, rule); err != nil {
