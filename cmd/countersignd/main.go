@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -64,16 +65,17 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(runCommand(), versionCommand())
-	err := root.ExecuteContext(ctx)
+	typed, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", program, err)
 	var f *failure
 	if !errors.As(err, &f) {
-		fmt.Fprintf(stderr, "hint: %s help\n", program)
-		return exitUsage
+		// How Go parses numbers is of no use to a person.
+		why, _, _ := strings.Cut(err.Error(), ": strconv.")
+		f = &failure{err: errors.New("understand the command: " + why), hint: "see: " + typed.CommandPath() + " --help", code: exitUsage}
 	}
+	fmt.Fprintf(stderr, "%s: %v\n", program, f)
 	if f.hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", f.hint)
 	}

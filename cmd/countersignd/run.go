@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -84,14 +85,18 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 	} else {
 		state, err = filepath.Abs(state)
 	}
-	if err == nil && socket == "" {
+	switch {
+	case err != nil:
+	case socket == "":
 		socket, err = paths.Socket(state)
+	case runtime.GOOS != "windows":
+		socket, err = filepath.Abs(socket) // the ready line must hold anywhere
 	}
 	if err != nil {
-		return none, err
+		return none, &failure{err: err, hint: "say where with --state DIR (or $" + paths.EnvStateDir + ") and --socket PATH (or $" + paths.EnvSocket + ")", code: exitUsage}
 	}
 	if err := paths.CheckSocket(socket); err != nil {
-		return none, err
+		return none, &failure{err: err, hint: "choose a shorter one with --socket", code: exitUsage}
 	}
 	return daemon.Config{
 		StateDir: state, Socket: socket, LoopbackPorts: f.loopbackPorts,

@@ -19,6 +19,8 @@ import (
 	"countersign.dev/org/api/admin"
 )
 
+const hintToken = "the admin token is in STATE/admin-token, or in the ready line of a --demo org"
+
 func linkCommand() *cobra.Command {
 	var orgURL, token, tokenFile, user string
 	var asJSON bool
@@ -32,7 +34,7 @@ enrol a device for that user, so hand it to nobody else.`,
 			if tokenFile != "" && token == "" {
 				b, err := os.ReadFile(tokenFile)
 				if err != nil {
-					return &failure{err: fmt.Errorf("reading the admin token: %w", err)}
+					return &failure{err: fmt.Errorf("read the admin token: %w", err), hint: "the org writes it to STATE/admin-token, for its owner alone"}
 				}
 				token = strings.TrimSpace(string(b))
 			}
@@ -59,14 +61,17 @@ enrol a device for that user, so hand it to nobody else.`,
 }
 
 func requestLink(ctx context.Context, orgURL string, token okta.Secret, user string) (admin.Link, error) {
-	what := "asking " + orgURL + " for an enrolment link"
+	what := "ask " + orgURL + " for an enrolment link"
 	fail := func(why error, hint string) (admin.Link, error) {
 		return admin.Link{}, &failure{err: fmt.Errorf("%s: %w", what, why), hint: hint}
 	}
 	// The same rules for the URL as an agent has: https, or http on this machine.
 	o, err := client.New(orgURL, client.Options{})
 	if err != nil {
-		return fail(err, "")
+		return fail(err, "--url wants https://HOST, or http://localhost:PORT of an org on this machine")
+	}
+	if strings.ContainsFunc(token.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fail(errors.New("the admin token holds characters that no token has"), hintToken)
 	}
 	target := o.URL() + "/api/v1/users/" + url.PathEscape(user) + "/enrolment-links"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, http.NoBody)
@@ -81,6 +86,13 @@ func requestLink(ctx context.Context, orgURL string, token okta.Secret, user str
 	}
 	resp, err := h.Do(req)
 	if err != nil {
+		// What was asked is said already.
+		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+			err = wrapped.Err
+			if wrapped.Timeout() {
+				err = errors.New("it did not answer in time")
+			}
+		}
 		return fail(err, "is the org running there?")
 	}
 	defer resp.Body.Close()
@@ -94,8 +106,13 @@ func requestLink(ctx context.Context, orgURL string, token okta.Secret, user str
 			return fail(fmt.Errorf("status %d", resp.StatusCode), "is that the URL of an org?")
 		}
 		hint := ""
-		if refusal.Code == okta.CodeInvalidToken {
-			hint = "the admin token is in STATE/admin-token, or in the ready line of a --demo org"
+		switch {
+		case refusal.Code == okta.CodeInvalidToken:
+			hint = hintToken
+		case resp.StatusCode == http.StatusMisdirectedRequest:
+			hint = "an org answers to the URL of its ready line only, which begins with http://localhost unless --base-url says otherwise"
+		case resp.StatusCode == http.StatusNotFound:
+			hint = "--user wants the login of a user, e.g. alice@example.com"
 		}
 		return fail(&refusal, hint)
 	}

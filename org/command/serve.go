@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,7 +107,7 @@ func serve(c *cobra.Command, f serveFlags) error {
 		ready.AdminToken = server.AdminToken().Reveal()
 	}
 	if err := printJSON(c.OutOrStdout(), ready); err != nil {
-		return &failure{err: fmt.Errorf("printing the ready line: %w", err)}
+		return &failure{err: fmt.Errorf("print the ready line: %w", err)}
 	}
 	config.Log.InfoContext(ctx, "org ready", "url", url, "state", config.StateDir)
 	return run(ctx, listeners, httpx.NewServer(server.Handler(), config.Log))
@@ -135,7 +136,7 @@ func run(ctx context.Context, listeners []net.Listener, server *http.Server) err
 		<-failed
 	}
 	if broken != nil && !errors.Is(broken, http.ErrServerClosed) {
-		return &failure{err: fmt.Errorf("serving: %w", broken)}
+		return &failure{err: fmt.Errorf("serve: %w", broken)}
 	}
 	return nil
 }
@@ -150,6 +151,14 @@ func (f serveFlags) config() (org.Config, error) {
 		return config, errors.New("--tls-listen, --tls-cert and --tls-key belong together")
 	case f.state != "" && f.database != "":
 		return config, errors.New("--state and --database exclude each other")
+	}
+	for _, origin := range f.origins {
+		if u, err := url.Parse(origin); err != nil && !strings.HasSuffix(origin, ":*") || err == nil && (u.Scheme == "" || u.Host == "" || strings.TrimPrefix(origin, u.Scheme+"://") != u.Host) {
+			return config, fmt.Errorf("--trusted-origin: %q is not an origin such as https://app.example.com", origin)
+		}
+	}
+	if u, err := url.Parse(f.baseURL); f.baseURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil) {
+		return config, fmt.Errorf("--base-url: %q is not a URL such as https://id.example.com", f.baseURL)
 	}
 	for _, p := range f.ports {
 		if p < 1 || p > 65535 {
@@ -205,8 +214,7 @@ func (f serveFlags) open(ctx context.Context) ([]net.Listener, string, error) {
 	if f.listen != "" {
 		l, err := config.Listen(ctx, "tcp", f.listen)
 		if err != nil {
-			return fail(&failure{err: fmt.Errorf("listening on %s: %w", f.listen, err),
-				hint: "another program may use the port; --listen 127.0.0.1:0 takes a free one"})
+			return fail(listenFailure("--listen", f.listen, err))
 		}
 		listeners = append(listeners, l)
 		base = "http://localhost" + portSuffix(l, "80")
@@ -214,11 +222,11 @@ func (f serveFlags) open(ctx context.Context) ([]net.Listener, string, error) {
 	if f.tlsListen != "" {
 		cert, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
 		if err != nil {
-			return fail(&failure{err: fmt.Errorf("loading the certificate: %w", err)})
+			return fail(&failure{err: fmt.Errorf("load the certificate: %w", err)})
 		}
 		l, err := config.Listen(ctx, "tcp", f.tlsListen)
 		if err != nil {
-			return fail(&failure{err: fmt.Errorf("listening on %s: %w", f.tlsListen, err)})
+			return fail(listenFailure("--tls-listen", f.tlsListen, err))
 		}
 		base = "https://localhost" + portSuffix(l, "443")
 		// The listener is told, so that one server serves both kinds.
@@ -232,6 +240,23 @@ func (f serveFlags) open(ctx context.Context) ([]net.Listener, string, error) {
 	return listeners, base, nil
 }
 
+// listenFailure says why an address cannot be listened on: one that is none is
+// wrong usage.
+func listenFailure(flag, address string, err error) error {
+	why := err
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Err != nil {
+		why = op.Err // the address is said already
+	}
+	if system := (*os.SyscallError)(nil); errors.As(err, &system) {
+		f := &failure{err: fmt.Errorf("listen on %s: %w", address, system.Err)}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			f.hint = "another program uses the port; " + flag + " 127.0.0.1:0 takes a free one"
+		}
+		return f
+	}
+	return &failure{err: fmt.Errorf("listen on %q: %w", address, why), hint: flag + " wants HOST:PORT, e.g. 127.0.0.1:8080", code: exitUsage}
+}
+
 func portSuffix(l net.Listener, usual string) string {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	if port == usual {
@@ -242,7 +267,7 @@ func portSuffix(l net.Listener, usual string) string {
 
 // openFailure adds what to do to the failures that have a remedy.
 func openFailure(err error) error {
-	f := &failure{err: fmt.Errorf("opening the org: %w", err)}
+	f := &failure{err: fmt.Errorf("open the org: %w", err)}
 	if errors.Is(err, store.ErrUnsafe) {
 		f.hint = "the state must belong to you and to nobody else: chmod 700 the folder, chmod 600 the files, or give another --state"
 	}
