@@ -180,6 +180,11 @@ func TestErrors(t *testing.T) {
 	if got := ask(t, socket, "GET", "/v1/audit?verify=true", ""); got.status != 409 || got.err.Code != "audit_broken" || !strings.Contains(got.err.Message, "entry 7") {
 		t.Errorf("%d %s", got.status, got.body)
 	}
+	// A record that cannot be looked at is not called broken.
+	agent.AuditErr = &api.Error{Status: 503, Code: "locked", Message: "the vault is locked"}
+	if got := ask(t, socket, "GET", "/v1/audit?verify=true", ""); got.status != 503 || got.err.Code != "locked" || strings.Contains(got.err.Message, "broken") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
 }
 
 func TestEvents(t *testing.T) {

@@ -3,6 +3,7 @@ package localapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -90,7 +91,11 @@ func (s *Server) events(c *call) (any, error) {
 // misses nothing.
 func (s *Server) audit(c *call) (any, error) {
 	if c.query.Get("verify") == "true" {
-		if err := s.agent.VerifyAudit(c.ctx); err != nil {
+		err := s.agent.VerifyAudit(c.ctx)
+		if refusal := (*api.Error)(nil); errors.As(err, &refusal) {
+			return nil, refusal // it could not be looked at, which is another thing
+		}
+		if err != nil {
 			return nil, &api.Error{Status: http.StatusConflict, Code: "audit_broken", Message: "the record of decisions is broken: " + err.Error()}
 		}
 	}

@@ -66,13 +66,12 @@ func Socket(stateDir string) (string, error) {
 	if path := os.Getenv(EnvSocket); path != "" {
 		return path, nil
 	}
-	if stateDir == "" {
-		var err error
-		if stateDir, err = StateDir(); err != nil {
-			return "", err
+	path, err := defaultSocket(func() (string, error) {
+		if stateDir != "" {
+			return stateDir, nil
 		}
-	}
-	path, err := defaultSocket(stateDir)
+		return StateDir()
+	})
 	if err != nil {
 		return "", fmt.Errorf("find the agent's socket: %w", err)
 	}

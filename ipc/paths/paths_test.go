@@ -37,8 +37,23 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%v: socket %q, %v; want %q", c.env, socket, err, c.socket)
 		}
 	}
+	// A service may have a state folder and no home.
+	t.Setenv("HOME", "")
+	t.Setenv(EnvStateDir, "")
+	t.Setenv("XDG_STATE_HOME", "/s")
+	if state, err := StateDir(); err != nil || state != "/s/countersign" {
+		t.Errorf("without a home folder: %q, %v", state, err)
+	}
+	t.Setenv("XDG_STATE_HOME", "")
 	t.Setenv(EnvSocket, "")
+	t.Setenv("XDG_RUNTIME_DIR", "/run/user/7")
+	if socket, err := Socket(""); err != nil || socket != "/run/user/7/countersign/agent.sock" {
+		t.Errorf("without a home folder: %q, %v", socket, err)
+	}
 	t.Setenv("XDG_RUNTIME_DIR", "")
+	if socket, err := Socket(""); err == nil {
+		t.Errorf("with neither: %q", socket)
+	}
 	if socket, err := Socket("/given"); err != nil || socket != filepath.Join("/given", "agent.sock") {
 		t.Errorf("with a state folder: %q, %v", socket, err)
 	}

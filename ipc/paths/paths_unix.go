@@ -9,6 +9,10 @@ import (
 )
 
 func defaultStateDir() (string, error) {
+	// The base directory specification says to ignore relative values.
+	if base := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(base) && runtime.GOOS != "darwin" {
+		return filepath.Join(base, "countersign"), nil
+	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return "", err
@@ -16,16 +20,16 @@ func defaultStateDir() (string, error) {
 	if runtime.GOOS == "darwin" {
 		return filepath.Join(home, "Library", "Application Support", "Countersign"), nil
 	}
-	// The base directory specification says to ignore relative values.
-	if base := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(base) {
-		return filepath.Join(base, "countersign"), nil
-	}
 	return filepath.Join(home, ".local", "state", "countersign"), nil
 }
 
-func defaultSocket(stateDir string) (string, error) {
+func defaultSocket(stateDir func() (string, error)) (string, error) {
 	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) {
 		return filepath.Join(base, "countersign", "agent.sock"), nil
 	}
-	return filepath.Join(stateDir, "agent.sock"), nil
+	dir, err := stateDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "agent.sock"), nil
 }

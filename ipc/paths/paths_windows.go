@@ -18,7 +18,7 @@ func defaultStateDir() (string, error) {
 
 // The pipe carries the user's SID, so that two users of one machine do not
 // meet on one name.
-func defaultSocket(string) (string, error) {
+func defaultSocket(func() (string, error)) (string, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
 		return "", err
