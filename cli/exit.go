@@ -69,7 +69,9 @@ func usageError(c *cobra.Command, err error) error {
 	if f := (*failure)(nil); errors.As(err, &f) {
 		return err
 	}
-	return &failure{tried: "understand the command", err: err, hint: "see: " + c.CommandPath() + " --help", code: exitUsage}
+	// How Go parses durations and numbers is of no use to a person.
+	why, _, _ := strings.Cut(strings.Replace(err.Error(), ": time: ", ": strconv.", 1), ": strconv.")
+	return &failure{tried: "understand the command", err: errors.New(why), hint: "see: " + c.CommandPath() + " --help", code: exitUsage}
 }
 
 // report prints an error and returns the exit code.
