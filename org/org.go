@@ -95,7 +95,9 @@ func (c Config) normal() (Config, error) {
 		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return c, fmt.Errorf("base URL %q: want http(s)://host[:port]", c.BaseURL)
 	}
-	c.BaseURL = u.Scheme + "://" + strings.ToLower(u.Host)
+	// As a browser writes an origin: challenges and answers are compared with it.
+	usual := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	c.BaseURL = u.Scheme + "://" + strings.TrimSuffix(strings.ToLower(u.Host), usual)
 	if c.StateDir == "" {
 		return c, errors.New("no state folder given")
 	}

@@ -253,6 +253,19 @@ func TestHealthIsReal(t *testing.T) {
 	}
 }
 
+// A5: the org compares origins with what browsers write, and they never write a
+// default port. An administrator may.
+func TestBaseURLIsAnOrigin(t *testing.T) {
+	s := open(t, org.Config{BaseURL: "https://Id.example.com:443/", StateDir: filepath.Join(t.TempDir(), "state")})
+	r := httptest.NewRequest(http.MethodGet, "https://id.example.com"+okta.OrganizationPath, nil)
+	r.Header.Set("Origin", "https://id.example.com")
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	if w.Code != 200 || !strings.Contains(w.Body.String(), `"https://id.example.com"`) || w.Header().Get("Access-Control-Allow-Origin") == "" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
+
 func TestBadConfig(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
 	for name, c := range map[string]org.Config{
