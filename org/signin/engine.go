@@ -122,7 +122,7 @@ func (e *Engine) Start(ctx context.Context, in Intent) (Handle, error) {
 			}
 			t.state, h.Satisfied = state{Step: StepIdentify}, false
 		}
-		return addHandle(ctx, tx, entry, t.id, kindEntry, now)
+		return addHandle(ctx, tx, entry, t.id, kindEntry, "", now)
 	})
 	if err != nil {
 		return Handle{}, fmt.Errorf("starting a sign-in: %w", err)
@@ -219,10 +219,19 @@ type transaction struct {
 	version              int64
 	createdAt, expiresAt time.Time
 	handle               okta.Secret // the state handle of this request
+	page                 string      // origin of the page that holds it; "" for the one that started
 
 	snapshot
 	unsaved bool    // the challenge was made by this step
 	issued  Success // what finish handed out
+}
+
+// pageOrigin is the origin of the page that takes this step.
+func (t *transaction) pageOrigin() string {
+	if t.page != "" {
+		return t.page
+	}
+	return t.intent.PageOrigin
 }
 
 func (t *transaction) expired(now time.Time) bool { return !now.Before(t.expiresAt) }
@@ -268,17 +277,17 @@ func update(ctx context.Context, tx store.Tx, t *transaction) error {
 	return nil
 }
 
-func addHandle(ctx context.Context, tx store.Tx, secret okta.Secret, id, kind string, now time.Time) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO signin_handles (digest, signin_id, kind, created_at) VALUES (?, ?, ?, ?)`,
-		ids.Digest(secret.Reveal()), id, kind, store.Millis(now))
+func addHandle(ctx context.Context, tx store.Tx, secret okta.Secret, id, kind, page string, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO signin_handles (digest, signin_id, kind, page_origin, created_at) VALUES (?, ?, ?, ?, ?)`,
+		ids.Digest(secret.Reveal()), id, kind, page, store.Millis(now))
 	return err
 }
 
-const transactionQuery = `SELECT t.id, t.intent, t.state, t.version, t.created_at, t.expires_at FROM signin_transactions t `
+const transactionColumns = `SELECT t.id, t.intent, t.state, t.version, t.created_at, t.expires_at, `
 
 func loadByHandle(ctx context.Context, tx store.Tx, secret okta.Secret, kind string) (*transaction, error) {
-	t, err := scan(tx.QueryRowContext(ctx, transactionQuery+
-		`JOIN signin_handles h ON h.signin_id = t.id WHERE h.digest = ? AND h.kind = ?`, ids.Digest(secret.Reveal()), kind))
+	t, err := scan(tx.QueryRowContext(ctx, transactionColumns+
+		`h.page_origin FROM signin_transactions t JOIN signin_handles h ON h.signin_id = t.id WHERE h.digest = ? AND h.kind = ?`, ids.Digest(secret.Reveal()), kind))
 	if err != nil {
 		return nil, err
 	}
@@ -289,14 +298,14 @@ func loadByHandle(ctx context.Context, tx store.Tx, secret okta.Secret, kind str
 }
 
 func loadByID(ctx context.Context, tx store.Tx, id string) (*transaction, error) {
-	return scan(tx.QueryRowContext(ctx, transactionQuery+`WHERE t.id = ?`, id))
+	return scan(tx.QueryRowContext(ctx, transactionColumns+`'' FROM signin_transactions t WHERE t.id = ?`, id))
 }
 
 func scan(row *sql.Row) (*transaction, error) {
 	t := &transaction{}
 	var intent, st string
 	var created, expires int64
-	err := row.Scan(&t.id, &intent, &st, &t.version, &created, &expires)
+	err := row.Scan(&t.id, &intent, &st, &t.version, &created, &expires, &t.page)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrSessionExpired
 	}

@@ -236,7 +236,7 @@ func (e *Engine) newChallenge(ctx context.Context, t *transaction, d policy.Deci
 		typed = t.state.Identifier
 	}
 	c, err := e.factors.NewSignedNonce(ctx, factor.Request{
-		SigninID: t.id, Org: t.org, User: t.user, Typed: typed, AppLabel: t.app.Label, PageOrigin: t.intent.PageOrigin,
+		SigninID: t.id, Org: t.org, User: t.user, Typed: typed, AppLabel: t.app.Label, PageOrigin: t.pageOrigin(),
 		UserVerification: d.UserVerification, UserMediation: d.UserMediation,
 	})
 	if err != nil {
@@ -355,7 +355,7 @@ func (e *Engine) finish(ctx context.Context, tx store.Tx, t *transaction, entry 
 		entry = okta.Secret(ids.Secret())
 	}
 	t.issued.StateToken = entry
-	return addHandle(ctx, tx, entry, t.id, kindExit, now)
+	return addHandle(ctx, tx, entry, t.id, kindExit, "", now)
 }
 
 // repeatable says whether a finished sign-in still tells its result.

@@ -30,7 +30,12 @@ const maxIdentifier = 254
 // Introspect opens the sign-in that a state token or an interaction handle
 // leads to, and gives the page a state handle for its steps. A page that is
 // loaded again does it again, or brings the state handle it has kept.
-func (e *Engine) Introspect(ctx context.Context, entry okta.Secret) (View, error) {
+//
+// page is the origin of that page, one that the org trusts, or "" when nothing
+// trustworthy is known. A state token is bound to no page, so a Redirect
+// sign-in goes on from the page that opens it: challenges made for its steps
+// name this page, and no other can have them answered.
+func (e *Engine) Introspect(ctx context.Context, entry okta.Secret, page string) (View, error) {
 	if v, err := e.Poll(ctx, entry); !errors.Is(err, ErrSessionExpired) {
 		return v, err
 	}
@@ -44,7 +49,10 @@ func (e *Engine) Introspect(ctx context.Context, entry okta.Secret) (View, error
 		if t.expired(now) {
 			return ErrSessionExpired
 		}
-		if err := addHandle(ctx, tx, handle, t.id, kindStep, now); err != nil {
+		if t.intent.Mode != Redirect || page == t.intent.PageOrigin {
+			page = "" // the page that started it
+		}
+		if err := addHandle(ctx, tx, handle, t.id, kindStep, page, now); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `DELETE FROM signin_handles WHERE signin_id = ? AND kind = 'step' AND digest NOT IN
@@ -348,7 +356,7 @@ func (e *Engine) Cancel(ctx context.Context, handle okta.Secret) (View, error) {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM signin_handles WHERE signin_id = ? AND kind = 'step'`, t.id); err != nil {
 			return err
 		}
-		return addHandle(ctx, tx, next, t.id, kindStep, now)
+		return addHandle(ctx, tx, next, t.id, kindStep, t.page, now)
 	})
 	if err != nil {
 		return View{}, fmt.Errorf("cancelling a sign-in: %w", err)

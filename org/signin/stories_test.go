@@ -105,6 +105,38 @@ func TestSilentSignIn(t *testing.T) {
 	}
 }
 
+// A state token is bound to no page: a page that the org trusts may show the
+// sign-in. The challenge is then that page's, and the org's own page, opened
+// with the same token, gets one of its own.
+func TestStateTokenOnATrustedPage(t *testing.T) {
+	for page, answersFrom := range map[string]string{
+		signintest.PageOrigin: signintest.PageOrigin,
+		signintest.BaseURL:    signintest.BaseURL,
+		"":                    signintest.BaseURL,
+	} {
+		w, agent := world(t)
+		v := must(t)(w.Engine.Introspect(ctx, w.Entry(t, signintest.Web, signin.Redirect), page))
+		if page == signintest.PageOrigin { // also after starting over
+			v = must(t)(w.Engine.Cancel(ctx, v.StateHandle))
+		}
+		v = must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin))
+		v = at(t, must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password)), signin.StepChallenge, "")
+		if c := signintest.Claims(t, v.Challenge.Token); c.RequestReferrer != answersFrom+"/" {
+			t.Errorf("%q: referrer %q", page, c.RequestReferrer)
+		}
+		answered(t, w, v.Challenge.Token, agent.Answer(t, w, v.Challenge.Token), true)
+		at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
+	}
+	// An interaction belongs to the page that started it, whoever opens it.
+	w, _ := world(t)
+	v := must(t)(w.Engine.Introspect(ctx, w.Entry(t, signintest.Web, signin.InteractionCode), "http://localhost:4000"))
+	v = must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin))
+	v = at(t, must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password)), signin.StepChallenge, "")
+	if c := signintest.Claims(t, v.Challenge.Token); c.RequestReferrer != signintest.PageOrigin+"/" {
+		t.Errorf("interaction: referrer %q", c.RequestReferrer)
+	}
+}
+
 func TestInteractionCode(t *testing.T) {
 	w, agent := world(t)
 	v := toChallenge(t, w, signintest.Web, signin.InteractionCode)
@@ -353,7 +385,7 @@ func TestExpiry(t *testing.T) {
 		"poll":       second(w.Engine.Poll(ctx, v.StateHandle)),
 		"select":     second(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "signed_nonce")),
 		"cancel":     second(w.Engine.Cancel(ctx, v.StateHandle)),
-		"introspect": second(w.Engine.Introspect(ctx, v.StateHandle)),
+		"introspect": second(w.Engine.Introspect(ctx, v.StateHandle, "")),
 		"unknown":    second(w.Engine.Poll(ctx, "nothing")),
 		"empty":      second(w.Engine.Poll(ctx, "")),
 	} {
@@ -377,7 +409,7 @@ func second(_ signin.View, err error) error { return err }
 func TestCancelStartsAfresh(t *testing.T) {
 	w, agent := world(t)
 	entry := w.Entry(t, signintest.Web, signin.Redirect)
-	v := must(t)(w.Engine.Introspect(ctx, entry))
+	v := must(t)(w.Engine.Introspect(ctx, entry, ""))
 	must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin))
 	v = must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password))
 	fresh := at(t, must(t)(w.Engine.Cancel(ctx, v.StateHandle)), signin.StepIdentify, "")
@@ -389,8 +421,8 @@ func TestCancelStartsAfresh(t *testing.T) {
 	}
 	refused(t, w, v.Challenge.Token, agent.Answer(t, w, v.Challenge.Token), okta.CodeValidation, 400)
 	// The page may be loaded again, with either value.
-	at(t, must(t)(w.Engine.Introspect(ctx, entry)), signin.StepIdentify, "")
-	at(t, must(t)(w.Engine.Introspect(ctx, fresh.StateHandle)), signin.StepIdentify, "")
+	at(t, must(t)(w.Engine.Introspect(ctx, entry, "")), signin.StepIdentify, "")
+	at(t, must(t)(w.Engine.Introspect(ctx, fresh.StateHandle, "")), signin.StepIdentify, "")
 }
 
 func TestSessionSatisfies(t *testing.T) {
@@ -426,7 +458,7 @@ func TestSessionSatisfies(t *testing.T) {
 			continue
 		}
 		if !c.want {
-			at(t, must(t)(w.Engine.Introspect(ctx, h.StateToken)), signin.StepIdentify, "")
+			at(t, must(t)(w.Engine.Introspect(ctx, h.StateToken, "")), signin.StepIdentify, "")
 			continue
 		}
 		done, err := w.Engine.Complete(ctx, h.StateToken)

@@ -23,7 +23,7 @@ import (
 
 // Engine is the sign-in engine; *signin.Engine is one.
 type Engine interface {
-	Introspect(ctx context.Context, entry okta.Secret) (signin.View, error)
+	Introspect(ctx context.Context, entry okta.Secret, page string) (signin.View, error)
 	Identify(ctx context.Context, handle okta.Secret, identifier string) (signin.View, error)
 	Password(ctx context.Context, handle, password okta.Secret) (signin.View, error)
 	Select(ctx context.Context, handle okta.Secret, authenticatorID, method string) (signin.View, error)
@@ -152,9 +152,10 @@ func status(v *signin.View, polled bool) int {
 // embedded one, or the state handle that either has kept over a reload (which
 // auth-js sends as a state token).
 func (s *server) introspect(ctx context.Context, q *request) (signin.View, error) {
+	page, _ := httpx.TrustedOrigin(ctx)
 	for _, entry := range [...]okta.Secret{q.StateToken, q.InteractionHandle, q.StateHandle} {
 		if entry != "" {
-			return s.engine.Introspect(ctx, entry)
+			return s.engine.Introspect(ctx, entry, page)
 		}
 	}
 	return signin.View{}, signin.ErrRequest

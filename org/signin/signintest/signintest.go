@@ -231,7 +231,7 @@ func (w *World) Write(t testing.TB, fn func(store.Tx) error) {
 // Start begins a sign-in to app and opens it.
 func (w *World) Start(t testing.TB, app string, mode signin.Mode) signin.View {
 	t.Helper()
-	v, err := w.Engine.Introspect(context.Background(), w.Entry(t, app, mode))
+	v, err := w.Engine.Introspect(context.Background(), w.Entry(t, app, mode), "")
 	if err != nil {
 		t.Fatal(err)
 	}

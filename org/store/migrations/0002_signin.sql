@@ -39,11 +39,13 @@ CREATE INDEX signin_transactions_expires ON signin_transactions (expires_at);
 
 -- The bearer values that lead to a transaction, by digest: entry (state token
 -- or interaction handle), step (state handle), exit (completes it, once).
+-- page_origin is that of the page which holds it; '' is the one that started.
 CREATE TABLE signin_handles (
-  digest     TEXT PRIMARY KEY,
-  signin_id  TEXT NOT NULL REFERENCES signin_transactions (id) ON DELETE CASCADE,
-  kind       TEXT NOT NULL,
-  created_at INTEGER NOT NULL
+  digest      TEXT PRIMARY KEY,
+  signin_id   TEXT NOT NULL REFERENCES signin_transactions (id) ON DELETE CASCADE,
+  kind        TEXT NOT NULL,
+  page_origin TEXT NOT NULL DEFAULT '',
+  created_at  INTEGER NOT NULL
 );
 CREATE INDEX signin_handles_signin ON signin_handles (signin_id);
 
