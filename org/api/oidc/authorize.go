@@ -248,6 +248,13 @@ func reached(wanted, amr []string) (string, error) {
 
 // signOut ends the browser's session. Tokens that apps hold are theirs to revoke.
 func (s *server) signOut(w http.ResponseWriter, r *http.Request) {
+	forNavigation(w)
+	if r.Method != http.MethodPost && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		// A link on another site: the person decides, by the button there. Forms
+		// of other sites come without the session (SameSite).
+		http.Redirect(w, r, web.HomePath, http.StatusSeeOther)
+		return
+	}
 	if id := session.FromRequest(r); id != "" {
 		err := s.DB.Write(r.Context(), func(tx store.Tx) error { return session.End(r.Context(), tx, id) })
 		if err != nil {
@@ -255,8 +262,9 @@ func (s *server) signOut(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	session.ClearCookie(w, s.BaseURL)
-	w.Header().Set("Cache-Control", "no-store")
+	if _, err := r.Cookie(session.CookieName); err == nil {
+		session.ClearCookie(w, s.BaseURL)
+	}
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
 }
 

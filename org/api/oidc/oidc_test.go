@@ -621,6 +621,52 @@ func TestAssuranceAsked(t *testing.T) {
 	}
 }
 
+// A2: another site can neither end the session nor take its cookie away. It can
+// send the browser to the page that has the button.
+func TestForeignSitesDoNotSignOut(t *testing.T) {
+	f := setUp(t)
+	var sid okta.Secret
+	f.write(func(ctx context.Context, tx store.Tx) (err error) {
+		sid, err = session.Create(ctx, tx, session.Session{UserID: f.user.ID, AuthTime: f.now}, f.now)
+		return err
+	})
+	ask := func(method, site string, cookie bool) *http.Response {
+		r := httptest.NewRequest(method, base+"/login/signout", nil)
+		if site != "" {
+			r.Header.Set("Sec-Fetch-Site", site)
+		}
+		if cookie {
+			r.AddCookie(&http.Cookie{Name: "sid", Value: sid.Reveal()})
+		}
+		return f.do(r)
+	}
+	// A form elsewhere: the browser keeps the cookie back (SameSite=Lax).
+	if r := ask(http.MethodPost, "cross-site", false); len(r.Cookies()) != 0 {
+		t.Errorf("a foreign form: %v", r.Cookies())
+	}
+	// A link elsewhere carries it.
+	if r := ask(http.MethodGet, "cross-site", true); r.StatusCode != 303 || r.Header.Get("Location") != web.HomePath || len(r.Cookies()) != 0 {
+		t.Errorf("a foreign link: %d %v", r.StatusCode, r.Header)
+	}
+	alive := func() bool {
+		return f.db.Read(t.Context(), func(tx store.Tx) error {
+			_, err := session.Lookup(t.Context(), tx, sid, f.now)
+			return err
+		}) == nil
+	}
+	if !alive() {
+		t.Fatal("signed out by another site")
+	}
+	for _, site := range []string{"", "none", "same-origin"} { // typed, or our own button
+		if r := ask(http.MethodGet, site, true); len(r.Cookies()) != 1 || r.Cookies()[0].MaxAge >= 0 {
+			t.Errorf("%q: %v", site, r.Cookies())
+		}
+	}
+	if alive() {
+		t.Error("not signed out")
+	}
+}
+
 func TestUnassignedUserGetsNoCode(t *testing.T) {
 	f := setUp(t)
 	f.engine.userID, f.engine.satisfied = "00unobody", true
@@ -639,7 +685,7 @@ func TestHomeSignInLandsAtHome(t *testing.T) {
 	if r.StatusCode != 303 || r.Header.Get("Location") != web.HomePath || len(r.Cookies()) != 1 {
 		t.Fatalf("%d %s", r.StatusCode, r.Header.Get("Location"))
 	}
-	out := f.post("/login/signout", nil)
+	out := f.post("/login/signout", nil, "Cookie", "sid=whatever")
 	if out.StatusCode != 303 || out.Header.Get("Location") != "/login" || out.Cookies()[0].MaxAge >= 0 {
 		t.Errorf("sign-out: %d %v", out.StatusCode, out.Cookies())
 	}
