@@ -304,6 +304,56 @@ func TestForeignAlternate(t *testing.T) {
 	}
 }
 
+// E12, E5: an org cannot make any address its other one: the agent would send
+// its answers there, to whatever listens in the user's network, and take that
+// address's challenges for this org's. The other address has to say so too.
+func TestAlternateSaysSoToo(t *testing.T) {
+	links := func(organization, alternate string) func(*okta.Organization) {
+		return func(o *okta.Organization) {
+			o.Links.Organization = &okta.Link{Href: organization}
+			if alternate != "" {
+				o.Links.Alternate = &okta.Link{Href: alternate}
+			}
+		}
+	}
+	for _, row := range []struct {
+		name  string
+		other func(org, other *strictOrg) // what the other address says
+		href  string                      // instead of the other's
+		kept  bool
+	}{
+		{name: "custom domain", kept: true, other: func(org, other *strictOrg) { other.says = links(org.URL, other.URL) }},
+		{name: "enrolled at the custom domain", kept: true, other: func(org, other *strictOrg) { other.says = links(other.URL, org.URL) }},
+		{name: "a victim of the same id", other: func(_, other *strictOrg) { other.says = links(other.URL, "") }},
+		{name: "says nothing of its addresses", other: func(*strictOrg, *strictOrg) {}},
+		{name: "another org", other: func(org, other *strictOrg) {
+			other.says = func(o *okta.Organization) { links(org.URL, other.URL)(o); o.ID = "00oOther" }
+		}},
+		{name: "not an org", href: "http://127.0.0.1:1/"},
+		{name: "another machine by http", href: "http://169.254.169.254/"},
+		{name: "another scheme", href: "https://127.0.0.1:1/"},
+		{name: "not a URL", href: "file:///etc/passwd"},
+	} {
+		org, other, m := newStrictOrg(t), newStrictOrg(t), boot(t, t.TempDir()+"/state")
+		href := row.href
+		if href == "" {
+			href = other.URL
+			row.other(org, other)
+		}
+		org.says = links(org.URL, href)
+		a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+		if err != nil {
+			t.Fatalf("%s: %v", row.name, err)
+		}
+		if kept := a.Alternate == other.URL; kept != row.kept || !kept && a.Alternate != "" {
+			t.Errorf("%s: alternate %q", row.name, a.Alternate)
+		}
+		if a.OwnsURL(href+"/verify") != row.kept || a.AllowsOrigin(href) != row.kept {
+			t.Errorf("%s: the address is taken for the org's", row.name)
+		}
+	}
+}
+
 // E5: the ids of this device and its key at one org are not shown to another
 // that claims the same id.
 func TestKnownDeviceIsPerAddress(t *testing.T) {

@@ -105,10 +105,8 @@ func (b *Book) prepare(ctx context.Context, org *client.Org, link okta.Enrolment
 		Username: link.Login,
 		Pending:  &pending{Token: sealedToken(link.Token.Reveal()), Endpoint: config.EnrolEndpoint},
 	}
-	if who.Links.Alternate != nil {
-		if o, ok := OriginOf(who.Links.Alternate.Href); ok && o != a.OrgURL {
-			a.Alternate = o
-		}
+	if a.Alternate, err = b.alternate(ctx, org, who); err != nil {
+		b.opts.Log.Warn("the org's other address is not used", "org", a.OrgURL, "error", err)
 	}
 	a.Origins = allowedOrigins(a.OrgURL, a.Alternate, config.LoopbackOrigins)
 	if known, ok := b.knownDevice(org.URL(), who.ID); ok {
@@ -125,6 +123,44 @@ func (b *Book) prepare(ctx context.Context, org *client.Org, link okta.Enrolment
 	}
 	b.step("prepared")
 	return ready, nil
+}
+
+// alternate returns the other address of an org, "" when it has none. An org can
+// name any address, and answers would be sent there: so the address has to say
+// of itself that it is this org, and that it is reached here too (E12).
+func (b *Book) alternate(ctx context.Context, org *client.Org, who okta.Organization) (string, error) {
+	links := func(o okta.Organization) (list []string) {
+		for _, l := range []*okta.Link{o.Links.Organization, o.Links.Alternate} {
+			if l == nil {
+				continue
+			}
+			if origin, ok := OriginOf(l.Href); ok {
+				list = append(list, origin)
+			}
+		}
+		return list
+	}
+	for _, origin := range links(who) {
+		if origin == org.URL() {
+			continue
+		}
+		other, err := client.New(origin, client.Options{UserAgent: b.facts.UserAgent})
+		if err != nil {
+			return "", err
+		}
+		if other.Development() != org.Development() {
+			return "", fmt.Errorf("%s: %w", origin, client.ErrInsecure)
+		}
+		said, err := other.Organization(ctx)
+		if err != nil {
+			return "", fmt.Errorf("ask %s who it is: %w", origin, err)
+		}
+		if said.ID != who.ID || !slices.Contains(links(said), org.URL()) {
+			return "", fmt.Errorf("%s: %w", origin, ErrOtherOrg)
+		}
+		return origin, nil
+	}
+	return "", nil
 }
 
 func offersSignedNonce(c okta.AuthenticatorConfiguration) error {

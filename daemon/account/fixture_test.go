@@ -28,13 +28,20 @@ type strictOrg struct {
 	forgot   bool // no longer knows devices
 	down     int  // answers this status to create calls
 	config   func(*okta.AuthenticatorConfiguration)
+	says     func(*okta.Organization)
 }
 
 func newStrictOrg(t *testing.T) *strictOrg {
 	o := &strictOrg{owner: map[string]string{}, enrolled: map[string]string{}, deleted: map[string]bool{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+okta.OrganizationPath, func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, 200, okta.Organization{ID: "00oStrict"})
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		who := okta.Organization{ID: "00oStrict"}
+		if o.says != nil {
+			o.says(&who)
+		}
+		answer(w, 200, who)
 	})
 	mux.HandleFunc("GET "+okta.AuthenticatorConfigurationPath, func(w http.ResponseWriter, _ *http.Request) {
 		c := okta.AuthenticatorConfiguration{
