@@ -341,8 +341,13 @@ func TestNarrowScreen(t *testing.T) {
 	if got := report(0); len(got) != 4 || got[2] != "warning  front ends  "+text {
 		t.Errorf("without a width: %q", got)
 	}
-	if got := report(60); !strings.HasPrefix(got[3], strings.Repeat(" ", 21)+"could") && !strings.HasPrefix(got[3], strings.Repeat(" ", 21)) {
+	if got := report(60); !strings.HasPrefix(got[3], strings.Repeat(" ", 21)+"sign-ins that") {
 		t.Errorf("60 columns: %q", got)
+	}
+	if got := show(40, func(s screen) {
+		(&app{out: s, now: time.Now}).printStatus(api.Status{Problems: []api.Problem{{Message: text, Hint: text}}})
+	}); !strings.HasPrefix(got[1], "problem: nothing") || !strings.HasPrefix(got[2], "         ") {
+		t.Errorf("a problem at 40 columns: %q", got)
 	}
 	if got := report(40); got[2] != "warning  front ends" || !strings.HasPrefix(got[3], "  nothing") {
 		t.Errorf("40 columns: %q", got)
@@ -354,7 +359,7 @@ func TestNarrowScreen(t *testing.T) {
 		t.Errorf("a table at 40 columns: %q", got)
 	}
 	long := "https://id.example.com/" + strings.Repeat("x", 60)
-	if got := wrap("see "+long+" there", 30); len(got) != 3 || got[1] != long {
+	if got := wrap("see "+long+" there", 30, 30); len(got) != 3 || got[1] != long {
 		t.Errorf("a word that does not fit was broken: %q", got)
 	}
 }
@@ -380,6 +385,9 @@ func TestMerge(t *testing.T) {
 		[]api.Check{{Name: "loopback_port", State: "ok"}, {Name: "loopback_page", State: "ok"}, {Name: "port_8769", State: "ok", Message: "outside"}})
 	if len(got) != 3 || got[1].Name != "port 7" || got[2].Message != "outside" {
 		t.Errorf("%+v", got)
+	}
+	if got := merge([]api.Check{{Name: "loopback port", State: "failed"}}, []api.Check{{Name: "loopback_port", State: "failed"}}); len(got) != 1 {
+		t.Errorf("one failure counts twice: %+v", got)
 	}
 	got = merge([]api.Check{{Name: "loopback port", State: "ok"}}, []api.Check{{Name: "loopback_port", State: "failed"}})
 	if len(got) != 2 {

@@ -61,14 +61,14 @@ func (a *app) doctor(ctx context.Context, topic string) error {
 }
 
 // merge adds what is seen from outside to what the agent says of itself. What
-// both say is said once: where all is well by the agent, which knows more; of
-// ports that others hold by us, who know whether an agent is there.
+// both say is said once: of the agent's own port by the agent, which knows
+// more; of ports that others hold by us, who know whether an agent is there.
 func merge(inside, outside []api.Check) []api.Check {
-	good := func(list []api.Check, name string) bool {
-		return slices.ContainsFunc(list, func(c api.Check) bool { return c.State == "ok" && strings.ReplaceAll(c.Name, " ", "_") == name })
+	says := func(state string) bool {
+		return slices.ContainsFunc(inside, func(c api.Check) bool { return c.State == state && c.Name == "loopback port" })
 	}
 	outside = slices.DeleteFunc(outside, func(c api.Check) bool {
-		return c.State == "ok" && (c.Name == "loopback_port" || c.Name == "loopback_page") && good(inside, "loopback_port")
+		return (c.Name == "loopback_port" || c.Name == "loopback_page") && says(c.State)
 	})
 	inside = slices.DeleteFunc(inside, func(c api.Check) bool {
 		return slices.ContainsFunc(outside, func(o api.Check) bool {
@@ -116,10 +116,10 @@ func (a *app) printReport(r api.Report) {
 		under := 7 + 2 + widest + 2
 		a.out.hang(a.out.paint(colours[c.State], pad(clean(c.State), 7))+"  "+a.out.paint(dim, pad(name(c), widest))+"  ", under, clean(c.Message))
 		if c.Hint != "" {
-			if a.out.width > 0 && a.out.width-under < 24 {
+			if a.out.width > 0 && a.out.width-under < 30 {
 				under = 2
 			}
-			a.out.hang(strings.Repeat(" ", under)+"hint: ", under, clean(c.Hint))
+			a.out.hang(strings.Repeat(" ", under)+"hint: ", under+6, clean(c.Hint))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,9 @@ func failed(tried string, err error) error {
 		f.hint, f.code = "another program answers there and got nothing from us; check --socket", exitNoAgent
 	case errors.Is(err, client.ErrNotRunning):
 		f.hint, f.code = "start it with: countersignd run", exitNoAgent
+		if errors.Is(err, fs.ErrPermission) {
+			f.hint = "an agent serves only the user who started it: run this as that user, or start your own with: countersignd run"
+		}
 	case errors.Is(err, client.ErrStreamEnded):
 		f.hint, f.code = "it is stopping, or this program was too slow", exitNoAgent
 	case errors.Is(err, context.DeadlineExceeded):

@@ -34,9 +34,9 @@ func (a *app) printStatus(s api.Status) {
 	}
 	a.out.line("agent %s, %s, %s waiting", state, plural(s.Accounts, "account"), plural(s.PendingPrompts, "sign-in"))
 	for _, p := range s.Problems {
-		a.out.hang(a.out.paint(yellow, "problem:")+" ", 2, clean(p.Message))
+		a.out.hang(a.out.paint(yellow, "problem:")+" ", 9, clean(p.Message))
 		if p.Hint != "" {
-			a.out.hang("hint: ", 2, clean(p.Hint))
+			a.out.hang("hint: ", 6, clean(p.Hint))
 		}
 	}
 	frontEnds := clean(strings.Join(s.FrontEnds, ", "))

@@ -67,23 +67,28 @@ func (s screen) paint(code, text string) string {
 
 func (s screen) line(format string, args ...any) { fmt.Fprintf(s.w, format+"\n", args...) }
 
-// hang prints a line whose continuation lines, on a terminal, begin under
-// column "under". Only text is broken, between words; lead holds what comes
-// before it, colours and all, and is that wide.
-func (s screen) hang(lead string, under int, text string) {
-	if s.width > 0 && s.width-under < 24 && under > 4 { // too narrow to stand beside it
-		s.line("%s", strings.TrimRight(lead, " "))
-		lead, under = "  ", 2
+// hang prints text after a lead that is wide columns wide, colours not counted.
+// What does not fit on a terminal goes on below, under the text's beginning, or
+// further left where that leaves too little room.
+func (s screen) hang(lead string, wide int, text string) {
+	under := wide
+	if s.width > 0 && s.width-wide < 24 && wide+utf8.RuneCountInString(text) > s.width {
+		if wide > 12 {
+			s.line("%s", strings.TrimRight(lead, " "))
+			lead, wide = "  ", 2
+		}
+		under = 2
 	}
-	for _, line := range wrap(text, s.width-under) {
+	for _, line := range wrap(text, s.width-wide, s.width-under) {
 		s.line("%s%s", lead, line)
 		lead = strings.Repeat(" ", under)
 	}
 }
 
 // wrap breaks text between words; a word that is too long stays whole, so that
-// it can be copied.
-func wrap(text string, width int) []string {
+// it can be copied. The first line may have another width than the rest; no
+// width breaks nothing.
+func wrap(text string, width, rest int) []string {
 	if width <= 0 {
 		return []string{text}
 	}
@@ -91,6 +96,7 @@ func wrap(text string, width int) []string {
 	line := ""
 	for _, word := range strings.Split(text, " ") {
 		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			width = rest
 			lines, line = append(lines, line), word
 			continue
 		}

@@ -485,15 +485,20 @@ func TestNoFreePort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer squatter.Close()
+	second, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
 	c := testConfig(t)
-	c.LoopbackPorts = []int{squatter.Addr().(*net.TCPAddr).Port}
+	c.LoopbackPorts = []int{squatter.Addr().(*net.TCPAddr).Port, second.Addr().(*net.TCPAddr).Port}
 	a := startAgent(t, c)
 	s, err := a.client.Status(t.Context())
 	if err != nil || s.Loopback.State != "no_free_port" || s.Loopback.Port != 0 {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	i := len(s.Problems) - 1
-	if s.Problems[i].Code != "no_free_port" || !strings.Contains(s.Problems[i].Message, fmt.Sprintf("process %d", os.Getpid())) {
+	if s.Problems[i].Code != "no_free_port" || strings.Count(s.Problems[i].Message, fmt.Sprintf("process %d", os.Getpid())) != 1 {
 		t.Fatalf("%+v", s.Problems)
 	}
 	if got := check(t, a, "loopback port"); got.State != "failed" || got.Hint == "" {

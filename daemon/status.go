@@ -129,11 +129,25 @@ func portHolder(port int) string {
 
 // whoHas names the holders of ports.
 func whoHas(ports []int) string {
-	var parts []string
+	var holders []string // in the order of their first port
+	held := map[string][]int{}
 	for _, port := range ports {
-		if who := portHolder(port); who != "" {
-			parts = append(parts, fmt.Sprintf("%d is held by %s", port, who))
+		who := portHolder(port)
+		if who == "" {
+			continue
 		}
+		if held[who] == nil {
+			holders = append(holders, who)
+		}
+		held[who] = append(held[who], port)
+	}
+	var parts []string
+	for _, who := range holders {
+		verb := "is"
+		if len(held[who]) > 1 {
+			verb = "are"
+		}
+		parts = append(parts, fmt.Sprintf("%s %s held by %s", portList(held[who]), verb, who))
 	}
 	return strings.Join(parts, "; ")
 }
