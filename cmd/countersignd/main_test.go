@@ -82,3 +82,20 @@ func TestReadyLine(t *testing.T) {
 		t.Fatalf("exit %d", code)
 	}
 }
+
+// C4: a passphrase that others can read is no secret; the agent says so.
+func TestOthersCanRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pass")
+	if err := os.WriteFile(path, []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if othersCanRead(path) || othersCanRead("") || othersCanRead(path+"-missing") {
+		t.Error("a private, missing or absent file is said to be readable")
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if !othersCanRead(path) {
+		t.Error("mode 644 passes")
+	}
+}

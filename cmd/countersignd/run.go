@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -106,6 +107,16 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 	}, nil
 }
 
+// othersCanRead is about a regular file: a pipe of a service manager has a mode
+// that says nothing.
+func othersCanRead(path string) bool {
+	if path == "" || runtime.GOOS == "windows" {
+		return false
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0
+}
+
 func run(c *cobra.Command, f runFlags) error {
 	config, err := f.config(c.ErrOrStderr())
 	if err != nil {
@@ -113,6 +124,9 @@ func run(c *cobra.Command, f runFlags) error {
 	}
 	if err := daemon.ProtectMemory(); err != nil {
 		config.Log.Warn("core dumps stay possible", "error", err)
+	}
+	if othersCanRead(f.passphraseFile) {
+		config.Log.Warn("other users can read the passphrase file", "file", f.passphraseFile, "mend", "chmod 600 "+f.passphraseFile)
 	}
 	d, err := daemon.Open(c.Context(), config)
 	if err != nil {
