@@ -244,7 +244,7 @@ func TestProtectionIsSaidHonestly(t *testing.T) {
 
 func TestAssets(t *testing.T) {
 	f := setUp(t)
-	for path, kind := range map[string]string{"countersign.css": "text/css", "signin.js": "text/javascript", "home.js": "text/javascript", "mark.svg": "image/svg+xml"} {
+	for path, kind := range map[string]string{"countersign.css": "text/css", "signin.js": "text/javascript", "agent.js": "text/javascript", "home.js": "text/javascript", "mark.svg": "image/svg+xml"} {
 		r, body := f.get("/assets/"+path, "")
 		if r.StatusCode != 200 || !strings.HasPrefix(r.Header.Get("Content-Type"), kind) || body == "" || r.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %d %s", path, r.StatusCode, r.Header.Get("Content-Type"))
@@ -259,11 +259,14 @@ func TestAssets(t *testing.T) {
 
 // The script keeps to what its policy allows and to what tests and people rely on.
 func TestScript(t *testing.T) {
-	b, err := assets.ReadFile("assets/signin.js")
-	if err != nil {
-		t.Fatal(err)
+	var script string
+	for _, name := range []string{"signin.js", "agent.js"} {
+		b, err := assets.ReadFile("assets/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script += string(b)
 	}
-	script := string(b)
 	for _, bad := range []string{"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", ".style.", "https://"} {
 		if strings.Contains(script, bad) {
 			t.Errorf("the script uses %q", bad)

@@ -3,20 +3,21 @@
 // It is a client of the IDX API: the org sends a response with forms, the page
 // draws the first one and offers the others, the person fills it in, the page
 // posts it, and the next response comes. When a response holds a challenge for
-// the agent on this device, the page carries it there over loopback, in the
-// same steps as the Okta Sign-In Widget (spec loopback-and-idx, part 1).
+// the agent on this device, the page has agent.js carry it there.
 //
-// Three parts: talking to the org, asking the agent, drawing.
+// Three parts: talking to the org, drawing its forms, waiting for a device.
+
+import { askAgent, loopbackPermission } from "/assets/agent.js";
 
 const { stateToken, app } = window.countersign;
+const card = document.getElementById("card");
 const view = document.getElementById("view");
 const title = document.getElementById("title");
 const statusLine = document.getElementById("status");
 const more = document.getElementById("more"); // what is offered after a few seconds of waiting
+const mark = document.querySelector(".mark");
 
 const ANOTHER_WAY_AFTER = 5000; // ms of waiting until another way is offered
-const CHALLENGE_TIMEOUT = 300000; // the agent may hold the call open while it asks
-const PERMISSION_PATIENCE = 20000; // while the browser asks for its permission
 const BUSY_PAUSE = 60000; // when the org says it is asked too often
 
 let waiting = null; // the wait in progress, see wait()
@@ -66,7 +67,8 @@ async function go(send) {
     say("");
     view.querySelector("#notes")?.remove();
     const unreachable = note("The organisation did not answer. Check your connection; nothing was lost.", "stop");
-    view.prepend(el("div", { id: "notes" }, unreachable, el("p", {}, link("Try again", () => go(send)))));
+    unreachable.append(link("Try again", () => go(send)));
+    view.prepend(el("div", { id: "notes" }, unreachable));
     free();
   }
 }
@@ -100,9 +102,9 @@ function show(idx, remark) {
     case "device-challenge-poll":
       return challenge ? withDevice(idx, form, challenge, notes) : withPush(idx, form, notes);
     case "resend":
-      return draw("Not approved", notes, button("Ask again", () => go(() => submit(form))), others(idx));
+      return draw("You are not signed in", who(idx), notes, button("Ask again", () => go(() => submit(form))), others(idx));
     default:
-      return draw("A step this page does not know", notes, paragraph(`The organisation asks for “${form.name}”. Start again, or ask whoever looks after it.`), others(idx), startAgain(idx));
+      return draw("A step this page does not know", who(idx), notes, paragraph(`The organisation asks for “${form.name}”. Start again, or ask whoever looks after it.`), others(idx));
   }
 }
 
@@ -115,9 +117,10 @@ function identify(idx, form, notes) {
   const launch = remediation(idx, "launch-authenticator");
   draw(
     app ? `Sign in to ${app}` : "Sign in",
+    null,
     notes,
     filled(form, fields, "Next"),
-    launch && [el("p", { class: "or" }, "or"), button("Use the key on this device", () => go(() => submit(launch)), { "data-se": "launch-authenticator", class: "button plain" })],
+    launch && [el("p", { class: "or" }, "or"), button([figure(), "Use the key on this device"], () => go(() => submit(launch)), { "data-se": "launch-authenticator", class: "button plain" })],
   );
 }
 
@@ -125,11 +128,11 @@ function identify(idx, form, notes) {
 function answerWith(idx, form, notes) {
   if (credentialOf(form, "totp")) {
     const code = field({ name: "credentials.totp", label: "One-time code", autocomplete: "one-time-code", inputmode: "numeric", class: "code", maxlength: 12, hint: notes });
-    return draw("Enter a one-time code", notes, who(idx), filled(form, [paragraph("Open Countersign and read the code for this account."), code], "Check the code"), others(idx));
+    return draw("Enter a one-time code", who(idx), notes, filled(form, [paragraph("Open Countersign and read the code for this account."), code], "Check the code"), others(idx));
   }
   // The hidden name lets password managers know which account this is for.
   const name = el("input", { type: "text", name: "username", autocomplete: "username", value: user(idx), hidden: true, readonly: true, tabindex: -1, "aria-hidden": true });
-  draw("Enter your password", notes, who(idx), filled(form, [name, passwordField(notes)], "Sign in"), others(idx));
+  draw("Enter your password", who(idx), notes, filled(form, [name, passwordField(notes)], "Sign in"), others(idx));
 }
 
 /** The ways to go on, one button each. */
@@ -153,7 +156,8 @@ function choose(idx, form, notes = []) {
       );
     }
   }
-  draw("How do you want to sign in?", notes, who(idx), el("ul", { class: "choices" }, options));
+  const heading = notes.length ? "You are not signed in" : "How do you want to sign in?";
+  draw(heading, who(idx), notes, notes.length > 0 && paragraph(options.length > 1 ? "Choose how to go on:" : "To try again:"), el("ul", { class: "choices" }, options));
 }
 
 const WAYS = {
@@ -166,7 +170,7 @@ const WAYS = {
 /** A response without a form: the end, good or bad. */
 function ended(idx, notes) {
   if (notes.length === 0) notes.push(note(idx.errorSummary ? "The organisation refused this step." : "The organisation sent an answer this page cannot read.", "stop"));
-  draw("This sign-in has ended", notes, paragraph("Your account is not affected."), button("Start again", restart));
+  draw("This sign-in has ended", null, notes, paragraph("Your account is not affected."), button("Start again", restart));
 }
 
 function restart() {
@@ -216,6 +220,7 @@ function wait(idx, form) {
     }
   };
   waiting = w;
+  card.classList.add("waiting");
   w.timer = setTimeout(w.poll, form.refresh || 4000);
   later(w, ANOTHER_WAY_AFTER, () => (more.hidden = false));
   return w;
@@ -239,41 +244,36 @@ function withPush(idx, form, notes) {
   const resend = current.resend;
   draw(
     "Approve on your device",
-    notes,
     who(idx),
-    number !== undefined && [paragraph("Countersign asks for this number on your device:"), el("p", { class: "number", "data-se": "number" }, String(number))],
+    notes,
+    number === undefined ? figure() : [paragraph("Countersign asks for this number on your device:"), el("p", { class: "number", "data-se": "number" }, String(number))],
   );
   more.append(
     paragraph("Nothing on your device? See that it is unlocked and online, and open Countersign there."),
     ...[resend && link("Ask again", () => go(() => submit(resend))), otherWay(idx)].filter(Boolean),
   );
-  say("Waiting for your answer in Countersign.");
   wait(idx, form);
+  say("Waiting for your answer in Countersign.", { detail: NOT_YOU });
 }
 
 /** The key on this device: the page hands the challenge to the agent, the agent answers the org. */
 function withDevice(idx, form, challenge, notes) {
   const cancel = (idx.currentAuthenticator?.value ?? idx.authenticatorChallenge?.value)?.cancel;
   const viaLink = challenge.challengeMethod !== "LOOPBACK" && agentLink(challenge);
-  draw(
-    "Sign in with this device",
-    notes,
-    who(idx),
-    viaLink && button("Open Countersign", () => wake(viaLink)),
-  );
+  draw("Sign in with this device", who(idx), notes, figure(), viaLink && button("Open Countersign", () => wake(viaLink)));
   more.append(
     paragraph("Nothing to see? Countersign may be waiting behind another window, or may not be running."),
     otherWay(idx) ?? link("Use another way", () => giveUp(cancel, "USER_CANCELED", null)),
   );
   const w = wait(idx, form);
   if (challenge.challengeMethod === "LOOPBACK") {
-    say("Looking for Countersign on this device.");
-    askAgent(challenge, w).then((outcome) => waiting === w && agentSaid(outcome, idx, form, challenge, cancel, w));
+    const tell = (what) => waiting === w && say(...AGENT_DOES[what]);
+    askAgent(challenge, { signal: w.stop.signal, silent: !acted, tell }).then((outcome) => waiting === w && agentSaid(outcome, idx, form, challenge, cancel, w));
   } else if (viaLink) {
     say("Waiting for Countersign on this device.");
     wake(viaLink);
   } else {
-    say("The organisation asks this device in a way this page cannot pass on. Choose another way.", false);
+    say("The organisation asks this device in a way this page cannot pass on. Choose another way.", { busy: false });
     more.hidden = false;
   }
 }
@@ -288,8 +288,16 @@ async function agentSaid(outcome, idx, form, challenge, cancel, w) {
   }
   if (!acted) return giveUp(cancel, "OV_UNREACHABLE_BY_LOOPBACK", null); // nobody asked for it: no word about it either
   if ((await loopbackPermission()) === "denied" && waiting === w) return blocked(idx, form, challenge, cancel);
-  if (waiting === w) giveUp(cancel, "OV_UNREACHABLE_BY_LOOPBACK", null, "Countersign did not answer on this device. Start it and try again, or choose another way.");
+  if (waiting === w) giveUp(cancel, "OV_UNREACHABLE_BY_LOOPBACK", null, "Countersign did not answer on this device. Start it, then try again.");
 }
+
+const NOT_YOU = "If you did not start this, deny it there: nothing happens then.";
+
+const AGENT_DOES = {
+  looking: ["Looking for Countersign on this device."],
+  permission: ["Looking for Countersign on this device.", { detail: "If your browser asks whether this page may, allow it." }],
+  asking: ["Approve the sign-in on this device.", { detail: `Countersign asks you in a window of its own. ${NOT_YOU}` }],
+};
 
 const AGENT_SAID = {
   400: "Countersign on this device could not read the question. It may be out of date.",
@@ -317,82 +325,13 @@ function blocked(idx, form, challenge, cancel) {
   say("");
   draw(
     "Your browser keeps this page from Countersign",
+    null,
     [],
     paragraph("Access to apps on this device was denied for this address, so the key on this device cannot be asked. Nothing was sent."),
     paragraph("To allow it: open the site settings beside the address, set “Apps on device” or “Local network access” to Allow, then try again."),
     button("Try again", () => withDevice(idx, form, challenge, [])),
     button("Use another way", () => giveUp(cancel, "OV_UNREACHABLE_BY_LOOPBACK", null), { class: "button plain" }),
   );
-}
-
-// ---------------------------------------------------------------- the agent
-
-/**
- * Asks the agent over loopback. Every address is probed in turn; the first
- * that answers gets the challenge. Returns { answered: true } when an agent
- * took it, { status } when one refused it, {} when none is there. A 503 comes
- * from another user's agent on a shared machine: the next port may be ours.
- */
-async function askAgent(challenge, w) {
-  const patience = await probePatience(challenge);
-  const bases = [challenge.httpsDomain, challenge.domain].filter(Boolean);
-  for (const base of bases) {
-    for (const port of challenge.ports ?? []) {
-      if (w.stop.signal.aborted) return {};
-      const probe = await loopback(`${base}:${port}/probe`, w, patience);
-      if (!probe?.ok) continue;
-      // An agent that need not ask is quicker than this.
-      const asks = setTimeout(() => waiting === w && say("Approve the sign-in on this device."), 700);
-      const body = JSON.stringify({ challengeRequest: challenge.challengeRequest });
-      const answer = await loopback(`${base}:${port}/challenge`, w, CHALLENGE_TIMEOUT, { method: "POST", body });
-      clearTimeout(asks);
-      if (!answer || answer.status === 503) {
-        if (waiting === w) say("Looking for Countersign on this device.");
-        continue;
-      }
-      return answer.ok ? { answered: true } : { status: answer.status };
-    }
-  }
-  return {};
-}
-
-/**
- * How long a probe may take. A browser that first asks whether the page may
- * reach this device uses up the time meant for the agent, so the person gets
- * enough of it. Pages of localhost are never asked about.
- */
-async function probePatience(challenge) {
-  const usual = challenge.probeTimeoutMillis || 100;
-  if (!acted || /^(localhost|127\.)/.test(location.hostname) || (await loopbackPermission()) !== "prompt") return usual;
-  say("Looking for Countersign on this device. If your browser asks whether this page may, allow it.");
-  return Math.max(usual, PERMISSION_PATIENCE);
-}
-
-/** One call to loopback, without credentials; null when there was no answer that may be read. */
-async function loopback(url, w, timeout, options = {}) {
-  try {
-    return await fetch(url, {
-      ...options,
-      headers: { "Content-Type": "application/json" },
-      credentials: "omit",
-      cache: "no-store",
-      signal: AbortSignal.any([w.stop.signal, AbortSignal.timeout(timeout)]),
-    });
-  } catch {
-    return null;
-  }
-}
-
-/** What the browser's permission for loopback is: granted, denied, prompt, or unknown. */
-async function loopbackPermission() {
-  for (const name of ["loopback-network", "local-network-access"]) {
-    try {
-      return (await navigator.permissions.query({ name })).state;
-    } catch {
-      // a name this browser does not know
-    }
-  }
-  return "unknown";
 }
 
 /** The link that wakes the agent, if the challenge has one of ours; nothing else is opened. */
@@ -452,8 +391,13 @@ function resolve(idx, path) {
 
 /** The org's messages in the words of this page; an unknown one as it came. */
 function messages(idx) {
-  return (idx.messages?.value ?? []).map((m) => note(WORDS[m.i18n?.key] ?? m.message ?? "Something was refused.", m.class === "INFO" ? "" : "stop"));
+  return (idx.messages?.value ?? []).map(({ i18n, message, class: kind }) => {
+    const calm = kind === "INFO" || i18n?.key === DENIED; // a denial is what the person wanted
+    return note(WORDS[i18n?.key] ?? message ?? "Something was refused.", calm ? "" : "stop");
+  });
 }
+
+const DENIED = "api.authn.poll.error.push_rejected";
 
 const WORDS = {
   incorrectPassword: "That password does not fit this account. Check it and try again.",
@@ -464,19 +408,21 @@ const WORDS = {
   "idx.operation.cancelled.on.other.device": "This sign-in was stopped on another device.",
   "core.auth.factor.signedNonce.error": "The answer of this device was not accepted.",
   "core.auth.factor.signedNonce.error.invalidDevice": "The organisation does not know this device any more. Add your account to Countersign again.",
-  "api.authn.poll.error.push_rejected": "The sign-in was denied on your device. If that was not you, change your password.",
+  [DENIED]: "This sign-in was denied on your device. Nobody was signed in.",
   "oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop": "The organisation wants to know that it is you at this device. Set a PIN in Countersign and try again.",
   tooManyRequests: "Too many tries. Wait a minute and try again.",
 };
 
 // ---------------------------------------------------------------- parts of a page
 
-function draw(heading, notes, ...parts) {
+/** Draws a step: what is asked, of which account, what went wrong, and what there is to do. */
+function draw(heading, account, notes, ...parts) {
   title.textContent = heading;
   document.title = `${heading} · Countersign`;
+  card.classList.remove("waiting");
   more.hidden = true;
   more.replaceChildren();
-  view.replaceChildren(...[el("div", { id: "notes" }, notes), ...parts].flat(Infinity).filter(Boolean));
+  view.replaceChildren(...[account, el("div", { id: "notes" }, notes), ...parts].flat(Infinity).filter(Boolean));
   // Focus goes to what there is to do; without an input, to the new heading.
   (view.querySelector("input:not([hidden])") ?? title).focus();
 }
@@ -492,7 +438,9 @@ function filled(form, fields, action) {
       const values = {};
       for (const input of event.target.querySelectorAll("input:not([hidden])")) {
         if (input.type !== "checkbox" && input.value === "") {
-          say("This is needed to go on.", false);
+          view.querySelector("#notes").replaceChildren(note(`Fill in “${input.labels[0].textContent}” to go on.`, "stop"));
+          input.ariaInvalid = "true";
+          input.setAttribute("aria-describedby", "notes");
           return void input.focus();
         }
         const [name, inner] = input.name.split(".");
@@ -516,7 +464,7 @@ function field({ name, label, hint = [], ...rest }) {
   const wrong = hint.some((n) => n.classList.contains("stop"));
   return [
     el("label", { for: id }, label),
-    el("input", { id, name, type: "text", autocapitalize: "none", spellcheck: "false", "aria-invalid": wrong || undefined, "aria-describedby": wrong ? "notes" : undefined, ...rest }),
+    el("input", { id, name, type: "text", autocapitalize: "none", spellcheck: "false", ...(wrong && { "aria-invalid": "true", "aria-describedby": "notes" }), ...rest }),
   ];
 }
 
@@ -575,9 +523,14 @@ function link(text, onclick, attributes = {}) {
 }
 
 /** Says in the live region what the page is doing, or what is needed. */
-function say(text, busy = text !== "") {
-  if (statusLine.textContent !== text) statusLine.textContent = text;
+function say(text, { detail = "", busy = text !== "" } = {}) {
+  if (statusLine.textContent !== text + detail) statusLine.replaceChildren(...[text, detail && el("small", {}, detail)].filter(Boolean));
   statusLine.classList.toggle("busy", busy);
+}
+
+/** The mark, as it is on the agent's own windows. */
+function figure() {
+  return mark.cloneNode(true);
 }
 
 /** Makes an element. Text goes in as text, never as markup. */
