@@ -19,7 +19,9 @@ func Browser(w http.ResponseWriter, r *http.Request, baseURL string) string {
 		return Reference(okta.Secret(c.Value))
 	}
 	c := cookie(ids.Secret(), baseURL)
-	c.Name = browserCookie(baseURL)
+	// It stays when the browser closes: tabs that come back at once with sign-ins
+	// must not each make a new one and leave all but the last without theirs.
+	c.Name, c.MaxAge = browserCookie(baseURL), browserLifetime
 	http.SetCookie(w, c)
 	return Reference(okta.Secret(c.Value))
 }
@@ -31,6 +33,8 @@ func SameBrowser(r *http.Request, baseURL, name string) bool {
 	return err == nil && name != "" && wellFormed(okta.Secret(c.Value)) &&
 		subtle.ConstantTimeCompare([]byte(Reference(okta.Secret(c.Value))), []byte(name)) == 1
 }
+
+const browserLifetime = 365 * 24 * 60 * 60 // seconds
 
 // browserCookie is the cookie's name. Over https the prefix keeps the org's
 // sibling domains from planting one.
