@@ -3,7 +3,8 @@
 //
 // A folder is accepted only when it is a real folder (no symbolic link) that
 // belongs to this user and gives nobody else any access; a missing one is made
-// with mode 0700. Files are 0600 from their first moment, never chmod-ed into
+// with mode 0700, and an empty one of this user's is closed to others, since
+// nothing in it can have been read or planted. Files are 0600 from their first moment, never chmod-ed into
 // it. Everything goes through one os.Root, so a folder that is swapped under us
 // stays the one that was checked.
 //
@@ -88,11 +89,33 @@ func Open(path string) (*Dir, error) {
 	if err == nil {
 		err = checkPrivate(path, opened, "chmod 700 "+path)
 	}
+	if errors.Is(err, ErrExposed) {
+		err = closeEmpty(root, err)
+	}
 	if err != nil {
 		root.Close()
 		return nil, err
 	}
 	return &Dir{root: root, path: path}, nil
+}
+
+// closeEmpty takes away what others may do in a folder that has nothing in it,
+// as a plain `mkdir` leaves it. One with contents is left as it is, exposed.
+func closeEmpty(root *os.Root, exposed error) error {
+	if !empty(root) || root.Chmod(".", 0o700) != nil || !empty(root) { // somebody may have been faster
+		return exposed
+	}
+	return nil
+}
+
+func empty(root *os.Root) bool {
+	dir, err := root.Open(".")
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	_, err = dir.Readdirnames(1)
+	return err == io.EOF
 }
 
 // Path is the absolute path of the folder.

@@ -82,6 +82,25 @@ func assertModes(t *testing.T, base, when string) {
 	})
 }
 
+// What a plain mkdir leaves is fit for a first start, and closed by it.
+func TestEmptyFolderIsClosed(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("mode bits mean nothing on Windows")
+	}
+	path := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
 // C6, C7: folders that are not ours alone are refused, with what to do.
 func TestHostileFolders(t *testing.T) {
 	if runtime.GOOS == "windows" {
@@ -119,11 +138,17 @@ func TestHostileFolders(t *testing.T) {
 	if _, err := Open(file); err == nil {
 		t.Error("a file was taken for a folder")
 	}
+	if err := os.WriteFile(filepath.Join(real, "something"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, mode := range []fs.FileMode{0o770, 0o707, 0o750, 0o705, 0o701, 0o710} {
 		if err := os.Chmod(real, mode); err != nil {
 			t.Fatal(err)
 		}
 		refuse(real, ErrExposed)
+		if info, err := os.Stat(real); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("a refused folder was changed to %v, %v", info.Mode(), err)
+		}
 	}
 	if os.Geteuid() != 0 {
 		refuse("/", ErrForeign)
