@@ -1,8 +1,10 @@
 package main
 
 import (
+	"crypto/rand"
+	_ "embed"
 	"fmt"
-	"html"
+	"html/template"
 	"net"
 	"net/http"
 	"strconv"
@@ -67,7 +69,7 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 	delete(a.signIns, q.Get("state"))
 	a.mu.Unlock()
 	if s == nil || q.Get("code") == "" {
-		page(w, "Not signed in", "This sign-in is unknown, was used before, or was refused: "+q.Get("error_description"))
+		refused(w, "This sign-in is unknown, was used before, or was refused. "+q.Get("error_description"))
 		return
 	}
 	tokens, err := s.Redeem(r.Context(), q.Get("code"))
@@ -79,18 +81,33 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 		err = fmt.Errorf("the token belongs to another sign-in")
 	}
 	if err != nil {
-		page(w, "Not signed in", err.Error())
+		refused(w, err.Error())
 		return
 	}
-	page(w, "Signed in to "+s.Client, who.Username+", by "+strings.Join(who.AMR, ", ")+".")
+	how := "Not by a password and a key"
+	if who.ByPasswordAndKey() {
+		how = "By a password and a key on this device"
+	}
+	show(w, page{Title: "Signed in to " + s.Client, Who: who, How: how, AMR: strings.Join(who.AMR, ", ")})
 }
 
-func page(w http.ResponseWriter, title, text string) {
+// page is what the app shows.
+type page struct {
+	Title, Problem, How, AMR, Nonce string
+	Who                             harness.Identity
+}
+
+//go:embed app.html
+var markup string
+
+var pageTemplate = template.Must(template.New("page").Parse(markup))
+
+func refused(w http.ResponseWriter, why string) { show(w, page{Title: "Not signed in", Problem: why}) }
+
+func show(w http.ResponseWriter, p page) {
+	p.Nonce = rand.Text()
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	fmt.Fprintf(w, `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>%[1]s</title>
-<style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui;max-width:26rem;margin:4rem auto;padding:0 1rem}</style></head>
-<body><main><h1>%[1]s</h1><p>%[2]s</p><p><a href="/">Sign in again</a>, or <a href="/strict">to the app that asks you</a></p></main></body></html>
-`, html.EscapeString(title), html.EscapeString(text))
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'nonce-"+p.Nonce+"'")
+	w.Header().Set("Cache-Control", "no-store")
+	pageTemplate.Execute(w, p)
 }
