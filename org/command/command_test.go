@@ -172,6 +172,9 @@ func TestServeTLS(t *testing.T) {
 	if !strings.HasPrefix(s.URL, "https://localhost:") {
 		t.Fatal(s.URL)
 	}
+	if _, _, errs := run("enrolment-link", "--url", s.URL, "--token", "x", "--user", "a"); !strings.Contains(errs, "hint: this machine does not trust the org's certificate") {
+		t.Errorf("an unknown certificate: %q", errs)
+	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	defer transport.CloseIdleConnections()
 	if code := get(t, &http.Client{Transport: transport}, s.URL+"/healthz"); code != 200 {
@@ -238,6 +241,29 @@ func TestUnsafeState(t *testing.T) {
 	code, _, errs := run("serve", "--listen", "127.0.0.1:0", "--state", dir)
 	if code != 1 || !strings.Contains(errs, "hint: the state must belong to you") {
 		t.Errorf("%d %q", code, errs)
+	}
+}
+
+// A damaged database is refused with a remedy, and stays as it is.
+func TestDamagedDatabase(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	serve(t, "--listen", "127.0.0.1:0", "--state", state).stop()
+	path := filepath.Join(state, "org.db")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, broken := range map[string][]byte{"truncated": whole[:len(whole)/3], "overwritten": append([]byte("XXXXXXXX"), whole[8:]...)} {
+		if err := os.WriteFile(path, broken, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, _, errs := run("serve", "--listen", "127.0.0.1:0", "--state", state)
+		if code != 1 || !strings.Contains(errs, "hint: the database is damaged") {
+			t.Errorf("%s: %d %q", name, code, errs)
+		}
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, broken) {
+			t.Errorf("%s: the file was written over", name)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,6 +87,9 @@ func requestLink(ctx context.Context, orgURL string, token okta.Secret, user str
 	}
 	resp, err := h.Do(req)
 	if err != nil {
+		if untrusted := (*tls.CertificateVerificationError)(nil); errors.As(err, &untrusted) {
+			return fail(untrusted.Err, "this machine does not trust the org's certificate")
+		}
 		// What was asked is said already.
 		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 			err = wrapped.Err

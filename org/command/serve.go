@@ -271,6 +271,10 @@ func openFailure(err error) error {
 	if errors.Is(err, store.ErrUnsafe) {
 		f.hint = "the state must belong to you and to nobody else: chmod 700 the folder, chmod 600 the files, or give another --state"
 	}
+	// The numbers are SQLite's: corrupt, and not a database.
+	if coded := (interface{ Code() int })(nil); errors.As(err, &coded) && (coded.Code()&0xff == 11 || coded.Code()&0xff == 26) {
+		f.hint = "the database is damaged, nothing was written: put a backup in its place, or give another --state"
+	}
 	if errors.Is(err, store.ErrInUse) {
 		f.hint = "stop the org that runs on this state, or give another --state"
 	}
