@@ -254,6 +254,15 @@ func (a *app) decide(ctx context.Context, ans answer, args []string) error {
 			hint: "name one with --account: " + choices(p), code: exitFailed}
 	}
 	outcome, err := agent.DecidePrompt(ctx, p.ID, ans.decision)
+	if refused := (*api.Error)(nil); errors.As(err, &refused) && (refused.Code == "prompt_expired" || refused.Code == "prompt_withdrawn") {
+		// Too late is an end like others, for scripts too.
+		if a.json {
+			if err := writeJSON(a.out.w, api.PromptOutcome{ID: p.ID, Outcome: "expired", Reason: strings.TrimPrefix(refused.Code, "prompt_")}); err != nil {
+				return err
+			}
+		}
+		return &failure{tried: tried, err: err, hint: refused.Hint, code: exitTimeout}
+	}
 	if err != nil {
 		return failed(tried, err)
 	}

@@ -27,7 +27,8 @@ type Agent struct {
 	Records      []api.AuditRecord
 	Report       api.Report
 	AuditErr     error
-	Fail         error // every call fails with it
+	Fail         error            // every call fails with it
+	TooLate      map[string]error // by prompt: why it cannot be decided any more
 
 	Decided     map[string]api.Decision // by prompt id
 	DecidedBy   map[string]peer.Peer
@@ -188,6 +189,9 @@ func (a *Agent) DecidePrompt(_ context.Context, id string, d api.Decision, p pee
 		return api.PromptOutcome{}, notFound("prompt")
 	}
 	a.PromptsHeld = slices.Delete(a.PromptsHeld, i, i+1)
+	if err := a.TooLate[id]; err != nil {
+		return api.PromptOutcome{}, err
+	}
 	if a.Decided == nil {
 		a.Decided, a.DecidedBy = map[string]api.Decision{}, map[string]peer.Peer{}
 	}
