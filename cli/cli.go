@@ -91,11 +91,27 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 		a.completionCommand(),
 	)
 	root.CompletionOptions.DisableDefaultCmd = true // ours knows its shells
+	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
 	for _, c := range everyCommand(root) {
 		c.DisableFlagsInUseLine = !c.HasLocalFlags()
 	}
 	return root
+}
+
+// helpCommand is cobra's, but a word that is no command is a usage error.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command",
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return &failure{tried: "show the help", err: fmt.Errorf("there is no command %q", strings.Join(args, " ")),
+					hint: "see: " + c.Root().Name() + " help", code: exitUsage}
+			}
+			return about.Help()
+		},
+	}
 }
 
 func everyCommand(c *cobra.Command) []*cobra.Command {

@@ -360,6 +360,12 @@ func TestNarrowScreen(t *testing.T) {
 	if len(got) != 9 || got[2] != "account  alice@example.com" || got[4] != "" {
 		t.Errorf("a table at 40 columns: %q", got)
 	}
+	// What is to be copied stays in one piece, whatever the width.
+	var b bytes.Buffer
+	(&app{out: screen{w: &b, width: 40}, now: time.Now}).printPrompt(prompt("VEYEP4EWEKKC2MHUPCKEYKURMU", "Payroll"))
+	if !strings.Contains(b.String(), "countersign prompt approve VEYEP4EWEKKC2MHUPCKEYKURMU\n") {
+		t.Errorf("a command was broken: %q", b.String())
+	}
 	long := "https://id.example.com/" + strings.Repeat("x", 60)
 	if got := wrap("see "+long+" there", 30, 30); len(got) != 3 || got[1] != long {
 		t.Errorf("a word that does not fit was broken: %q", got)

@@ -83,7 +83,9 @@ func (a *app) printPrompt(p api.Prompt) {
 		verification = "your PIN or fingerprint"
 	}
 	id := clean(p.ID)
-	a.out.fields("  ",
+	whole := a.out
+	whole.width = 0 // the commands are there to be copied
+	whole.fields("  ",
 		"organisation", orgHost(p.Org, false),
 		"account", account,
 		"from", from,
