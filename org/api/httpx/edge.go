@@ -141,10 +141,18 @@ func loopbackOf(base *url.URL, host string) bool {
 		canonicalHost(base.Scheme, host) == canonicalHost(base.Scheme, strings.Replace(base.Host, "localhost", "127.0.0.1", 1))
 }
 
-// isPage says whether a browser is about to show the answer as a page.
+// isPage says whether somebody wants to see the answer as a page: a browser,
+// which says so, or a program that takes anything, at a page that people go to.
 func isPage(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") &&
-		strings.HasPrefix(r.URL.Path, "/") && !strings.HasPrefix(r.URL.Path, "//")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || !strings.HasPrefix(r.URL.Path, "/") || strings.HasPrefix(r.URL.Path, "//") {
+		return false
+	}
+	switch accept := r.Header.Get("Accept"); accept {
+	case "", "*/*":
+		return r.URL.Path == "/" || r.URL.Path == "/login" || strings.HasPrefix(r.URL.Path, "/app/")
+	default:
+		return strings.Contains(accept, "text/html")
+	}
 }
 
 // CORS lets pages of trusted origins, and of no other, read answers: the exact

@@ -118,6 +118,9 @@ func TestAddressBecomesName(t *testing.T) {
 		want                               int
 	}{
 		{"a call", http.MethodGet, "/oauth2/v1/keys", "127.0.0.1:8080", "application/json", 421},
+		{"a page that takes anything", http.MethodGet, "/login", "127.0.0.1:8080", "*/*", 307},
+		{"a page by a plain program", http.MethodHead, "/app/UserHome", "127.0.0.1:8080", "", 307},
+		{"a call that takes anything", http.MethodGet, "/oauth2/v1/keys", "127.0.0.1:8080", "*/*", 421},
 		{"a form", http.MethodPost, "/login", "127.0.0.1:8080", html, 421},
 		{"another name", http.MethodGet, "/login", "evil.example:8080", html, 421},
 		{"another port", http.MethodGet, "/login", "127.0.0.1:8081", html, 421},
