@@ -1,6 +1,7 @@
 package localapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -184,7 +185,7 @@ func send(w http.ResponseWriter, status int, value any) {
 	body, ok := value.(json.RawMessage)
 	if !ok {
 		var err error
-		if body, err = json.Marshal(value); err != nil {
+		if body, err = marshal(value); err != nil {
 			status, body = http.StatusInternalServerError, []byte(`{"error":{"code":"internal","message":"the answer cannot be written as JSON"}}`)
 		}
 	}
@@ -216,4 +217,16 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusBadRequest
 	}
 	send(w, status, api.ErrorBody{Error: public})
+}
+
+// marshal writes JSON for programs and for people with curl, not for web pages:
+// an & stays one.
+func marshal(value any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }

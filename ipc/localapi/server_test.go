@@ -175,6 +175,10 @@ func TestErrors(t *testing.T) {
 	if got := ask(t, socket, "GET", "/v1/status", ""); got.status != 400 || got.err.Hint != "unlock it" {
 		t.Errorf("%d %s", got.status, got.body)
 	}
+	agent.Fail = &api.Error{Status: 400, Code: "bad_link", Message: "no", Hint: "?t=…&f=…"}
+	if got := ask(t, socket, "GET", "/v1/status", ""); !strings.Contains(got.body, "?t=…&f=…") {
+		t.Errorf("not for a person's eyes: %s", got.body)
+	}
 	agent.Fail = nil
 	agent.AuditErr = errors.New("entry 7 was changed")
 	if got := ask(t, socket, "GET", "/v1/audit?verify=true", ""); got.status != 409 || got.err.Code != "audit_broken" || !strings.Contains(got.err.Message, "entry 7") {
