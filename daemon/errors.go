@@ -137,7 +137,7 @@ func Hint(err error) string {
 	case errors.As(err, &tampered):
 		return "move the file away to go on without what it proves"
 	case errors.As(err, &kind):
-		return "leave --vault-key away, or use another --state folder"
+		return "leave --vault-key and --passphrase-file as they were at the first start, or use another --state folder"
 	case errors.Is(err, ErrNoTPM):
 		return "use --device-key software"
 	}

@@ -32,7 +32,7 @@ func TestUsage(t *testing.T) {
 		{"ports that are none", []string{"run", "--loopback-ports", "x"}, exitUsage, "\"--loopback-ports\" flag\nhint: "},
 		{"socket path too long", []string{"run", "--state", state, "--socket", "/" + strings.Repeat("x", 200)}, exitUsage, "201"},
 		{"no TPM yet", []string{"run", "--state", state, "--device-key", "tpm"}, exitFailed, "not available yet"},
-		{"passphrase file and file key", []string{"run", "--state", state, "--vault-key", "file", "--passphrase-file", "/nope"}, exitFailed, "passphrase"},
+		{"passphrase file and file key", []string{"run", "--state", state, "--vault-key", "file", "--passphrase-file", "/nope"}, exitUsage, "does not go with"},
 		{"version", []string{"version", "--json"}, exitDone, ""},
 		{"completion", []string{"completion", "bash"}, exitDone, ""},
 	} {

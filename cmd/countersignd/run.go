@@ -67,6 +67,9 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 			return none, fmt.Errorf("--%s is %q, not one of %s", choice.flag, choice.value, strings.Join(choice.of, ", "))
 		}
 	}
+	if f.passphraseFile != "" && f.vaultKey != "auto" && f.vaultKey != "passphrase" {
+		return none, fmt.Errorf("--passphrase-file does not go with --vault-key %s", f.vaultKey)
+	}
 	if len(f.loopbackPorts) == 0 || len(f.loopbackPorts) > 32 {
 		return none, errors.New("--loopback-ports needs 1 to 32 ports")
 	}
@@ -97,7 +100,7 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 		return none, &failure{err: err, hint: "say where with --state DIR (or $" + paths.EnvStateDir + ") and --socket PATH (or $" + paths.EnvSocket + ")", code: exitUsage}
 	}
 	if err := paths.CheckSocket(socket); err != nil {
-		return none, &failure{err: err, hint: "choose a shorter one with --socket", code: exitUsage}
+		return none, &failure{err: fmt.Errorf("place the socket: %w", err), hint: "choose a shorter one with --socket", code: exitUsage}
 	}
 	return daemon.Config{
 		StateDir: state, Socket: socket, LoopbackPorts: f.loopbackPorts,
