@@ -33,8 +33,8 @@ const (
 const (
 	maxCreateBody = 32 << 10
 	maxPatchBody  = 16 << 10
-	// freshLogin is how recent a sign-in must be to enrol a device or to change
-	// verification keys.
+	// freshLogin is how recent a sign-in must be to enrol or delete a device, or
+	// to change verification keys.
 	freshLogin = 5 * time.Minute
 )
 
@@ -306,7 +306,10 @@ func (s *server) mayChangeKeys(a Access) error {
 }
 
 func (s *server) remove(w http.ResponseWriter, r *http.Request) {
-	by, _, err := s.caller(r, ScopeManage)
+	by, access, err := s.caller(r, ScopeManage)
+	if err == nil && access.UserID != "" {
+		err = s.mayChangeKeys(access) // it takes keys away; a device may always end its own
+	}
 	if err != nil {
 		httpx.Fail(w, r, s.Log, err)
 		return

@@ -293,6 +293,9 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"pending: openid", "GET", pending, "Bearer openid", nil, 403, okta.CodeForbidden},
 		{"pending: another user", "GET", pending, "Bearer bob", nil, 404, okta.CodeNotFound},
 		{"delete: maintenance", "DELETE", self, "Bearer maintain", nil, 403, okta.CodeForbidden},
+		// A policy may ask for a possession factor only while there is one: taking
+		// it away with a token that lies about must not leave the password alone.
+		{"delete: old sign-in", "DELETE", self, "Bearer old", nil, 403, okta.CodeForbidden},
 		{"delete: another user", "DELETE", self, "Bearer bob", nil, 404, okta.CodeNotFound},
 		{"get", "GET", self, "Bearer manage", nil, 405, okta.CodeMethodNotAllowed},
 		{"unknown path", "GET", self + "/x", "Bearer manage", nil, 404, okta.CodePathNotFound},
