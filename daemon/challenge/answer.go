@@ -152,7 +152,11 @@ func (p *Pipeline) prove(ctx context.Context, c *Challenge) (string, error) {
 		return "", errors.New("the method is gone")
 	}
 	key, err := p.Keys.Open(ctx, m.ProofOfPossession)
-	if errors.Is(err, devicekey.ErrLocked) {
+	switch {
+	case errors.Is(err, devicekey.ErrLocked) && c.consent == okta.ConsentDenied:
+		// Locked would be asked again; the person has said no.
+		return "", refuse(Failed, fmt.Errorf("denied, and the org could not be told: %w", err))
+	case errors.Is(err, devicekey.ErrLocked):
 		return "", refuse(Locked, err)
 	}
 	if err != nil {
