@@ -220,7 +220,7 @@ func TestUsage(t *testing.T) {
 		"not the org's URL":    {[]string{"enrolment-link", "--url", "http://127.0.0.1" + port, "--token", "x", "--user", "a"}, 1, "hint: an org answers to the URL of its ready line"},
 		"token of two lines":   {[]string{"enrolment-link", "--url", busy.URL, "--token", "x\ny", "--user", "a"}, 1, "no token has"},
 		"busy port":            {[]string{"serve", "--listen", "127.0.0.1" + port, "--state", state}, 1, "hint: another program"},
-		"no certificate":       {[]string{"serve", "--tls-listen", "127.0.0.1:0", "--tls-cert", "/nowhere", "--tls-key", "/nowhere", "--state", state}, 1, "certificate"},
+		"no certificate":       {[]string{"serve", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", "--tls-cert", "/nowhere", "--tls-key", "/nowhere", "--state", state}, 1, "certificate"},
 	} {
 		code, out, errs := run(c.args...)
 		if code != c.code || out != "" || !strings.Contains(errs, c.says) || !strings.HasPrefix(errs, "countersign-org: ") {
