@@ -7,8 +7,10 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/chromedp/chromedp/kb"
@@ -121,6 +123,9 @@ func TestScreenshotsOfTheOwnPages(t *testing.T) {
 	must(t, page.Open(ctx, stage.Org.URL+"/no-such-page"))
 	look(t, page, "problem")
 
+	must(t, page.Open(ctx, stage.Org.NewSignIn("no-such-app", "", site.URL+"/callback").AuthorizeURL()))
+	look(t, page, "bad-link")
+
 	must(t, page.Open(ctx, stage.Org.NewSignIn("demo-strict", "", site.URL+"/callback").AuthorizeURL()))
 	must(t, page.WaitFor(ctx, `input[name="identifier"]`))
 	look(t, page, "sign-in")
@@ -136,6 +141,7 @@ func TestScreenshotsOfTheOwnPages(t *testing.T) {
 	must(t, err)
 	mustAnnounce(t, page)
 	must(t, page.WaitForText(ctx, "Approve the sign-in on this device"))
+	must(t, page.Until(ctx, "the other way that is offered after a while", "!document.getElementById('more').hidden"))
 	look(t, page, "waiting")
 	_, err = agent.Run(ctx, "prompt", "deny", prompts[0].ID)
 	must(t, err)
@@ -149,6 +155,13 @@ func TestScreenshotsOfTheOwnPages(t *testing.T) {
 	must(t, page.WaitForText(ctx, harness.Alice))
 	must(t, page.Until(ctx, "the whole page", "document.readyState === 'complete'"))
 	look(t, page, "home")
+
+	must(t, page.Click(ctx, `form[action="/login/signout"] button`))
+	must(t, agent.Stop())
+	must(t, page.Identify(ctx, harness.Alice))
+	must(t, page.EnterPassword(ctx, harness.Password))
+	must(t, page.VerifyWithDevice(ctx, "the word that no agent answers", `document.body.innerText.includes("did not answer on this device")`))
+	look(t, page, "unreachable")
 }
 
 // look checks the page in light and dark and on a narrow screen.
@@ -172,8 +185,11 @@ func look(t *testing.T, page *harness.Page, name string) {
 
 var updateScreenshots = os.Getenv("UPDATE_SCREENSHOTS") != ""
 
-// keepScreenshot takes a picture, and writes it when asked to.
+// keepScreenshot takes a picture and writes it, when asked to.
 func keepScreenshot(ctx context.Context, page *harness.Page, name string) error {
+	if !updateScreenshots {
+		return nil
+	}
 	shot, err := page.Screenshot(ctx)
 	if err != nil {
 		return err
@@ -181,9 +197,6 @@ func keepScreenshot(ctx context.Context, page *harness.Page, name string) error 
 	small, err := smaller(shot)
 	if err != nil {
 		return err
-	}
-	if !updateScreenshots {
-		return nil
 	}
 	root, err := harness.Root()
 	if err != nil {
@@ -196,8 +209,9 @@ func keepScreenshot(ctx context.Context, page *harness.Page, name string) error 
 	return os.WriteFile(filepath.Join(dir, name+".png"), small, 0o644)
 }
 
-// smaller makes a PNG with at most 256 colours out of a screenshot: pages have
-// few, and the shades at the edge of letters may move a little.
+// smaller makes a PNG with at most 256 colours out of a screenshot: the most
+// frequent ones stay as they are, where a colourful one counts for many greys,
+// because it means something. The rare shades at the edge of letters move a little.
 func smaller(shot []byte) ([]byte, error) {
 	img, err := png.Decode(bytes.NewReader(shot))
 	if err != nil {
@@ -207,30 +221,32 @@ func smaller(shot []byte) ([]byte, error) {
 	if bounds.Empty() {
 		return nil, errors.New("the screenshot is empty")
 	}
-	var palette color.Palette
-	index := map[color.Color]uint8{}
-	out := image.NewPaletted(bounds, nil)
+	weight := map[color.RGBA]int{}
+	at := func(x, y int) color.RGBA {
+		r, g, b, _ := img.At(x, y).RGBA()
+		return color.RGBA{uint8(r >> 8), uint8(g >> 8), uint8(b >> 8), 255}
+	}
 	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
 		for x := bounds.Min.X; x < bounds.Max.X; x++ {
-			r, g, b, _ := img.At(x, y).RGBA()
-			c := color.RGBA{uint8(r>>8) &^ 3, uint8(g>>8) &^ 3, uint8(b>>8) &^ 3, 255}
-			if r>>8 > 251 && g>>8 > 251 && b>>8 > 251 {
-				c = color.RGBA{255, 255, 255, 255}
-			}
-			i, known := index[c]
-			if !known {
-				if len(palette) < 256 {
-					i = uint8(len(palette))
-					palette = append(palette, c)
-				} else {
-					i = uint8(palette.Index(c))
-				}
-				index[c] = i
-			}
-			out.SetColorIndex(x, y, i)
+			c := at(x, y)
+			weight[c] += 1 + int(max(c.R, c.G, c.B)-min(c.R, c.G, c.B))
 		}
 	}
-	out.Palette = palette
+	colours := slices.SortedFunc(maps.Keys(weight), func(a, b color.RGBA) int { return weight[b] - weight[a] })
+	var palette color.Palette
+	for _, c := range colours[:min(len(colours), 256)] {
+		palette = append(palette, c)
+	}
+	nearest := map[color.RGBA]uint8{}
+	for _, c := range colours {
+		nearest[c] = uint8(palette.Index(c))
+	}
+	out := image.NewPaletted(bounds, palette)
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			out.SetColorIndex(x, y, nearest[at(x, y)])
+		}
+	}
 	var buf bytes.Buffer
 	err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&buf, out)
 	return buf.Bytes(), err
