@@ -256,12 +256,20 @@ func (p *Page) Click(ctx context.Context, selector string) error {
 
 // Fill clicks into the field and types text over what is there.
 func (p *Page) Fill(ctx context.Context, selector, text string) error {
-	if err := p.Click(ctx, selector); err != nil {
-		return err
-	}
 	focused := `document.activeElement && document.activeElement.matches(` + quote(selector) + `) && (document.activeElement.select(), true)`
-	if err := p.Until(ctx, "the focus in "+selector, focused); err != nil {
-		return err
+	for { // a page may put another field in its place just under the click
+		if err := p.Click(ctx, selector); err != nil {
+			return err
+		}
+		wait, cancel := context.WithTimeoutCause(ctx, nothingHappens, errDeaf)
+		err := p.Until(wait, "the focus in "+selector, focused)
+		cancel()
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || !errors.Is(err, errDeaf) {
+			return err
+		}
 	}
 	c, cancel := p.within(ctx)
 	defer cancel()
@@ -270,6 +278,11 @@ func (p *Page) Fill(ctx context.Context, selector, text string) error {
 	}
 	return p.Until(ctx, "the text in "+selector, "document.querySelector("+quote(selector)+")?.value === "+quote(text))
 }
+
+// nothingHappens is how long a person waits until they click once more.
+const nothingHappens = time.Second
+
+var errDeaf = errors.New("nothing happened")
 
 // Press sends a key, e.g. kb.Tab or kb.Enter, to what has the focus.
 func (p *Page) Press(ctx context.Context, key string) error {

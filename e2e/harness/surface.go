@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 // The fields and buttons that every sign-in surface has in common: both
@@ -63,9 +62,6 @@ func (p *Page) GoOn(ctx context.Context, user, password string) error {
 	}
 	return nil
 }
-
-// nothingHappens is how long a person waits until they click once more.
-const nothingHappens = time.Second
 
 // clickUntilHeard clicks, and again when nothing happens: generation 2 turns a
 // deaf ear to a click that comes within a moment of the last answer.

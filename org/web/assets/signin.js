@@ -296,7 +296,7 @@ const NOT_YOU = "If you did not start this, deny it there: nothing happens then.
 const AGENT_DOES = {
   looking: ["Looking for Countersign on this device."],
   permission: ["Looking for Countersign on this device.", { detail: "If your browser asks whether this page may, allow it." }],
-  asking: ["Approve the sign-in on this device.", { detail: `Countersign asks you in a window of its own. ${NOT_YOU}` }],
+  asking: ["Approve the sign-in on this device.", { detail: `Countersign asks you outside this page. ${NOT_YOU}` }],
 };
 
 const AGENT_SAID = {
