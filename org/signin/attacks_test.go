@@ -445,3 +445,38 @@ func TestTypedNamesTellNothing(t *testing.T) {
 		t.Errorf("signed in as %q", v.UserID)
 	}
 }
+
+// Session fixation: a state token is bound to no browser, so its maker can hand
+// it to somebody else's sign-in page. What that person proves is for the page
+// where they prove it: whoever else holds the token starts over.
+func TestTokenMakerDoesNotGetTheSignIn(t *testing.T) {
+	for _, mode := range []signin.Mode{signin.Redirect, signin.InteractionCode} {
+		for name, late := range map[string]bool{"before it is finished": false, "after it was finished": true} {
+			w, agent := world(t)
+			entry := w.Entry(t, signintest.Web, mode)
+			maker := must(t)(w.Engine.Introspect(ctx, entry, "")).StateHandle
+			v := must(t)(w.Engine.Introspect(ctx, entry, ""))
+			v = must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin))
+			v = at(t, must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password)), signin.StepChallenge, "")
+			answered(t, w, v.Challenge.Token, agent.Answer(t, w, v.Challenge.Token), true)
+			if late {
+				at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
+			}
+			if got, err := w.Engine.Poll(ctx, maker); !errors.Is(err, signin.ErrSessionExpired) {
+				t.Errorf("%s: the maker's page is at %s, %v", name, got.Step, err)
+			}
+			again, err := w.Engine.Introspect(ctx, entry, "")
+			if late && !errors.Is(err, signin.ErrSessionExpired) || !late && (err != nil || again.Step != signin.StepIdentify) {
+				t.Errorf("%s: opened again it is at %s, %v", name, again.Step, err)
+			}
+			if again.Success != nil || again.UserID != "" {
+				t.Errorf("%s: %+v", name, again)
+			}
+			if !late { // and nobody goes on with what was proven
+				if got, err := w.Engine.Poll(ctx, v.StateHandle); !errors.Is(err, signin.ErrSessionExpired) {
+					t.Errorf("%s: two pages hold one sign-in: %s, %v", name, got.Step, err)
+				}
+			}
+		}
+	}
+}

@@ -371,6 +371,9 @@ func (e *Engine) commit(ctx context.Context, t *transaction, also func(store.Tx)
 				return err
 			}
 		}
+		if err := keepHandle(ctx, tx, t.id, t.handle); err != nil {
+			return err
+		}
 		if t.state.Step == StepDone {
 			return e.finish(ctx, tx, t, "")
 		}

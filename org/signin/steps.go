@@ -29,7 +29,8 @@ const maxIdentifier = 254
 
 // Introspect opens the sign-in that a state token or an interaction handle
 // leads to, and gives the page a state handle for its steps. A page that is
-// loaded again does it again, or brings the state handle it has kept.
+// loaded again does it again, and starts over, or brings the state handle it
+// has kept, and goes on.
 //
 // page is the origin of that page, one that the org trusts, or "" when nothing
 // trustworthy is known. A state token is bound to no page, so a Redirect
@@ -49,6 +50,9 @@ func (e *Engine) Introspect(ctx context.Context, entry okta.Secret, page string)
 		if t.expired(now) {
 			return ErrSessionExpired
 		}
+		if err := startOver(ctx, tx, t); err != nil {
+			return err
+		}
 		if t.intent.Mode != Redirect || page == t.intent.PageOrigin {
 			page = "" // the page that started it
 		}
@@ -64,6 +68,34 @@ func (e *Engine) Introspect(ctx context.Context, entry okta.Secret, page string)
 		return View{}, fmt.Errorf("opening a sign-in: %w", err)
 	}
 	return e.Poll(ctx, handle)
+}
+
+// startOver drops what another page has done with a sign-in. Its entry value is
+// bound to no browser: whoever made it could have handed it to somebody else,
+// and must not find here what that person has proven (session fixation). What
+// has failed for good stays so.
+func startOver(ctx context.Context, tx store.Tx, t *transaction) error {
+	switch t.state.Step {
+	case StepIdentify, StepFailed:
+		return nil
+	case StepDone:
+		return ErrSessionExpired
+	}
+	t.state = state{Step: StepIdentify}
+	if err := update(ctx, tx, t); err != nil {
+		return err
+	}
+	if err := factor.Withdraw(ctx, tx, t.id); err != nil {
+		return err
+	}
+	return keepHandle(ctx, tx, t.id, "")
+}
+
+// keepHandle voids all state handles of a sign-in but one: the page that acts
+// has it from then on.
+func keepHandle(ctx context.Context, tx store.Tx, id string, handle okta.Secret) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM signin_handles WHERE signin_id = ? AND kind = 'step' AND digest <> ?`, id, ids.Digest(handle.Reveal()))
+	return err
 }
 
 // outcome is what a step has to say besides the new state: a message that is
