@@ -31,9 +31,9 @@ var stateToken = regexp.MustCompile(`"stateToken"\s*:\s*("(?:[^"\\]|\\.)*")`)
 //
 // The org's Content-Security-Policy stays in force, so it has to allow the
 // agent's ports. Three things are eased, because the widget does what the org's
-// own page does not: it brings fonts, it writes style elements at run time, and
-// generation 2 leaves by submitting a form that the org then redirects to the
-// app.
+// own page does not: it brings fonts, it writes style elements at run time
+// (under the page's nonce, which it is told), and generation 2 leaves by
+// submitting a form that the org then redirects to the app.
 func (p *Page) ShowWidgetOnOrgPages(ctx context.Context, gen Generation, orgURL string) error {
 	dist, err := WidgetDir()
 	if err != nil {
@@ -112,11 +112,13 @@ func (p *Page) replacement(gen Generation, orgURL, dist string, ev *fetch.EventR
 	if err != nil {
 		return nil, nil
 	}
-	page, err := renderWidget(gen, hostedAssets, hostedAssets+"/boot.js", map[string]any{"baseUrl": orgURL, "stateToken": token})
+	headers, nonce := keptHeaders(ev.ResponseHeaders)
+	config := map[string]any{"baseUrl": orgURL, "stateToken": token, "cspNonce": nonce}
+	page, err := renderWidget(gen, hostedAssets, hostedAssets+"/boot.js", config)
 	if err != nil {
 		return nil, err
 	}
-	return &fetch.FulfillRequestParams{RequestID: ev.RequestID, ResponseCode: http.StatusOK, ResponseHeaders: keptHeaders(ev.ResponseHeaders), Body: page}, nil
+	return &fetch.FulfillRequestParams{RequestID: ev.RequestID, ResponseCode: http.StatusOK, ResponseHeaders: headers, Body: page}, nil
 }
 
 func asset(dist, file string, id fetch.RequestID) (*fetch.FulfillRequestParams, error) {
@@ -139,23 +141,28 @@ func asset(dist, file string, id fetch.RequestID) (*fetch.FulfillRequestParams, 
 }
 
 // keptHeaders are the headers of the org's answer, with its policy eased
-// and without those that describe the body that was replaced.
-func keptHeaders(all []*fetch.HeaderEntry) []*fetch.HeaderEntry {
-	var kept []*fetch.HeaderEntry
+// and without those that describe the body that was replaced. The nonce is the
+// policy's.
+func keptHeaders(all []*fetch.HeaderEntry) (kept []*fetch.HeaderEntry, nonce string) {
 	for _, h := range all {
 		switch strings.ToLower(h.Name) {
 		case "content-length", "content-encoding", "etag":
 			continue
 		case "content-security-policy":
-			kept = append(kept, &fetch.HeaderEntry{Name: h.Name, Value: easePolicy(h.Value)})
+			if m := policyNonce.FindStringSubmatch(h.Value); m != nil {
+				nonce = m[1]
+			}
+			kept = append(kept, &fetch.HeaderEntry{Name: h.Name, Value: easePolicy(h.Value, nonce)})
 		default:
 			kept = append(kept, h)
 		}
 	}
-	return kept
+	return kept, nonce
 }
 
-func easePolicy(policy string) string {
+var policyNonce = regexp.MustCompile(`'nonce-([^']+)'`)
+
+func easePolicy(policy, nonce string) string {
 	var out []string
 	for _, directive := range strings.Split(policy, ";") {
 		words := strings.Fields(directive)
@@ -163,7 +170,7 @@ func easePolicy(policy string) string {
 			out = append(out, strings.Join(words, " "))
 		}
 	}
-	return strings.Join(append(out, "style-src 'self' 'unsafe-inline'", "font-src 'self'"), "; ")
+	return strings.Join(append(out, "style-src 'self' 'nonce-"+nonce+"'", "font-src 'self'", "form-action 'self' http://localhost:*"), "; ")
 }
 
 func findStateToken(page []byte) (string, error) {
