@@ -11,7 +11,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Use: "version", Short: "Which build this is", Args: takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			return show(a, version.Of("countersign"), func(a *app, v version.Info) {
-				a.out.line("%s %s (%s, %s/%s)", v.Program, v.Version, v.Go, v.OS, v.Arch)
+				a.out.line("%s", v)
 			})
 		},
 	}

@@ -4,6 +4,7 @@
 package version
 
 import (
+	"fmt"
 	"runtime"
 	"runtime/debug"
 )
@@ -29,6 +30,11 @@ func Number() string {
 		return info.Main.Version
 	}
 	return "dev"
+}
+
+// String is what "PROGRAM version" prints for people.
+func (i Info) String() string {
+	return fmt.Sprintf("%s %s (%s, %s/%s)", i.Program, i.Version, i.Go, i.OS, i.Arch)
 }
 
 // Of describes this build of the named program.

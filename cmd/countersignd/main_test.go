@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"countersign.dev/daemon"
+	"countersign.dev/program"
 )
 
 func TestUsage(t *testing.T) {
@@ -21,30 +22,30 @@ func TestUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		{"no command", nil, exitDone, ""},
-		{"unknown flag", []string{"run", "--nope"}, exitUsage, "nope"},
-		{"unknown key store", []string{"run", "--device-key", "usb"}, exitUsage, "usb"},
-		{"unknown vault key", []string{"run", "--vault-key", "none"}, exitUsage, "none"},
-		{"unknown level", []string{"run", "--log-level", "loud"}, exitUsage, "loud"},
-		{"no port", []string{"run", "--loopback-ports", "70000"}, exitUsage, "70000"},
-		{"argument", []string{"run", "now"}, exitUsage, "hint: see: countersignd run --help"},
-		{"unknown command", []string{"walk"}, exitUsage, "understand the command: "},
-		{"ports that are none", []string{"run", "--loopback-ports", "x"}, exitUsage, "\"--loopback-ports\" flag\nhint: "},
-		{"socket path too long", []string{"run", "--state", state, "--socket", "/" + strings.Repeat("x", 200)}, exitUsage, "201"},
-		{"no TPM yet", []string{"run", "--state", state, "--device-key", "tpm"}, exitFailed, "not available yet"},
-		{"passphrase file and file key", []string{"run", "--state", state, "--vault-key", "file", "--passphrase-file", "/nope"}, exitUsage, "does not go with"},
-		{"version", []string{"version", "--json"}, exitDone, ""},
-		{"completion", []string{"completion", "bash"}, exitDone, ""},
+		{"no command", nil, program.Done, ""},
+		{"unknown flag", []string{"run", "--nope"}, program.Usage, "nope"},
+		{"unknown key store", []string{"run", "--device-key", "usb"}, program.Usage, "usb"},
+		{"unknown vault key", []string{"run", "--vault-key", "none"}, program.Usage, "none"},
+		{"unknown level", []string{"run", "--log-level", "loud"}, program.Usage, "loud"},
+		{"no port", []string{"run", "--loopback-ports", "70000"}, program.Usage, "70000"},
+		{"argument", []string{"run", "now"}, program.Usage, "hint: see: countersignd run --help"},
+		{"unknown command", []string{"walk"}, program.Usage, "understand the command: "},
+		{"ports that are none", []string{"run", "--loopback-ports", "x"}, program.Usage, "\"--loopback-ports\" flag\nhint: "},
+		{"socket path too long", []string{"run", "--state", state, "--socket", "/" + strings.Repeat("x", 200)}, program.Usage, "201"},
+		{"no TPM yet", []string{"run", "--state", state, "--device-key", "tpm"}, program.Failed, "not available yet"},
+		{"passphrase file and file key", []string{"run", "--state", state, "--vault-key", "file", "--passphrase-file", "/nope"}, program.Usage, "does not go with"},
+		{"version", []string{"version", "--json"}, program.Done, ""},
+		{"completion", []string{"completion", "bash"}, program.Done, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var out, errs bytes.Buffer
-			if code := execute(t.Context(), row.args, &out, &errs); code != row.code {
+			if code := program.Run(t.Context(), commands(), row.args, &out, &errs); code != row.code {
 				t.Fatalf("exit %d, want %d: %s", code, row.code, errs.String())
 			}
-			if !strings.Contains(errs.String(), row.says) || (row.code != exitDone && !strings.HasPrefix(errs.String(), "countersignd: ")) {
+			if !strings.Contains(errs.String(), row.says) || (row.code != program.Done && !strings.HasPrefix(errs.String(), "countersignd: ")) {
 				t.Fatalf("stderr %q", errs.String())
 			}
-			if row.code != exitDone && out.Len() != 0 {
+			if row.code != program.Done && out.Len() != 0 {
 				t.Fatalf("stdout %q", out.String())
 			}
 		})
@@ -62,7 +63,7 @@ func TestReadyLine(t *testing.T) {
 	r, w := io.Pipe()
 	done := make(chan int, 1)
 	go func() {
-		done <- execute(ctx, []string{"run", "--state", filepath.Join(dir, "state"), "--socket", filepath.Join(dir, "a.sock"),
+		done <- program.Run(ctx, commands(), []string{"run", "--state", filepath.Join(dir, "state"), "--socket", filepath.Join(dir, "a.sock"),
 			"--loopback-ports", "0", "--vault-key", "file"}, w, io.Discard)
 		w.Close()
 	}()
@@ -78,7 +79,7 @@ func TestReadyLine(t *testing.T) {
 	if rest, _ := io.ReadAll(io.MultiReader(dec.Buffered(), r)); len(bytes.TrimSpace(rest)) != 0 {
 		t.Fatalf("more on standard output: %q", rest)
 	}
-	if code := <-done; code != exitDone {
+	if code := <-done; code != program.Done {
 		t.Fatalf("exit %d", code)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"countersign.dev/daemon"
 	"countersign.dev/ipc/paths"
+	"countersign.dev/program"
 	"countersign.dev/version"
 )
 
@@ -97,10 +98,10 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 		socket, err = filepath.Abs(socket) // the ready line must hold anywhere
 	}
 	if err != nil {
-		return none, &failure{err: err, hint: "say where with --state DIR (or $" + paths.EnvStateDir + ") and --socket PATH (or $" + paths.EnvSocket + ")", code: exitUsage}
+		return none, &program.Failure{Err: err, Hint: "say where with --state DIR (or $" + paths.EnvStateDir + ") and --socket PATH (or $" + paths.EnvSocket + ")", Code: program.Usage}
 	}
 	if err := paths.CheckSocket(socket); err != nil {
-		return none, &failure{err: fmt.Errorf("place the socket: %w", err), hint: "choose a shorter one with --socket", code: exitUsage}
+		return none, &program.Failure{Err: fmt.Errorf("place the socket: %w", err), Hint: "choose a shorter one with --socket", Code: program.Usage}
 	}
 	return daemon.Config{
 		StateDir: state, Socket: socket, LoopbackPorts: f.loopbackPorts,
@@ -133,13 +134,13 @@ func run(c *cobra.Command, f runFlags) error {
 	}
 	d, err := daemon.Open(c.Context(), config)
 	if err != nil {
-		return &failure{err: fmt.Errorf("start the agent: %w", err), hint: daemon.Hint(err)}
+		return &program.Failure{Err: fmt.Errorf("start the agent: %w", err), Hint: daemon.Hint(err)}
 	}
 	if err := json.NewEncoder(c.OutOrStdout()).Encode(d.Ready()); err != nil {
-		return &failure{err: errors.Join(fmt.Errorf("say that the agent is ready: %w", err), d.Close())}
+		return &program.Failure{Err: errors.Join(fmt.Errorf("say that the agent is ready: %w", err), d.Close())}
 	}
 	if err := d.Run(c.Context()); err != nil {
-		return &failure{err: fmt.Errorf("run the agent: %w", err)}
+		return &program.Failure{Err: fmt.Errorf("run the agent: %w", err)}
 	}
 	return nil
 }

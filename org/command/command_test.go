@@ -23,6 +23,7 @@ import (
 
 	"countersign.dev/okta"
 	"countersign.dev/org/command"
+	"countersign.dev/program"
 )
 
 type ready struct {
@@ -62,7 +63,7 @@ func serve(t *testing.T, args ...string) *server {
 	out, w := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- command.Run(ctx, append([]string{"serve"}, args...), w, s.logs)
+		code <- program.Run(ctx, command.New(), append([]string{"serve"}, args...), w, s.logs)
 		w.Close()
 	}()
 	s.stop = sync.OnceValue(func() int { cancel(); return <-code })
@@ -79,7 +80,7 @@ func serve(t *testing.T, args ...string) *server {
 
 func run(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = command.Run(context.Background(), args, &out, &errs)
+	code = program.Run(context.Background(), command.New(), args, &out, &errs)
 	return code, out.String(), errs.String()
 }
 

@@ -18,6 +18,7 @@ import (
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
 	"countersign.dev/org/api/admin"
+	"countersign.dev/program"
 )
 
 const hintToken = "the admin token is in STATE/admin-token, or in the ready line of a --demo org"
@@ -35,7 +36,7 @@ enrol a device for that user, so hand it to nobody else.`,
 			if tokenFile != "" && token == "" {
 				b, err := os.ReadFile(tokenFile)
 				if err != nil {
-					return &failure{err: fmt.Errorf("read the admin token: %w", err), hint: "the org writes it to STATE/admin-token, for its owner alone"}
+					return &program.Failure{Err: fmt.Errorf("read the admin token: %w", err), Hint: "the org writes it to STATE/admin-token, for its owner alone"}
 				}
 				token = strings.TrimSpace(string(b))
 			}
@@ -47,7 +48,7 @@ enrol a device for that user, so hand it to nobody else.`,
 				return err
 			}
 			if asJSON {
-				return printJSON(c.OutOrStdout(), link)
+				return program.PrintJSON(c.OutOrStdout(), link)
 			}
 			_, err = fmt.Fprintln(c.OutOrStdout(), link.URL)
 			return err
@@ -64,7 +65,7 @@ enrol a device for that user, so hand it to nobody else.`,
 func requestLink(ctx context.Context, orgURL string, token okta.Secret, user string) (admin.Link, error) {
 	what := "ask " + orgURL + " for an enrolment link"
 	fail := func(why error, hint string) (admin.Link, error) {
-		return admin.Link{}, &failure{err: fmt.Errorf("%s: %w", what, why), hint: hint}
+		return admin.Link{}, &program.Failure{Err: fmt.Errorf("%s: %w", what, why), Hint: hint}
 	}
 	// The same rules for the URL as an agent has: https, or http on this machine.
 	o, err := client.New(orgURL, client.Options{})

@@ -21,6 +21,7 @@ import (
 	"countersign.dev/org"
 	"countersign.dev/org/api/httpx"
 	"countersign.dev/org/store"
+	"countersign.dev/program"
 )
 
 // shutdownTime is what requests get to finish after a signal; the whole
@@ -106,8 +107,8 @@ func serve(c *cobra.Command, f serveFlags) error {
 	if f.demo {
 		ready.AdminToken = server.AdminToken().Reveal()
 	}
-	if err := printJSON(c.OutOrStdout(), ready); err != nil {
-		return &failure{err: fmt.Errorf("print the ready line: %w", err)}
+	if err := program.PrintJSON(c.OutOrStdout(), ready); err != nil {
+		return &program.Failure{Err: fmt.Errorf("print the ready line: %w", err)}
 	}
 	config.Log.InfoContext(ctx, "org ready", "url", url, "state", config.StateDir)
 	return run(ctx, listeners, httpx.NewServer(server.Handler(), config.Log))
@@ -136,7 +137,7 @@ func run(ctx context.Context, listeners []net.Listener, server *http.Server) err
 		<-failed
 	}
 	if broken != nil && !errors.Is(broken, http.ErrServerClosed) {
-		return &failure{err: fmt.Errorf("serve: %w", broken)}
+		return &program.Failure{Err: fmt.Errorf("serve: %w", broken)}
 	}
 	return nil
 }
@@ -188,9 +189,9 @@ func sqlitePath(database string) (string, error) {
 	if isSQLite {
 		path = strings.TrimPrefix(path, "//")
 	} else if scheme, _, hasScheme := strings.Cut(database, "://"); hasScheme {
-		return "", &failure{
-			err:  fmt.Errorf("--database: %s databases are not supported yet", scheme),
-			hint: "give the path of a SQLite file, or --state DIR", code: exitUsage,
+		return "", &program.Failure{
+			Err:  fmt.Errorf("--database: %s databases are not supported yet", scheme),
+			Hint: "give the path of a SQLite file, or --state DIR", Code: program.Usage,
 		}
 	}
 	if path == "" || strings.ContainsAny(path, "?#") {
@@ -222,7 +223,7 @@ func (f serveFlags) open(ctx context.Context) ([]net.Listener, string, error) {
 	if f.tlsListen != "" {
 		cert, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
 		if err != nil {
-			return fail(&failure{err: fmt.Errorf("load the certificate: %w", err)})
+			return fail(&program.Failure{Err: fmt.Errorf("load the certificate: %w", err)})
 		}
 		l, err := config.Listen(ctx, "tcp", f.tlsListen)
 		if err != nil {
@@ -248,13 +249,13 @@ func listenFailure(flag, address string, err error) error {
 		why = op.Err // the address is said already
 	}
 	if system := (*os.SyscallError)(nil); errors.As(err, &system) {
-		f := &failure{err: fmt.Errorf("listen on %s: %w", address, system.Err)}
+		f := &program.Failure{Err: fmt.Errorf("listen on %s: %w", address, system.Err)}
 		if errors.Is(err, syscall.EADDRINUSE) {
-			f.hint = "another program uses the port; " + flag + " 127.0.0.1:0 takes a free one"
+			f.Hint = "another program uses the port; " + flag + " 127.0.0.1:0 takes a free one"
 		}
 		return f
 	}
-	return &failure{err: fmt.Errorf("listen on %q: %w", address, why), hint: flag + " wants HOST:PORT, e.g. 127.0.0.1:8080", code: exitUsage}
+	return &program.Failure{Err: fmt.Errorf("listen on %q: %w", address, why), Hint: flag + " wants HOST:PORT, e.g. 127.0.0.1:8080", Code: program.Usage}
 }
 
 func portSuffix(l net.Listener, usual string) string {
@@ -267,16 +268,16 @@ func portSuffix(l net.Listener, usual string) string {
 
 // openFailure adds what to do to the failures that have a remedy.
 func openFailure(err error) error {
-	f := &failure{err: fmt.Errorf("open the org: %w", err)}
+	f := &program.Failure{Err: fmt.Errorf("open the org: %w", err)}
 	if errors.Is(err, store.ErrUnsafe) {
-		f.hint = "the state must belong to you and to nobody else: chmod 700 the folder, chmod 600 the files, or give another --state"
+		f.Hint = "the state must belong to you and to nobody else: chmod 700 the folder, chmod 600 the files, or give another --state"
 	}
 	// The numbers are SQLite's: corrupt, and not a database.
 	if coded := (interface{ Code() int })(nil); errors.As(err, &coded) && (coded.Code()&0xff == 11 || coded.Code()&0xff == 26) {
-		f.hint = "the database is damaged, nothing was written: put a backup in its place, or give another --state"
+		f.Hint = "the database is damaged, nothing was written: put a backup in its place, or give another --state"
 	}
 	if errors.Is(err, store.ErrInUse) {
-		f.hint = "stop the org that runs on this state, or give another --state"
+		f.Hint = "stop the org that runs on this state, or give another --state"
 	}
 	return f
 }
@@ -293,16 +294,16 @@ func plainAndRemote(base string) bool {
 // defaultState is where state lies when nobody says otherwise.
 func defaultState() string {
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, program)
+		return filepath.Join(dir, name)
 	}
 	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
 		if dir, err := os.UserConfigDir(); err == nil {
-			return filepath.Join(dir, program)
+			return filepath.Join(dir, name)
 		}
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(home, ".local", "state", program)
+	return filepath.Join(home, ".local", "state", name)
 }
