@@ -19,7 +19,7 @@ var arrows = map[string][]string{
 	"cmd/countersign":     {"cli", "version"},
 	"program":             {"version"},
 	"cmd/countersignd":    {"daemon", "ipc/paths", "program", "version"},
-	"cmd/countersign-org": {"org", "okta", "version"},
+	"cmd/countersign-org": {"org", "program"},
 	"cli":                 {"ipc/client", "ipc/api", "ipc/paths", "ipc/peer", "version"},
 	"ipc/api":             {},
 	"ipc/paths":           {},
@@ -151,7 +151,7 @@ func TestProgramsStayLight(t *testing.T) {
 		"program":             {"version"},
 		"cmd/countersignd":    {"modernc.org/sqlite", module + "org", module + "cli"},
 		"cmd/countersign":     {"modernc.org/sqlite", module + "org", module + "daemon", module + "okta", "github.com/99designs/keyring", "github.com/go-jose/go-jose/v4"},
-		"cmd/countersign-org": {module + "daemon", module + "ipc/loopback", "github.com/99designs/keyring"},
+		"cmd/countersign-org": {"org", "program"},
 	}
 	for program, forbidden := range never {
 		for _, p := range list(t, module+program) {
