@@ -126,6 +126,7 @@ func run(c *cobra.Command, f runFlags) error {
 	if err != nil {
 		return err
 	}
+	daemon.SaveMemory()
 	if err := daemon.ProtectMemory(); err != nil {
 		config.Log.Warn("core dumps stay possible", "error", err)
 	}
