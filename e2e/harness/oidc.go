@@ -68,6 +68,31 @@ type TokenSet struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
+// StateToken asks the org for the sign-in page, as a program and not in the
+// browser, and takes the state token out of it.
+func (s *SignIn) StateToken(ctx context.Context) (string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.AuthorizeURL(), nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	page, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return "", err
+	}
+	found := stateToken.FindSubmatch(page)
+	if found == nil {
+		return "", errNoStateToken
+	}
+	var token string
+	err = json.Unmarshal(found[1], &token)
+	return token, err
+}
+
 // Redeem exchanges the code that arrived at the redirect address.
 func (s *SignIn) Redeem(ctx context.Context, code string) (TokenSet, error) {
 	return s.redeem(ctx, url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {s.Redirect}})

@@ -82,6 +82,10 @@ func StartSite(orgURL string) (*Site, error) {
 		if q.Get("gen") == "2" {
 			gen = Gen2
 		}
+		if token := q.Get("stateToken"); token != "" {
+			show(w, gen, map[string]any{"baseUrl": orgURL, "stateToken": token})
+			return
+		}
 		config := map[string]any{
 			"issuer":      orgURL + q.Get("server"),
 			"clientId":    q.Get("client"),
@@ -94,17 +98,22 @@ func StartSite(orgURL string) (*Site, error) {
 		if e := Ending(q.Get("ending")); e == Redirect || e == Untouched {
 			config["redirect"] = "always" // generation 3 reads it nowhere else
 		}
-		page, err := renderWidget(gen, "/widget", "/boot.js", config)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Write(page)
+		show(w, gen, config)
 	})
 	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go s.server.Serve(l)
 	return s, nil
+}
+
+// show writes the page with the widget.
+func show(w http.ResponseWriter, gen Generation, config map[string]any) {
+	page, err := renderWidget(gen, "/widget", "/boot.js", config)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Write(page)
 }
 
 // Close stops serving.
@@ -126,6 +135,12 @@ const (
 func (s *Site) Page(gen Generation, client, authorizationServer string, ending Ending) string {
 	q := url.Values{"gen": {strconv.Itoa(int(gen))}, "client": {client}, "server": {serverPath(authorizationServer)}, "ending": {string(ending)}}
 	return s.URL + "/?" + q.Encode()
+}
+
+// StateTokenPage returns the address of the widget page for a sign-in that
+// somebody else asked the org for.
+func (s *Site) StateTokenPage(gen Generation, stateToken string) string {
+	return s.URL + "/?" + url.Values{"gen": {strconv.Itoa(int(gen))}, "stateToken": {stateToken}}.Encode()
 }
 
 // serverPath is the issuer of an authorization server below the org's URL.
