@@ -16,13 +16,17 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run demo test lint fuzz bench screenshots clean setup-demo setup-test
+.PHONY: help build man run demo test lint fuzz bench screenshots clean setup-demo setup-test
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build every program into bin/
 	@for p in $(PROGRAMS); do go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/$$p ./cmd/$$p || exit 1; done
+
+man: build ## write the manual pages into bin/man/
+	@mkdir -p $(BIN)/man
+	@for p in $(PROGRAMS); do $(BIN)/$$p man >$(BIN)/man/$$p.1 || exit 1; done
 
 setup-demo:
 	@tools/setup demo

@@ -20,7 +20,7 @@ var arrows = map[string][]string{
 	"program":             {"version"},
 	"cmd/countersignd":    {"daemon", "ipc/paths", "program", "version"},
 	"cmd/countersign-org": {"org", "program"},
-	"cli":                 {"ipc/client", "ipc/api", "ipc/paths", "ipc/peer", "version"},
+	"cli":                 {"ipc/client", "ipc/api", "ipc/paths", "ipc/peer", "program", "version"},
 	"ipc/api":             {},
 	"ipc/paths":           {},
 	"ipc/peer":            {},

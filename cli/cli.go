@@ -23,6 +23,7 @@ import (
 
 	"countersign.dev/ipc/client"
 	"countersign.dev/ipc/paths"
+	"countersign.dev/program"
 )
 
 // frontEnd is the name under which this program asks the person.
@@ -89,6 +90,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 		a.doctorCommand(),
 		a.versionCommand(),
 		a.completionCommand(),
+		program.ManCommand(),
 	)
 	root.CompletionOptions.DisableDefaultCmd = true // ours knows its shells
 	root.SetHelpCommand(helpCommand())

@@ -47,7 +47,7 @@ func Main(commands func() *cobra.Command) int {
 	return Run(ctx, commands(), os.Args[1:], os.Stdout, os.Stderr)
 }
 
-// Run runs one command of root, which gets a version and a help command, and
+// Run runs one command of root, which gets version, help and man commands, and
 // returns the exit code. Cancelling ctx ends what runs until stopped. An error
 // is printed as "program: what was tried: why", with a "hint:" line when there
 // is something to do.
@@ -58,7 +58,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(versionCommand(root.Name()))
+	root.AddCommand(versionCommand(root.Name()), ManCommand())
 	root.SetHelpCommand(helpCommand())
 	typed, err := root.ExecuteContextC(ctx)
 	if err == nil {
