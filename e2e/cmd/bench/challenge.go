@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -185,55 +186,60 @@ func load(orgURL, agentURL string, agent *process, clients, n int) (run, error) 
 	if err != nil {
 		return run{}, err
 	}
+	return drive(agent, clients, n, func(i int) (*http.Request, error) {
+		request, err := http.NewRequest(http.MethodPost, agentURL+"/challenge", bytes.NewReader(bodies[i]))
+		if err == nil {
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Origin", orgURL)
+		}
+		return request, err
+	})
+}
+
+// drive sends n requests by clients in parallel and measures them and the
+// process that answers. Anything but 200 ends it.
+func drive(p *process, clients, n int, request func(i int) (*http.Request, error)) (run, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: clients}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	send := func(i int) error {
+		r, err := request(i)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(r)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		io.Copy(io.Discard, response.Body) //nolint:errcheck
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s answered %s", r.URL.Path, response.Status)
+		}
+		return nil
+	}
 	var (
-		mu        sync.Mutex
-		latencies []time.Duration
-		failure   error
+		latencies = make([]time.Duration, n)
+		failures  = make([]error, clients)
 		wg        sync.WaitGroup
 	)
-	cpu, began := agent.cpu(), time.Now()
-	for i := range clients {
+	cpu, began := p.cpu(), time.Now()
+	for c := range clients {
 		wg.Go(func() {
-			var mine []time.Duration
-			for k := i; k < len(bodies); k += clients {
-				request, err := http.NewRequest(http.MethodPost, agentURL+"/challenge", bytes.NewReader(bodies[k]))
-				if err != nil {
-					break
-				}
-				request.Header.Set("Content-Type", "application/json")
-				request.Header.Set("Origin", orgURL)
+			for i := c; i < n && failures[c] == nil; i += clients {
 				sent := time.Now()
-				response, err := client.Do(request)
-				if err == nil {
-					io.Copy(io.Discard, response.Body) //nolint:errcheck
-					response.Body.Close()
-					if response.StatusCode != http.StatusOK {
-						err = fmt.Errorf("challenge answered %s", response.Status)
-					}
-				}
-				if err != nil {
-					mu.Lock()
-					failure = err
-					mu.Unlock()
-					return
-				}
-				mine = append(mine, time.Since(sent))
+				failures[c] = send(i)
+				latencies[i] = time.Since(sent)
 			}
-			mu.Lock()
-			latencies = append(latencies, mine...)
-			mu.Unlock()
 		})
 	}
 	wg.Wait()
-	if failure != nil {
-		return run{}, failure
+	took, used := time.Since(began), p.cpu()-cpu
+	if err := errors.Join(failures...); err != nil {
+		return run{}, err
 	}
-	took := time.Since(began)
 	slices.Sort(latencies)
-	return run{p50: latencies[len(latencies)/2], cpu: (agent.cpu() - cpu) / time.Duration(n), rate: float64(n) / took.Seconds()}, nil
+	return run{p50: latencies[n/2], cpu: used / time.Duration(n), rate: float64(n) / took.Seconds()}, nil
 }
 
 func fetchChallenges(orgURL string, n int) ([][]byte, error) {

@@ -9,9 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -39,7 +37,13 @@ func (b *bench) probes() ([]row, error) {
 			url  string
 			runs *[]run
 		}{{bare, bare.ready.URL, &bareRuns}, {ours, "http://localhost:" + strconv.Itoa(ours.ready.LoopbackPort), &oursRuns}} {
-			r, err := probeLoad(c.p, c.url+"/probe", org.ready.URL, 8, 20*b.n)
+			r, err := drive(c.p, 8, 20*b.n, func(int) (*http.Request, error) {
+				request, err := http.NewRequest(http.MethodGet, c.url+"/probe", nil)
+				if err == nil {
+					request.Header.Set("Origin", org.ready.URL)
+				}
+				return request, err
+			})
 			if err != nil {
 				return nil, err
 			}
@@ -56,53 +60,6 @@ func (b *bench) probes() ([]row, error) {
 		{what: "   /probe, processor time : bare handler", ours: us(cpu(oursRuns)), floor: us(cpu(bareRuns)),
 			ratio: quotient(cpu(oursRuns), cpu(bareRuns)), goal: 1.3, atMost: true, gate: true},
 	}, nil
-}
-
-func probeLoad(p *process, url, origin string, clients, n int) (run, error) {
-	transport := &http.Transport{MaxIdleConnsPerHost: clients}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
-	var (
-		mu      sync.Mutex
-		all     []time.Duration
-		failure error
-		wg      sync.WaitGroup
-	)
-	cpu := p.cpu()
-	for range clients {
-		wg.Go(func() {
-			var mine []time.Duration
-			for range n / clients {
-				request, _ := http.NewRequest(http.MethodGet, url, nil)
-				request.Header.Set("Origin", origin)
-				sent := time.Now()
-				response, err := client.Do(request)
-				if err == nil {
-					io.Copy(io.Discard, response.Body) //nolint:errcheck
-					response.Body.Close()
-					if response.StatusCode != http.StatusOK {
-						err = fmt.Errorf("probe answered %s", response.Status)
-					}
-				}
-				if err != nil {
-					mu.Lock()
-					failure = err
-					mu.Unlock()
-					return
-				}
-				mine = append(mine, time.Since(sent))
-			}
-			mu.Lock()
-			all = append(all, mine...)
-			mu.Unlock()
-		})
-	}
-	wg.Wait()
-	if failure != nil {
-		return run{}, failure
-	}
-	slices.Sort(all)
-	return run{p50: all[len(all)/2], cpu: (p.cpu() - cpu) / time.Duration(n)}, nil
 }
 
 // overSocket is an HTTP client of a unix socket.
