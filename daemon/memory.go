@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"os"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -12,18 +11,6 @@ import (
 // quietAfter is how long after the last challenge memory is given back. There
 // is no ticker: activity arms the timer, so an idle agent never wakes up.
 const quietAfter = 10 * time.Second
-
-// gcPercent makes the collector run twice as often as usual: a burst of
-// sign-ins then costs some microseconds more each, and half the memory.
-const gcPercent = 50
-
-// SaveMemory sets up this process for a long idle life. The environment's GOGC
-// wins.
-func SaveMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-}
 
 // giveBack returns to the system what a burst, or the start, has left over:
 // kept connections to orgs (which would also wake the agent up later), then

@@ -126,7 +126,6 @@ func run(c *cobra.Command, f runFlags) error {
 	if err != nil {
 		return err
 	}
-	daemon.SaveMemory()
 	if err := daemon.ProtectMemory(); err != nil {
 		config.Log.Warn("core dumps stay possible", "error", err)
 	}
