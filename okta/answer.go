@@ -99,12 +99,20 @@ type DeviceSignals struct {
 	OSVersion             string `json:"osVersion,omitempty"`
 	SerialNumber          string `json:"serialNumber,omitempty"`
 	UDID                  string `json:"udid,omitempty"`
+	SID                   string `json:"sid,omitempty"`  // Windows security id
+	IMEI                  string `json:"imei,omitempty"` // mobile
+	MEID                  string `json:"meid,omitempty"` // mobile
+	TPMPublicKeyHash      string `json:"tpmPublicKeyHash,omitempty"`
 	SecureHardwarePresent *bool  `json:"secureHardwarePresent,omitempty"`
+	HardwareProtection    *bool  `json:"isHardwareProtectionEnabled,omitempty"` // Android
 	ScreenLockType        string `json:"screenLockType,omitempty"`
 	DiskEncryptionType    string `json:"diskEncryptionType,omitempty"`
 	BundleID              string `json:"clientInstanceBundleId,omitempty"`
 	Version               string `json:"clientInstanceVersion,omitempty"`
 	SDKVersion            string `json:"clientInstanceDeviceSdkVersion,omitempty"`
+	AuthenticatorAppKey   string `json:"authenticatorAppKey,omitempty"`
+
+	Attestation *DeviceAttestation `json:"deviceAttestation,omitempty"`
 }
 
 // AnswerRequest is the body that carries an answer to the verification URI (4.3).

@@ -134,6 +134,7 @@ type Device struct {
 // DeviceAttestation carries what the client says about its own keys.
 type DeviceAttestation struct {
 	ClientInstanceKeyAttestation string `json:"clientInstanceKeyAttestation,omitempty"` // JWT, 3.5
+	ManagementHint               string `json:"managementHint,omitempty"`               // shared value of a mobile management profile
 }
 
 // Enrolment is the answer to create and update (2.4).
