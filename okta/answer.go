@@ -68,6 +68,9 @@ type AnswerContext struct {
 	BindingType     string  `json:"bindingType,omitempty"`
 	// SelectedChallengeItem is the number the person picked (extension).
 	SelectedChallengeItem string `json:"selectedChallengeItem,omitempty"`
+	// Reported says that the person reported the request as not theirs; only
+	// with ConsentDenied (extension).
+	Reported bool `json:"reported,omitempty"`
 }
 
 // SignalResult is the word of one integration or signal provider, or the

@@ -141,6 +141,7 @@ type ChallengeContext struct {
 	ShowUserLocation   bool     `json:"showUserLocationInNotification,omitempty"`
 	ClientOS           string   `json:"clientOS,omitempty"`
 	ClientLocation     string   `json:"clientLocation,omitempty"`
+	ClientIP           string   `json:"clientIp,omitempty"` // extension: the browser's address, as the org saw it
 	TransactionTime    string   `json:"transactionTime,omitempty"`
 	TransactionType    string   `json:"transactionType,omitempty"` // LOGIN or CIBA; anything else counts as LOGIN
 	BindingMessage     string   `json:"bindingMessage,omitempty"`  // percent-encoded

@@ -65,6 +65,11 @@ type MethodSettings struct {
 	Algorithms       []string `json:"algorithms,omitempty"`    // RS256, ES256
 	KeyProtection    string   `json:"keyProtection,omitempty"` // ANY or HARDWARE
 	TransactionTypes []string `json:"transactionTypes,omitempty"`
+	// Of totp only, as in the legacy listing (extension here).
+	TimeInterval   int    `json:"timeIntervalInSeconds,omitempty"`
+	Encoding       string `json:"encoding,omitempty"`  // Base32
+	HMAC           string `json:"algorithm,omitempty"` // HMACSHA1, HMACSHA256, HMACSHA512
+	PassCodeLength int    `json:"passCodeLength,omitempty"`
 }
 
 // EnrolmentRequest creates an enrolment (2.1).
@@ -171,6 +176,9 @@ type EnrolledMethod struct {
 	CreatedDate string          `json:"createdDate,omitempty"`
 	LastUpdated string          `json:"lastUpdated,omitempty"`
 	Links       map[string]Link `json:"links,omitempty"`
+	// SharedSecret is base32, of totp only, and only in the answer to create
+	// (extension; the legacy answer has it).
+	SharedSecret SharedSecret `json:"sharedSecret,omitempty"`
 }
 
 // Timestamp formats t as the APIs do: ISO 8601, UTC, milliseconds.

@@ -12,14 +12,18 @@ type ErrorCode string
 const (
 	CodeValidation           ErrorCode = "E0000001" // 400
 	CodeAuthentication       ErrorCode = "E0000004" // 401
+	CodeSession              ErrorCode = "E0000005" // 403
 	CodeForbidden            ErrorCode = "E0000006" // 403
 	CodeNotFound             ErrorCode = "E0000007" // 404 resource
 	CodePathNotFound         ErrorCode = "E0000008" // 404 path
 	CodeInternal             ErrorCode = "E0000009" // 500
 	CodeInvalidToken         ErrorCode = "E0000011" // 401
+	CodeFeatureDisabled      ErrorCode = "E0000015" // 401
 	CodeMethodNotAllowed     ErrorCode = "E0000022" // 405
 	CodeParameterMissing     ErrorCode = "E0000028" // 400
+	CodeNotAllowed           ErrorCode = "E0000038" // 403
 	CodeTooManyRequests      ErrorCode = "E0000047" // 429
+	CodeWrongState           ErrorCode = "E0000079" // 403
 	CodeUnsupportedMediaType ErrorCode = "E0000021" // 415
 	CodeNotAcceptable        ErrorCode = "E0000149" // 406
 	CodeDeviceSuspended      ErrorCode = "E0000152" // 403
@@ -28,8 +32,12 @@ const (
 	CodeUserSuspended        ErrorCode = "E0000155" // 423
 	CodeUserDeleted          ErrorCode = "E0000156" // 410
 	CodeUVRequired           ErrorCode = "E0000158" // 400
+	CodeFIPSRequired         ErrorCode = "E0000159" // 400
 	CodeEnrolmentSuspended   ErrorCode = "E0000180" // 423
 	CodeOriginMismatch       ErrorCode = "E0000212" // 403
+	CodeNoCIBAEnrolment      ErrorCode = "E0000214" // 400
+	CodeBioOrPINRequired     ErrorCode = "E0000229" // 400
+	CodeRegistrationPending  ErrorCode = "E0000265" // 409
 )
 
 var errorTable = map[ErrorCode]struct {
@@ -38,14 +46,18 @@ var errorTable = map[ErrorCode]struct {
 }{
 	CodeValidation:           {400, "Api validation failed"},
 	CodeAuthentication:       {401, "Authentication failed"},
+	CodeSession:              {403, "Invalid session"},
 	CodeForbidden:            {403, "You do not have permission to perform the requested action"},
 	CodeNotFound:             {404, "Not found: Resource not found"},
 	CodePathNotFound:         {404, "The requested path was not found"},
 	CodeInternal:             {500, "Internal Server Error"},
 	CodeInvalidToken:         {401, "Invalid token provided"},
+	CodeFeatureDisabled:      {401, "You do not have access to this feature"},
 	CodeMethodNotAllowed:     {405, "The endpoint does not support the provided HTTP method"},
 	CodeParameterMissing:     {400, "The request is missing a required parameter"},
+	CodeNotAllowed:           {403, "This operation is not allowed in the user's current status"},
 	CodeTooManyRequests:      {429, "API call exceeded rate limit due to too many requests"},
+	CodeWrongState:           {403, "This operation is not allowed in the current authentication state"},
 	CodeUnsupportedMediaType: {415, "The request content type is not supported"},
 	CodeNotAcceptable:        {406, "The Accept header is missing or names no supported version"},
 	CodeDeviceSuspended:      {403, "The device status does not allow this operation"},
@@ -55,7 +67,11 @@ var errorTable = map[ErrorCode]struct {
 	CodeUserDeleted:          {410, "The user no longer exists"},
 	CodeUVRequired:           {400, "User verification is required"},
 	CodeEnrolmentSuspended:   {423, "The enrolment is suspended"},
+	CodeFIPSRequired:         {400, "A FIPS compliant authenticator is required"},
 	CodeOriginMismatch:       {403, "Origin validation failed"},
+	CodeNoCIBAEnrolment:      {400, "The user has no enrolment that takes CIBA requests"},
+	CodeBioOrPINRequired:     {400, "A key that biometrics or a PIN protects is required"},
+	CodeRegistrationPending:  {409, "A registration of this device is in progress"},
 }
 
 // Error is the error object of the Okta APIs. Every member is optional on the

@@ -44,3 +44,22 @@ func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `
 
 // MarshalText implements encoding.TextMarshaler, for map keys and attributes.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// SharedSecret is a secret whose one purpose is to travel in a document: it
+// prints like a Secret and encodes as itself.
+type SharedSecret string
+
+// Reveal returns the secret.
+func (s SharedSecret) Reveal() string { return string(s) }
+
+// String implements fmt.Stringer.
+func (s SharedSecret) String() string { return redacted }
+
+// GoString implements fmt.GoStringer.
+func (s SharedSecret) GoString() string { return redacted }
+
+// Format implements fmt.Formatter, since %x and %q would bypass String.
+func (s SharedSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue implements slog.LogValuer.
+func (s SharedSecret) LogValue() slog.Value { return slog.StringValue(redacted) }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/totp"
 	"countersign.dev/okta"
 )
 
@@ -75,6 +76,8 @@ type Method struct {
 	ProofOfPossession devicekey.Ref  `json:"proofOfPossession"`
 	UserVerification  *devicekey.Ref `json:"userVerification,omitempty"`
 	PendingURL        string         `json:"pendingUrl,omitempty"` // where push challenges wait
+	// TOTP is what one-time codes are made from; nil for other methods.
+	TOTP *totp.Parameters `json:"totp,omitempty"`
 }
 
 // Method returns the enrolled method of that type.

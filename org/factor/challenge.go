@@ -245,8 +245,9 @@ func ByID(ctx context.Context, tx store.Tx, id string) (Challenge, error) {
 // first.
 func PendingPush(ctx context.Context, tx store.Tx, enrolmentID string, now time.Time) ([]okta.PendingChallenge, error) {
 	rows, err := tx.QueryContext(ctx,
-		`SELECT token FROM challenges WHERE target_enrolment = ? AND status = 'PENDING' AND method = 'push' AND expires_at > ?
-		 ORDER BY created_at, id`, enrolmentID, store.Millis(now))
+		`SELECT t.token FROM challenge_targets t JOIN challenges c ON c.id = t.challenge_id
+		 WHERE t.enrolment_id = ? AND c.status = 'PENDING' AND c.method = 'push' AND c.expires_at > ?
+		 ORDER BY c.created_at, c.id`, enrolmentID, store.Millis(now))
 	if err != nil {
 		return nil, fmt.Errorf("listing pending challenges: %w", err)
 	}

@@ -93,9 +93,13 @@ func TestPendingPush(t *testing.T) {
 			{"a", "push", "mine", "PENDING", time.Minute}, {"b", "push", "mine", "APPROVED", time.Minute}, {"c", "push", "mine", "PENDING", -time.Minute},
 			{"d", "push", "other", "PENDING", time.Minute}, {"e", "signed_nonce", "mine", "PENDING", time.Minute},
 		} {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO challenges (id, signin_id, method, target_enrolment, issuer, nonce, page_origin,
-				user_verification, user_mediation, token, status, created_at, expires_at) VALUES (?, 'tx', ?, ?, '', '', '', '', '', ?, ?, 0, ?)`,
-				r.id, r.method, r.enrolment, "token-"+r.id, r.status, store.Millis(now.Add(r.expires))); err != nil {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO challenges (id, signin_id, method, issuer, nonce, page_origin,
+				user_verification, user_mediation, token, status, created_at, expires_at) VALUES (?, 'tx', ?, '', '', '', '', '', '', ?, 0, ?)`,
+				r.id, r.method, r.status, store.Millis(now.Add(r.expires))); err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO challenge_targets (challenge_id, enrolment_id, token) VALUES (?, ?, ?)`,
+				r.id, r.enrolment, "token-"+r.id); err != nil {
 				return err
 			}
 		}

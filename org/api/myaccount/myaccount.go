@@ -25,9 +25,9 @@ import (
 
 // The scopes of an access token that count here.
 const (
-	ScopeManage            = "okta.myAccount.appAuthenticator.manage"
-	ScopeMaintenanceManage = "okta.myAccount.appAuthenticator.maintenance.manage"
-	ScopeMaintenanceRead   = "okta.myAccount.appAuthenticator.maintenance.read"
+	ScopeManage            = okta.ScopeManage
+	ScopeMaintenanceManage = okta.ScopeMaintenanceManage
+	ScopeMaintenanceRead   = okta.ScopeMaintenanceRead
 )
 
 const (
