@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"countersign.dev/ipc/api"
 )
@@ -86,13 +88,13 @@ type Decision struct {
 	err     error
 }
 
-// Decide starts `countersign prompt ACTION --wait 30s` like a person who sits
+// Decide starts `countersign prompt ACTION --wait 30s …` like a person who sits
 // in front of a terminal. It returns at once; Outcome waits.
-func (a *Agent) Decide(ctx context.Context, action string) *Decision {
+func (a *Agent) Decide(ctx context.Context, action string, flags ...string) *Decision {
 	d := &Decision{done: make(chan struct{})}
 	go func() {
 		defer close(d.done)
-		out, err := a.Run(ctx, "prompt", action, "--wait", "30s", "--json")
+		out, err := a.Run(ctx, append([]string{"prompt", action, "--wait", "30s", "--json"}, flags...)...)
 		var exit *exec.ExitError
 		if err != nil && !(errors.As(err, &exit) && len(out) > 0) {
 			d.err = err
@@ -113,6 +115,12 @@ func (d *Decision) Outcome(ctx context.Context) (api.PromptOutcome, error) {
 	case <-ctx.Done():
 		return api.PromptOutcome{}, fmt.Errorf("waiting for the prompt to be answered: %w", ctx.Err())
 	}
+}
+
+// Code returns the one-time code of an account, as a person reads it off.
+func (a *Agent) Code(ctx context.Context, login string) (string, error) {
+	out, err := a.Run(ctx, "code", "get", login)
+	return strings.TrimSuffix(string(out), "\n"), err
 }
 
 // Audit returns the agent's record of decisions.
@@ -157,6 +165,31 @@ func (a *Agent) WaitForPromptOtherThan(ctx context.Context, id string) (prompt a
 		return api.Prompt{}, fmt.Errorf("waiting for another prompt than %s: %w", id, context.Cause(ctx))
 	}
 	return prompt, err
+}
+
+// NothingWaits waits until no prompt waits for the person any more.
+func (a *Agent) NothingWaits(ctx context.Context) (err error) {
+	var prompts []api.Prompt
+	if !await(ctx, func() bool { prompts, err = a.Prompts(ctx); return err != nil || len(prompts) == 0 }) {
+		return fmt.Errorf("waiting for %+v to go away: %w", prompts, context.Cause(ctx))
+	}
+	return err
+}
+
+// Problem waits until the agent's status names the problem with this code.
+func (a *Agent) Problem(ctx context.Context, code string) (err error) {
+	var s api.Status
+	there := func() bool {
+		var out []byte
+		if out, err = a.Run(ctx, "status", "--json"); err == nil {
+			err = json.Unmarshal(out, &s)
+		}
+		return err != nil || slices.ContainsFunc(s.Problems, func(p api.Problem) bool { return p.Code == code })
+	}
+	if !await(ctx, there) {
+		return fmt.Errorf("waiting for the problem %s, there are %+v: %w", code, s.Problems, context.Cause(ctx))
+	}
+	return err
 }
 
 // Prompts returns what waits for the person.

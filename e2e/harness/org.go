@@ -3,7 +3,10 @@ package harness
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -70,4 +73,55 @@ func (o *Org) EnrolmentLink(ctx context.Context, user string) (string, error) {
 		return "", fmt.Errorf("making an enrolment link for %s: got %q", user, link)
 	}
 	return link, nil
+}
+
+// Administer makes one request with the admin token and decodes the answer
+// into dst, which may be nil.
+func (o *Org) Administer(ctx context.Context, method, path string, body, dst any) error {
+	var content io.Reader = http.NoBody
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(encoded)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, o.URL+path, content)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "SSWS "+o.AdminToken)
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("Content-Type", "application/json")
+	response, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	case response.StatusCode/100 != 2:
+		return &StatusError{response.StatusCode, answer, method + " " + path}
+	case dst == nil || len(answer) == 0:
+		return nil
+	}
+	return json.Unmarshal(answer, dst)
+}
+
+// NumberChallenge says when a push asks for the number: NEVER, HIGH_RISK_ONLY
+// or ALWAYS.
+func (o *Org) NumberChallenge(ctx context.Context, required string) error {
+	var list []struct{ ID, Key string }
+	if err := o.Administer(ctx, http.MethodGet, "/api/v1/authenticators?key=okta_verify", nil, &list); err != nil {
+		return err
+	}
+	if len(list) != 1 {
+		return fmt.Errorf("the org has %d okta_verify authenticators, want one", len(list))
+	}
+	return o.Administer(ctx, http.MethodPut, "/api/v1/authenticators/"+list[0].ID, map[string]any{
+		"key": "okta_verify", "name": "Okta Verify",
+		"settings": map[string]any{"channelBinding": map[string]string{"style": "NUMBER_CHALLENGE", "required": required}},
+	}, nil)
 }

@@ -36,6 +36,7 @@ type Process struct {
 	err      error         // from Wait
 	stopOnce sync.Once
 	stopErr  error
+	inside   func() error // ends what is no process at all; else nil
 }
 
 // startProcess runs bin in its own process group and waits for the line that
@@ -87,6 +88,13 @@ func startProcess(ctx context.Context, dir, name string, ready any, bin string, 
 	}
 }
 
+// inProcess is a Process that is none: stop ends what runs inside the test.
+func inProcess(name string, stop func() error) *Process {
+	p := &Process{Name: name, exited: make(chan struct{})}
+	p.inside = sync.OnceValue(func() error { defer close(p.exited); return stop() })
+	return p
+}
+
 // programEnv is all a program sees of its surroundings: no session bus, no
 // keyring and no settings of the person who runs the tests. A program with the
 // race detector says by its exit code that it found one, and does not wait a
@@ -99,6 +107,9 @@ func programEnv(home string) []string {
 // had to be killed, ended with an error, took longer than the 2 s it promises
 // or reported a data race. Further calls return the same answer.
 func (p *Process) Stop() error {
+	if p.inside != nil {
+		return p.inside()
+	}
 	p.stopOnce.Do(func() { p.stopErr = p.stop() })
 	return p.stopErr
 }

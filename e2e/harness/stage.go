@@ -26,6 +26,7 @@ type StageOptions struct {
 	Ports          int      // how many loopback ports the org lists, default 2
 	LoopbackPorts  []int    // the very ports to list, instead of free ones
 	TrustedOrigins []string // besides the demo's http://localhost:*
+	Clock          *Clock   // runs the org in this process, by this clock
 }
 
 // NewStage starts the demo org.
@@ -44,7 +45,11 @@ func NewStage(ctx context.Context, programs Programs, o StageOptions) (*Stage, e
 			return nil, err
 		}
 	}
-	org, err := startOrg(ctx, programs, s.Dir, s.Ports, o)
+	start := startOrg
+	if o.Clock != nil {
+		start = openOrg
+	}
+	org, err := start(ctx, programs, s.Dir, s.Ports, o)
 	if err != nil {
 		return nil, err
 	}

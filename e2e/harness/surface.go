@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // The fields and buttons that every sign-in surface has in common: both
@@ -11,8 +12,13 @@ const (
 	FieldIdentifier = `input[name="identifier"]`
 	FieldPassword   = `input[name="credentials.passcode"][type="password"]`
 	buttonSubmit    = `input[type="submit"], button[type="submit"]`
+	rowSignedNonce  = `[data-se="okta_verify-signed_nonce"]`
+	rowPush         = `[data-se="okta_verify-push"]`
+	rowTOTP         = `[data-se="okta_verify-totp"]`
+	fieldCode       = `input[name="credentials.totp"]`
+
 	// In turn: generation 2, generation 3, the own page.
-	rowSignedNonce = `[data-se="okta_verify-signed_nonce"] a, button:has([data-se="okta_verify-signed_nonce"]), button[data-se="okta_verify-signed_nonce"]`
+	challengeNumber = `[data-se="challenge-number"], [data-se="numberchallenge-instr-value"] .strong, p[data-se="number"]`
 
 	// In turn: generation 2, generation 3 (whose button has no name of its own:
 	// the first one in the form), the own page.
@@ -83,7 +89,7 @@ func (p *Page) clickUntilHeard(ctx context.Context, selector string) error {
 // VerifyWithDevice waits until the expression end is true. If the surface asks
 // how to verify first, it chooses to sign with this device.
 func (p *Page) VerifyWithDevice(ctx context.Context, what, end string) error {
-	choice := visible + "(" + quote(rowSignedNonce) + ") && !(" + WaitsForDevice + ")"
+	choice := visible + "(" + quote(row(rowSignedNonce)) + ") && !(" + WaitsForDevice + ")"
 	if err := p.Until(ctx, what, "("+end+") || ("+choice+")"); err != nil {
 		return err
 	}
@@ -97,10 +103,74 @@ func (p *Page) VerifyWithDevice(ctx context.Context, what, end string) error {
 // VerifyAgain chooses this device once the surface offers it, and waits until
 // the expression end is true.
 func (p *Page) VerifyAgain(ctx context.Context, what, end string) error {
-	if err := p.clickUntilHeard(ctx, rowSignedNonce); err != nil {
+	if err := p.clickUntilHeard(ctx, row(rowSignedNonce)); err != nil {
 		return fmt.Errorf("choosing this device: %w", err)
 	}
 	return p.Until(ctx, what, end)
+}
+
+// row is what to click to choose the method with this name, in turn in
+// generation 2, generation 3 and on the own page.
+func row(name string) string { return name + " a, button:has(" + name + "), button" + name }
+
+// ChoosePush has the org ask the person's devices.
+func (p *Page) ChoosePush(ctx context.Context) error {
+	if err := p.clickUntilHeard(ctx, row(rowPush)); err != nil {
+		return fmt.Errorf("choosing a push: %w", err)
+	}
+	return nil
+}
+
+// ChooseCode goes to the step that takes a one-time code.
+func (p *Page) ChooseCode(ctx context.Context) error {
+	if err := p.clickUntilHeard(ctx, row(rowTOTP)); err != nil {
+		return fmt.Errorf("choosing a one-time code: %w", err)
+	}
+	return p.WaitFor(ctx, fieldCode)
+}
+
+// EnterCode types a one-time code and sends it off.
+func (p *Page) EnterCode(ctx context.Context, code string) error {
+	if err := p.Fill(ctx, fieldCode, code); err != nil {
+		return err
+	}
+	return p.clickUntilHeard(ctx, buttonSubmit)
+}
+
+// In turn: generation 2, generation 3, the own page. What is offered after a
+// rejected push, and after a while of waiting.
+const (
+	buttonAskAgain = `form[data-se="o-form"] [data-type="save"], form[data-se="o-form"] button[type="submit"], form[data-se="o-form"] button:not([data-se]), [data-se="resend"]`
+	linkResend     = `a.resend-number-challenge, .resend-number-challenge a, .resend-number-challenge button, [data-se="resend"]`
+)
+
+// AskAgain has a push sent once more after one that was rejected.
+func (p *Page) AskAgain(ctx context.Context) error { return p.clickUntilHeard(ctx, buttonAskAgain) }
+
+// Resend has a push sent once more while the page still waits for the first.
+func (p *Page) Resend(ctx context.Context) error { return p.clickUntilHeard(ctx, linkResend) }
+
+// NumberAmong waits until the page shows one of these numbers.
+func (p *Page) NumberAmong(ctx context.Context, numbers []string) (string, error) {
+	for {
+		n, err := p.Number(ctx)
+		if err != nil || slices.Contains(numbers, n) {
+			return n, err
+		}
+	}
+}
+
+// Number waits for the number that the person has to pick on the device, and
+// returns it.
+func (p *Page) Number(ctx context.Context) (string, error) {
+	const number = "(" + visible + ")"
+	shown := number + "(" + "`" + challengeNumber + "`" + ")?.innerText.match(/^\\s*(\\d\\d)\\s*$/)?.[1]"
+	if err := p.Until(ctx, "the number to pick", shown); err != nil {
+		return "", err
+	}
+	var n string
+	err := p.Eval(ctx, &n, shown)
+	return n, err
 }
 
 // LaunchAgent clicks the button that asks the device who is signing in.
