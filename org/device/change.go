@@ -47,6 +47,10 @@ type KeysPatch struct {
 	ProofOfPossession        Field[jose.JWK] `json:"proofOfPossession"`
 	UserVerification         Field[jose.JWK] `json:"userVerification"`
 	UserVerificationBioOrPIN Field[jose.JWK] `json:"userVerificationBioOrPin"`
+	// Capabilities stand here in the published schema, and beside the keys in
+	// its example and in the SDK. They are no key: changing them takes no more
+	// than maintenance.
+	Capabilities Field[CapabilitiesPatch] `json:"capabilities"`
 }
 
 // CapabilitiesPatch changes which transactions a push method can show.
@@ -187,7 +191,14 @@ func apply(ctx context.Context, tx store.Tx, e Enrolment, p Patch, now time.Time
 
 func applyMethod(ctx context.Context, tx store.Tx, e Enrolment, m Method, p MethodPatch, now time.Time) error {
 	path := "methods." + string(m.Type)
-	if m.Type != okta.MethodPush && (p.PushToken.Present || p.Capabilities.Present) {
+	if m.Type == okta.MethodTOTP && p.Keys.Present {
+		return invalid("%s: has no keys", path)
+	}
+	capabilities := p.Capabilities
+	if !capabilities.Present {
+		capabilities = p.Keys.Value.Capabilities
+	}
+	if m.Type != okta.MethodPush && (p.PushToken.Present || capabilities.Present) {
 		return invalid("%s: only push has a token and capabilities", path)
 	}
 	if p.PushToken.Present {
@@ -196,7 +207,7 @@ func applyMethod(ctx context.Context, tx store.Tx, e Enrolment, m Method, p Meth
 			return err
 		}
 	}
-	if types := p.Capabilities.Value.TransactionTypes; types.Present || p.Capabilities.Null {
+	if types := capabilities.Value.TransactionTypes; types.Present || capabilities.Null {
 		var err error
 		if m.TransactionTypes, err = validateTransactionTypes(types.Value); err != nil {
 			return err

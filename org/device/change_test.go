@@ -47,6 +47,9 @@ func TestMergePatch(t *testing.T) {
 		{"types null", `{"methods":{"push":{"capabilities":{"transactionTypes":null}}}}`, "tok LOGIN uv"},
 		{"capabilities null", `{"methods":{"push":{"capabilities":null}}}`, "tok LOGIN uv"},
 		{"capabilities empty", `{"methods":{"push":{"capabilities":{}}}}`, "tok LOGIN,CIBA uv"},
+		{"types under keys", `{"methods":{"push":{"keys":{"capabilities":{"transactionTypes":["LOGIN"]}}}}}`, "tok LOGIN uv"},
+		{"types null under keys", `{"methods":{"push":{"keys":{"capabilities":{"transactionTypes":null}}}}}`, "tok LOGIN uv"},
+		{"types in both places", `{"methods":{"push":{"capabilities":{"transactionTypes":["LOGIN"]},"keys":{"capabilities":{"transactionTypes":["CIBA"]}}}}}`, "tok LOGIN uv"},
 		{"all", `{"methods":{"push":{"pushToken":"n","keys":{"userVerification":null},"capabilities":{"transactionTypes":["CIBA"]}}}}`, "n LOGIN,CIBA -"},
 		{"unknown member", `{"methods":{"push":{"colour":1}},"device":{}}`, "tok LOGIN,CIBA uv"},
 
@@ -58,6 +61,8 @@ func TestMergePatch(t *testing.T) {
 		{"proof of possession", `{"methods":{"push":{"keys":{"proofOfPossession":` + string(other.Raw(t)) + `}}}}`, ""},
 		{"bad key", `{"methods":{"push":{"keys":{"userVerification":{}}}}}`, ""},
 		{"bad type", `{"methods":{"push":{"capabilities":{"transactionTypes":["WIRE"]}}}}`, ""},
+		{"bad type under keys", `{"methods":{"push":{"keys":{"capabilities":{"transactionTypes":["WIRE"]}}}}}`, ""},
+		{"types of signed_nonce", `{"methods":{"signed_nonce":{"keys":{"capabilities":{"transactionTypes":["CIBA"]}}}}}`, ""},
 		{"token of signed_nonce", `{"methods":{"signed_nonce":{"pushToken":"x"}}}`, ""},
 		{"half good", `{"methods":{"push":{"pushToken":"half","keys":{"proofOfPossession":null}}}}`, ""},
 	} {

@@ -62,6 +62,8 @@ type Method struct {
 	PushToken            string
 	TransactionTypes     []string
 	CreatedAt, UpdatedAt time.Time
+	// SharedSecret is the seed of a totp method. Only what Create returns has it.
+	SharedSecret okta.SharedSecret
 }
 
 // Key is a public key of a method.
@@ -266,13 +268,25 @@ func Touch(ctx context.Context, tx store.Tx, enrolmentID string, now time.Time) 
 // SetStatus suspends, reactivates or deletes an enrolment. A deleted one stays
 // deleted.
 func SetStatus(ctx context.Context, tx store.Tx, enrolmentID, status string, now time.Time) error {
-	return setStatus(ctx, tx, "enrolment", `UPDATE enrolments SET status = ?, updated_at = ? WHERE id = ? AND status <> 'DELETED'`, enrolmentID, status, now)
+	if err := setStatus(ctx, tx, "enrolment", `UPDATE enrolments SET status = ?, updated_at = ? WHERE id = ? AND status <> 'DELETED'`, enrolmentID, status, now); err != nil {
+		return err
+	}
+	if status == StatusDeleted {
+		return forgetSeeds(ctx, tx, `e.id = ?`, enrolmentID)
+	}
+	return nil
 }
 
 // SetDeviceStatus does the same to a device, and with it to every enrolment on
 // it.
 func SetDeviceStatus(ctx context.Context, tx store.Tx, deviceID, status string, now time.Time) error {
-	return setStatus(ctx, tx, "device", `UPDATE devices SET status = ?, updated_at = ? WHERE id = ? AND status <> 'DELETED'`, deviceID, status, now)
+	if err := setStatus(ctx, tx, "device", `UPDATE devices SET status = ?, updated_at = ? WHERE id = ? AND status <> 'DELETED'`, deviceID, status, now); err != nil {
+		return err
+	}
+	if status == StatusDeleted {
+		return forgetSeeds(ctx, tx, `e.device_id = ?`, deviceID)
+	}
+	return nil
 }
 
 func setStatus(ctx context.Context, tx store.Tx, what, query, id, status string, now time.Time) error {

@@ -427,7 +427,18 @@ func TestCreateValidation(t *testing.T) {
 		{"no bundle", func(_ devicetest.Agent, r *okta.EnrolmentRequest) { r.Device.BundleID = "" }},
 		{"no client instance key", func(_ devicetest.Agent, r *okta.EnrolmentRequest) { r.Device.ClientInstanceKey = nil }},
 		{"no methods", func(_ devicetest.Agent, r *okta.EnrolmentRequest) { r.Methods = okta.MethodRequests{} }},
-		{"totp", func(_ devicetest.Agent, r *okta.EnrolmentRequest) { r.Methods.TOTP = &okta.MethodRequest{} }},
+		{"codes alone", func(_ devicetest.Agent, r *okta.EnrolmentRequest) {
+			r.Methods = okta.MethodRequests{TOTP: &okta.MethodRequest{}}
+		}},
+		{"codes with a key", func(_ devicetest.Agent, r *okta.EnrolmentRequest) {
+			r.Methods.TOTP = &okta.MethodRequest{Keys: r.Methods.Push.Keys}
+		}},
+		{"codes with a push token", func(_ devicetest.Agent, r *okta.EnrolmentRequest) {
+			r.Methods.TOTP = &okta.MethodRequest{PushToken: new(string)}
+		}},
+		{"codes with capabilities", func(_ devicetest.Agent, r *okta.EnrolmentRequest) {
+			r.Methods.TOTP = &okta.MethodRequest{Capabilities: &okta.Capabilities{}}
+		}},
 		{"no keys", func(_ devicetest.Agent, r *okta.EnrolmentRequest) { r.Methods.Push.Keys = nil }},
 		{"no proof of possession", func(_ devicetest.Agent, r *okta.EnrolmentRequest) { r.Methods.Push.Keys.ProofOfPossession = nil }},
 		// C3: a silent key that counts as user verification.

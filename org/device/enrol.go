@@ -81,7 +81,10 @@ func (r *Registry) Create(ctx context.Context, by Authority, req okta.EnrolmentR
 			if out, err = ByID(ctx, tx, link.enrolmentID); err != nil {
 				return err
 			}
-			return refusalOf(out)
+			if err := refusalOf(out); err != nil {
+				return err
+			}
+			return revealSeed(ctx, tx, &out)
 		}
 		out, err = byPoP(ctx, tx, userID, w.pop)
 		switch {
@@ -99,9 +102,11 @@ func (r *Registry) Create(ctx context.Context, by Authority, req okta.EnrolmentR
 			}
 		}
 		if link != nil {
-			return link.consume(ctx, tx, out, w.pop, now)
+			if err := link.consume(ctx, tx, out, w.pop, now); err != nil {
+				return err
+			}
 		}
-		return nil
+		return revealSeed(ctx, tx, &out)
 	})
 	if err != nil {
 		return Enrolment{}, err
@@ -246,6 +251,9 @@ func insertMethod(ctx context.Context, tx store.Tx, enrolmentID string, m Method
 		if err := putKey(ctx, tx, id, k, now); err != nil {
 			return err
 		}
+	}
+	if m.Type == okta.MethodTOTP {
+		return putSeed(ctx, tx, id)
 	}
 	return nil
 }

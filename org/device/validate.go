@@ -16,8 +16,8 @@ import (
 // platforms that may enrol. LINUX is an extension.
 var platforms = []string{"ANDROID", "IOS", "MACOS", "WINDOWS", "CHROMEOS", "LINUX"}
 
-// offered are the methods that this org enrols, with the strongest first: its
-// proof-of-possession key makes create idempotent.
+// offered are the methods with keys that this org enrols, with the strongest
+// first: its proof-of-possession key makes create idempotent.
 var offered = []okta.Method{okta.MethodSignedNonce, okta.MethodPush}
 
 func invalid(format string, args ...any) *okta.Error {
@@ -56,9 +56,6 @@ func validate(req okta.EnrolmentRequest) (wanted, error) {
 		key := publicPart(*req.Device.ClientInstanceKey)
 		w.clientInstance = &key
 	}
-	if req.Methods.TOTP != nil {
-		return wanted{}, invalid("methods.totp: not offered by this org")
-	}
 	requested := map[okta.Method]*okta.MethodRequest{okta.MethodPush: req.Methods.Push, okta.MethodSignedNonce: req.Methods.SignedNonce}
 	for _, t := range offered {
 		if r := requested[t]; r != nil {
@@ -69,11 +66,19 @@ func validate(req okta.EnrolmentRequest) (wanted, error) {
 			w.methods = append(w.methods, m)
 		}
 	}
+	// A code alone is no enrolment of a device: nothing would tell it from
+	// another, nor let it look after itself.
 	if len(w.methods) == 0 {
-		return wanted{}, invalid("methods: none given")
+		return wanted{}, invalid("methods: none given that has a key")
 	}
 	pop, _ := w.methods[0].Key(okta.KeyProofOfPossession)
 	w.pop = pop.Thumbprint
+	if totp := req.Methods.TOTP; totp != nil {
+		if totp.Keys != nil || totp.PushToken != nil || totp.Capabilities != nil {
+			return wanted{}, invalid("methods.totp: has neither keys nor a token nor capabilities")
+		}
+		w.methods = append(w.methods, Method{Type: okta.MethodTOTP, Status: StatusActive, TransactionTypes: []string{}})
+	}
 	return w, distinctKeys(w.methods)
 }
 

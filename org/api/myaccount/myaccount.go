@@ -168,10 +168,12 @@ func (s *server) configurationFor(app directory.App, info directory.OrgInfo, ori
 		},
 		SupportedMethods: []okta.SupportedMethod{
 			{Type: okta.MethodPush, Status: "ACTIVE", Settings: okta.MethodSettings{
-				Algorithms: algorithms, KeyProtection: "ANY", TransactionTypes: []string{okta.TransactionLogin}}},
-			// Extension: the published list ends with push.
+				Algorithms: algorithms, KeyProtection: "ANY", TransactionTypes: []string{okta.TransactionLogin, okta.TransactionCIBA}}},
+			// Extensions: the published list ends with push.
 			{Type: okta.MethodSignedNonce, Status: "ACTIVE", Settings: okta.MethodSettings{
 				Algorithms: algorithms, KeyProtection: "ANY"}},
+			{Type: okta.MethodTOTP, Status: "ACTIVE", Settings: okta.MethodSettings{
+				TimeInterval: device.TOTPPeriod, Encoding: "Base32", HMAC: "HMAC" + device.TOTPAlgorithm, PassCodeLength: device.TOTPDigits}},
 		},
 		EnrolEndpoint:   s.BaseURL + okta.AppAuthenticatorsPath,
 		LoopbackOrigins: origins, // extension
@@ -383,6 +385,7 @@ func document(base string, e device.Enrolment, user directory.User) okta.Enrolme
 		if m.Type == okta.MethodPush {
 			em.Links = map[string]okta.Link{"pending": {Href: self + "/push/notifications", Hints: &okta.LinkHints{Allow: []string{"GET"}}}}
 		}
+		em.SharedSecret = m.SharedSecret // of totp, when it was just enrolled
 		doc.Methods[m.Type] = em
 	}
 	return doc

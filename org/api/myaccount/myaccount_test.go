@@ -2,12 +2,14 @@ package myaccount_test
 
 import (
 	"context"
+	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -181,8 +183,14 @@ func TestDiscovery(t *testing.T) {
 	for _, m := range c.SupportedMethods {
 		methods = append(methods, string(m.Type)+" "+m.Status)
 	}
-	if got := strings.Join(methods, ", "); got != "push ACTIVE, signed_nonce ACTIVE" {
+	if got := strings.Join(methods, ", "); got != "push ACTIVE, signed_nonce ACTIVE, totp ACTIVE" {
 		t.Errorf("methods %s", got)
+	}
+	if got := c.SupportedMethods[0].Settings.TransactionTypes; !slices.Equal(got, []string{"LOGIN", "CIBA"}) {
+		t.Errorf("transaction types %v", got)
+	}
+	if got, want := c.SupportedMethods[2].Settings, (okta.MethodSettings{TimeInterval: 30, Encoding: "Base32", HMAC: "HMACSHA1", PassCodeLength: 6}); !reflect.DeepEqual(got, want) {
+		t.Errorf("totp settings %+v", got)
 	}
 }
 
@@ -256,6 +264,9 @@ func TestWhoMayDoWhat(t *testing.T) {
 	self, pending := e.Links["self"].Href, e.Methods[okta.MethodPush].Links["pending"].Href
 	uv := `{"methods":{"push":{"keys":{"userVerification":` + string(a.UV.Raw(t)) + `}}}}`
 	token := `{"methods":{"push":{"pushToken":"new"}}}`
+	types := `{"methods":{"push":{"capabilities":{"transactionTypes":["LOGIN","CIBA"]}}}}`
+	typesUnderKeys := `{"methods":{"push":{"keys":{"capabilities":{"transactionTypes":["LOGIN"]}}}}}`
+	tokenAndKey := `{"methods":{"push":{"pushToken":"new","keys":{"userVerification":` + string(a.UV.Raw(t)) + `}}}}`
 	request := devicetest.New(t).Request(f.info.Authenticators.OktaVerify)
 	for _, c := range []struct {
 		name, method, url, authorization string
@@ -284,6 +295,12 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"update: unknown", "PATCH", enrol + "/pfdunknown", "Bearer manage", token, 404, okta.CodeNotFound},
 		{"update: token, maintenance", "PATCH", self, "Bearer maintain", token, 200, ""},
 		{"update: token, manage", "PATCH", self, "Bearer old", token, 200, ""},
+		{"update: types, maintenance", "PATCH", self, "Bearer maintain", types, 200, ""},
+		{"update: types, read scope", "PATCH", self, "Bearer read", types, 403, okta.CodeForbidden},
+		{"update: types under keys, maintenance", "PATCH", self, "Bearer maintain", typesUnderKeys, 200, ""},
+		{"update: token and key, maintenance", "PATCH", self, "Bearer maintain", tokenAndKey, 403, okta.CodeForbidden},
+		{"update: token and key, old sign-in", "PATCH", self, "Bearer old", tokenAndKey, 403, okta.CodeForbidden},
+		{"update: token and key", "PATCH", self, "Bearer manage", tokenAndKey, 200, ""},
 		// C2: a verifying key takes the full scope and a fresh sign-in.
 		{"update: key, maintenance", "PATCH", self, "Bearer maintain", uv, 403, okta.CodeForbidden},
 		{"update: key, old sign-in", "PATCH", self, "Bearer old", uv, 403, okta.CodeForbidden},
@@ -324,6 +341,37 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 	f.wantError("delete twice", f.call("DELETE", self, "Bearer manage", nil), 410, okta.CodeEnrolmentDeleted)
 	f.wantError("pending of a deleted one", f.call("GET", pending, "Bearer read", nil), 410, okta.CodeEnrolmentDeleted)
+}
+
+// The shared secret of one-time codes is in the answer to create, repeated or
+// not, and in no other.
+func TestSharedSecret(t *testing.T) {
+	f := setUp(t)
+	a := devicetest.New(t)
+	req := a.Request(f.info.Authenticators.OktaVerify)
+	req.Methods.TOTP = &okta.MethodRequest{}
+	secret := func(w *httptest.ResponseRecorder) string {
+		t.Helper()
+		doc := decode[okta.Enrolment](t, w)
+		m, ok := doc.Methods[okta.MethodTOTP]
+		if !ok || m.ID == "" || m.Links != nil {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		return m.SharedSecret.Reveal()
+	}
+	first := f.call("POST", enrol, "Bearer manage", req)
+	if raw, err := base32.StdEncoding.DecodeString(secret(first)); err != nil || len(raw) != 20 {
+		t.Errorf("%s: %v", first.Body, err)
+	}
+	if again := f.call("POST", enrol, "Bearer manage", req); secret(again) != secret(first) {
+		t.Errorf("repeated: %s", again.Body)
+	}
+	self := decode[okta.Enrolment](t, first).Links["self"].Href
+	for _, body := range []string{`{}`, `{"methods":{"push":{"pushToken":"new"},"totp":{}}}`} {
+		if w := f.call("PATCH", self, "Bearer manage", body); secret(w) != "" || strings.Contains(w.Body.String(), "sharedSecret") {
+			t.Errorf("%s: %s", body, w.Body)
+		}
+	}
 }
 
 func TestByOwnKey(t *testing.T) {
