@@ -67,8 +67,13 @@ const (
 	maxPeriod = 3600
 )
 
-// ErrParameters says that no code can be made from the parameters.
-var ErrParameters = errors.New("one-time code parameters not usable")
+// Errors of Check and Code.
+var (
+	// ErrParameters says that no code can be made from the parameters.
+	ErrParameters = errors.New("one-time code parameters not usable")
+	// ErrClock says that the time is before 1970, where no time step lies.
+	ErrClock = errors.New("the clock is before 1970")
+)
 
 var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
@@ -93,15 +98,15 @@ func (p Parameters) Check() error {
 }
 
 // Code returns the code of the time step that t lies in, and how long it is
-// good for.
+// good for. Its errors are ErrParameters and ErrClock.
 func (p Parameters) Code(t time.Time) (code string, left time.Duration, err error) {
 	if err := p.Check(); err != nil {
 		return "", 0, err
 	}
-	step := t.Unix() / int64(p.Period)
 	if t.Unix() < 0 {
-		return "", 0, fmt.Errorf("%w: the clock is before 1970", ErrParameters)
+		return "", 0, ErrClock
 	}
+	step := t.Unix() / int64(p.Period)
 	code, err = hotp.GenerateCodeCustom(strings.ToUpper(string(p.Seed)), uint64(step), hotp.ValidateOpts{
 		Digits: otp.Digits(p.Digits), Algorithm: algorithms[p.Algorithm],
 	})
