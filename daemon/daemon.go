@@ -78,6 +78,7 @@ type Daemon struct {
 	trying     atomic.Pointer[chan struct{}] // closed when the last try has ended; nil before the first
 	refreshing gate                          // asks the orgs for their pages
 	reach      reach                         // whether the orgs answer
+	codes      codesGiven                    // which one-time codes are on record already
 	quiet      *time.Timer                   // armed by activity: gives memory back when it ends
 }
 

@@ -90,6 +90,9 @@ func (d *Daemon) problems() []api.Problem {
 // hasKeys says whether an account can sign.
 func hasKeys(c *core, a *account.Account) bool {
 	for _, m := range a.Methods {
+		if m.ProofOfPossession == (devicekey.Ref{}) && m.TOTP != nil {
+			continue // has a seed, and no key
+		}
 		if _, err := c.store.Open(context.Background(), m.ProofOfPossession); errors.Is(err, devicekey.ErrNotFound) {
 			return false
 		}

@@ -18,6 +18,8 @@ const (
 	PathAccount  = "/v1/accounts/{id}"         // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
 	PathPrompts  = "/v1/prompts"               // GET PromptList
 	PathDecision = "/v1/prompts/{id}/decision" // POST Decision -> PromptOutcome
+	PathCodes    = "/v1/codes"                 // GET CodeList
+	PathCode     = "/v1/codes/{id}/code"       // POST GetCode -> Code; the id may be the name
 	PathAudit    = "/v1/audit"                 // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
 	PathEvents   = "/v1/events"                // GET text/event-stream of Event; ?front_end=cli|tray|…
 	PathDoctor   = "/v1/doctor"                // GET Report; ?topic=loopback
@@ -142,6 +144,33 @@ type PromptOutcome struct {
 	ID      string `json:"id"`
 	Outcome string `json:"outcome"` // "approved", "denied", "expired", "refused"
 	Reason  string `json:"reason"`
+}
+
+// CodeList is everything this agent has one-time codes for. There are no seeds
+// in it: they never leave the agent.
+type CodeList struct {
+	Codes []CodeEntry `json:"codes"`
+}
+
+// CodeEntry is what one sequence of codes is for.
+type CodeEntry struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`    // the user's login
+	Issuer  string `json:"issuer"`  // host of the org
+	Account string `json:"account"` // account id
+	State   string `json:"state"`   // of the account
+}
+
+// GetCode asks for a code. It says nothing yet; a body is asked for because
+// giving a code is an act, and an empty POST is too easily made by accident.
+type GetCode struct{}
+
+// Code is the code of this moment.
+type Code struct {
+	Name             string `json:"name"`
+	Issuer           string `json:"issuer"`
+	Code             string `json:"code"`
+	ExpiresInSeconds int    `json:"expiresInSeconds"` // whole seconds that are left of it
 }
 
 // AuditRecord is one line of the record of decisions.

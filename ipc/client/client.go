@@ -178,6 +178,19 @@ func (c *Client) DecidePrompt(ctx context.Context, id string, d api.Decision) (o
 	return o, err
 }
 
+// Codes lists what there are one-time codes for.
+func (c *Client) Codes(ctx context.Context) (l api.CodeList, err error) {
+	err = c.call(ctx, quick, http.MethodGet, api.PathCodes, nil, nil, &l)
+	return l, err
+}
+
+// Code is the one-time code of this moment; name is a code's id, its login or
+// its account's name.
+func (c *Client) Code(ctx context.Context, name string) (code api.Code, err error) {
+	err = c.call(ctx, quick, http.MethodPost, withID(api.PathCode, name), nil, api.GetCode{}, &code)
+	return code, err
+}
+
 // Doctor asks for a self-examination; an empty topic means everything.
 func (c *Client) Doctor(ctx context.Context, topic string) (r api.Report, err error) {
 	var query url.Values

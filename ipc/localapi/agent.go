@@ -28,6 +28,12 @@ type Agent interface {
 	// DecidePrompt answers one prompt and reports how it ended.
 	DecidePrompt(ctx context.Context, id string, d api.Decision, p peer.Peer) (api.PromptOutcome, error)
 
+	// Codes lists what there are one-time codes for.
+	Codes(ctx context.Context) (api.CodeList, error)
+	// Code makes the code of this moment. The name is a code's id, or its
+	// login, or its account's name, if only one fits.
+	Code(ctx context.Context, name string) (api.Code, error)
+
 	// Audit yields the records from sequence number from on, oldest first,
 	// and ends after the newest.
 	Audit(ctx context.Context, from uint64) (iter.Seq2[api.AuditRecord, error], error)

@@ -38,6 +38,10 @@ func (s *Server) decide(c *call) (any, error) {
 	return s.agent.DecidePrompt(c.ctx, c.id, d, c.peer)
 }
 
+func (s *Server) codes(c *call) (any, error) { return s.agent.Codes(c.ctx) }
+
+func (s *Server) code(c *call) (any, error) { return s.agent.Code(c.ctx, c.id) }
+
 func (s *Server) doctor(c *call) (any, error) { return s.agent.Doctor(c.ctx, c.query.Get("topic")) }
 
 func (s *Server) describe(*call) (any, error) { return json.RawMessage(s.openAPI()), nil }

@@ -56,6 +56,10 @@ func init() {
 			query: []parameter{frontEndParameter}, out: api.PromptList{}, serve: (*Server).prompts},
 		{method: http.MethodPost, path: api.PathDecision, summary: "Answer a prompt",
 			in: api.Decision{}, out: api.PromptOutcome{}, serve: (*Server).decide},
+		{method: http.MethodGet, path: api.PathCodes, summary: "What there are one-time codes for",
+			out: api.CodeList{}, serve: (*Server).codes},
+		{method: http.MethodPost, path: api.PathCode, summary: "The one-time code of this moment; the id may be the login or the account's name, if only one fits",
+			in: api.GetCode{}, out: api.Code{}, serve: (*Server).code},
 		{method: http.MethodGet, path: api.PathAudit, summary: "The record of decisions, oldest first",
 			query: []parameter{
 				{"from", "integer", "first sequence number"},

@@ -113,6 +113,8 @@ func sample() *localapitest.Agent {
 	return &localapitest.Agent{
 		AccountsHeld: []api.Account{{ID: "acc-1", User: "alice@example.com", Org: "https://id.example.com", State: "active"}},
 		PromptsHeld:  []api.Prompt{{ID: "p-1", App: "Payroll"}},
+		CodesHeld:    []api.CodeEntry{{ID: "acc-1", Name: "alice@example.com", Issuer: "id.example.com", Account: "acc-1", State: "active"}},
+		Digits:       []api.Code{{Code: "012345", ExpiresInSeconds: 7}},
 		Records:      []api.AuditRecord{{Seq: 1, Event: "challenge"}, {Seq: 2, Event: "challenge"}},
 	}
 }
@@ -136,6 +138,9 @@ func TestOperations(t *testing.T) {
 		{"GET", "/v1/prompts?front_end=tray", "", 200, `"app":"Payroll"`},
 		{"POST", "/v1/prompts/p-1/decision", `{"action":"approve","number":"42"}`, 200, `{"id":"p-1","outcome":"approved","reason":""}`},
 		{"POST", "/v1/prompts/p-1/decision", `{"action":"approve"}`, 404, `"not_found"`},
+		{"GET", "/v1/codes", "", 200, `{"codes":[{"id":"acc-1","name":"alice@example.com","issuer":"id.example.com","account":"acc-1","state":"active"}]}`},
+		{"POST", "/v1/codes/alice%40example.com/code", `{}`, 200, `{"name":"alice@example.com","issuer":"id.example.com","code":"012345","expiresInSeconds":7}`},
+		{"POST", "/v1/codes/nope/code", `{}`, 404, `"not_found"`},
 		{"GET", "/v1/audit", "", 200, "\n{\"seq\":2"},
 		{"GET", "/v1/audit?from=2", "", 200, `{"seq":2`},
 		{"GET", "/v1/audit?verify=true", "", 200, `{"seq":1`},
@@ -324,10 +329,10 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 12 {
-		t.Errorf("%d operations are described, want 12: extend this test with the new ones", n)
+	if n != 14 {
+		t.Errorf("%d operations are described, want 14: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathPrompts, api.PathDecision, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathPrompts, api.PathDecision, api.PathCodes, api.PathCode, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}
@@ -337,7 +342,8 @@ func TestOpenAPI(t *testing.T) {
 		"AccountList": api.AccountList{}, "Account": api.Account{Development: true, EnrolmentID: "x", LoopbackOrigins: []string{"x"}},
 		"AddAccount": api.AddAccount{Name: "x"}, "RenameAccount": api.RenameAccount{}, "PromptList": api.PromptList{},
 		"Prompt": api.Prompt{Choices: []api.Choice{{}}}, "Choice": api.Choice{},
-		"Decision":      api.Decision{Account: "x", Number: "x", PIN: "x", Report: true},
+		"Decision": api.Decision{Account: "x", Number: "x", PIN: "x", Report: true},
+		"CodeList": api.CodeList{}, "CodeEntry": api.CodeEntry{}, "GetCode": api.GetCode{}, "Code": api.Code{},
 		"PromptOutcome": api.PromptOutcome{}, "AuditRecord": api.AuditRecord{Origin: "x", App: "x", Transaction: "x", KeyType: "x"},
 		"Event":  api.Event{Prompt: &api.Prompt{}, Outcome: &api.PromptOutcome{}, Account: &api.Account{}, Audit: &api.AuditRecord{}},
 		"Report": api.Report{}, "Check": api.Check{Hint: "x"}, "Error": api.Error{Hint: "x"}, "ErrorBody": api.ErrorBody{},

@@ -24,6 +24,8 @@ type Agent struct {
 	StatusReply  api.Status
 	AccountsHeld []api.Account
 	PromptsHeld  []api.Prompt // newest first
+	CodesHeld    []api.CodeEntry
+	Digits       []api.Code // what Code answers, in this order; the last one again and again
 	Records      []api.AuditRecord
 	Report       api.Report
 	AuditErr     error
@@ -202,6 +204,32 @@ func (a *Agent) DecidePrompt(_ context.Context, id string, d api.Decision, p pee
 	}
 	a.tell(api.Event{Type: "prompt_closed", Outcome: &o})
 	return o, nil
+}
+
+// Codes lists what is held.
+func (a *Agent) Codes(context.Context) (api.CodeList, error) {
+	a.Lock()
+	defer a.Unlock()
+	return api.CodeList{Codes: append([]api.CodeEntry{}, a.CodesHeld...)}, a.Fail
+}
+
+// Code answers the next of Digits for the code of that id or name.
+func (a *Agent) Code(_ context.Context, name string) (api.Code, error) {
+	a.Lock()
+	defer a.Unlock()
+	i := slices.IndexFunc(a.CodesHeld, func(c api.CodeEntry) bool { return c.ID == name || c.Name == name })
+	if a.Fail != nil {
+		return api.Code{}, a.Fail
+	}
+	if i < 0 || len(a.Digits) == 0 {
+		return api.Code{}, notFound("code")
+	}
+	code := a.Digits[0]
+	if len(a.Digits) > 1 {
+		a.Digits = a.Digits[1:]
+	}
+	code.Name, code.Issuer = a.CodesHeld[i].Name, a.CodesHeld[i].Issuer
+	return code, nil
 }
 
 // Record appends to the audit and tells the subscribers.
