@@ -71,6 +71,11 @@ func setup(env *testscript.Env) error {
 			{Seq: 1, Time: time.Now(), Event: "enrolled", Account: "acc-1", Outcome: "ok", Hash: "h1"},
 			{Seq: 2, Time: time.Now(), Event: "challenge", Account: "acc-1", Outcome: "denied", Reason: "by_user", Prev: "h1", Hash: "h2", App: "Payroll", Origin: "https://id.example.com"},
 		},
+		CodesHeld: []api.CodeEntry{
+			{ID: "acc-1", Name: "alice@example.com", Issuer: "id.example.com", Account: "acc-1", State: "active"},
+			{ID: "acc-2", Name: "bob@example.com", Issuer: "localhost:8080", Account: "acc-2", State: "suspended"},
+		},
+		Digits:   []api.Code{{Code: "007123", ExpiresInSeconds: 17}},
 		Outcomes: map[string]api.PromptOutcome{},
 	}
 	w := &world{Agent: agent, socket: socket}
@@ -172,7 +177,7 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 	case "break":
 		w.AuditErr = fmt.Errorf("entry 2 was changed")
 	case "empty":
-		w.AccountsHeld, w.PromptsHeld, w.Records = nil, nil, nil
+		w.AccountsHeld, w.PromptsHeld, w.Records, w.CodesHeld = nil, nil, nil, nil
 	case "report":
 		w.Report = api.Report{Checks: []api.Check{{Name: "vault_key", State: args[1], Message: "the key is protected by file permissions only", Hint: "use the keyring"}}}
 		w.StatusReply.Loopback.Port = 1
@@ -183,6 +188,7 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 		w.StatusReply.Loopback = api.Loopback{State: "no_free_port"}
 	case "hostile":
 		w.AccountsHeld[0].Name = "a\x1b[2Jb\nc\u202ed\u009be"
+		w.CodesHeld[0].Issuer, w.Digits[0].Code = "id\x1b[2J.example.com", "12\x1b[2J"
 		w.PromptsHeld[0].App = "Pay\x1b]0;owned\x07roll\u202e"
 		w.PromptsHeld[0].Location = strings.Repeat("long ", 100)
 	default:
