@@ -36,6 +36,7 @@ type IDX struct {
 				Challenge struct {
 					Value IDXChallenge `json:"value"`
 				} `json:"challenge"`
+				CorrectAnswer string `json:"correctAnswer"`
 			} `json:"contextualData"`
 		} `json:"value"`
 	} `json:"currentAuthenticator"`
@@ -145,20 +146,11 @@ func (t *Transaction) post(ctx context.Context, address string, body any) error 
 // Challenge goes on from the first step to the challenge for the agent: the
 // user's name, the password, and the choice of signing with the device.
 func (t *Transaction) Challenge(ctx context.Context, user, password string) (IDXChallenge, error) {
-	if err := t.Submit(ctx, "identify", map[string]any{"identifier": user}); err != nil {
+	if err := t.Choice(ctx, user, password); err != nil {
 		return IDXChallenge{}, err
 	}
-	if err := t.Submit(ctx, "challenge-authenticator", map[string]any{"credentials": map[string]string{"passcode": password}}); err != nil {
+	if err := t.Choose(ctx, "signed_nonce"); err != nil {
 		return IDXChallenge{}, err
-	}
-	if form, ok := t.Form("select-authenticator-authenticate"); ok {
-		choice, err := chooseSignedNonce(form)
-		if err != nil {
-			return IDXChallenge{}, err
-		}
-		if err := t.Submit(ctx, form.Name, map[string]any{"authenticator": choice}); err != nil {
-			return IDXChallenge{}, err
-		}
 	}
 	c := t.Last.CurrentAuthenticator.Value.ContextualData.Challenge.Value
 	if _, ok := t.Form("challenge-poll"); !ok || c.Request == "" {
@@ -167,11 +159,38 @@ func (t *Transaction) Challenge(ctx context.Context, user, password string) (IDX
 	return c, nil
 }
 
+// Choice goes on from the first step to the one after the password.
+func (t *Transaction) Choice(ctx context.Context, user, password string) error {
+	if err := t.Submit(ctx, "identify", map[string]any{"identifier": user}); err != nil {
+		return err
+	}
+	return t.Submit(ctx, "challenge-authenticator", map[string]any{"credentials": map[string]string{"passcode": password}})
+}
+
+// Choose chooses a method of the authenticator app, if the org asks which.
+func (t *Transaction) Choose(ctx context.Context, method string) error {
+	form, ok := t.Form("select-authenticator-authenticate")
+	if !ok {
+		return nil
+	}
+	choice, err := choose(form, method)
+	if err != nil {
+		return err
+	}
+	return t.Submit(ctx, form.Name, map[string]any{"authenticator": choice})
+}
+
+// Number is what the person has to pick on the device; "" without a number
+// challenge.
+func (t *Transaction) Number() string {
+	return t.Last.CurrentAuthenticator.Value.ContextualData.CorrectAnswer
+}
+
 // Poll asks the org whether the challenge was answered.
 func (t *Transaction) Poll(ctx context.Context) error { return t.Submit(ctx, "challenge-poll", nil) }
 
-// chooseSignedNonce finds the option whose method is signed_nonce, or may be.
-func chooseSignedNonce(form IDXForm) (map[string]any, error) {
+// choose finds the option whose method is this one, or may be.
+func choose(form IDXForm, method string) (map[string]any, error) {
 	type field struct {
 		Name    string          `json:"name"`
 		Value   json.RawMessage `json:"value"`
@@ -199,11 +218,11 @@ func chooseSignedNonce(form IDXForm) (map[string]any, error) {
 				switch {
 				case f.Name == "methodType" && f.Options != nil:
 					for _, m := range f.Options {
-						fits = fits || m.Value == "signed_nonce"
+						fits = fits || m.Value == method
 					}
-					choice["methodType"] = "signed_nonce"
+					choice["methodType"] = method
 				case f.Name == "methodType":
-					fits = fits || string(f.Value) == `"signed_nonce"`
+					fits = fits || string(f.Value) == quote(method)
 					choice["methodType"] = f.Value
 				case f.Name == "id":
 					choice["id"] = f.Value
@@ -214,5 +233,5 @@ func chooseSignedNonce(form IDXForm) (map[string]any, error) {
 			}
 		}
 	}
-	return nil, errors.New("choosing how to verify: signed_nonce is not among the choices")
+	return nil, fmt.Errorf("choosing how to verify: %s is not among the choices", method)
 }

@@ -58,6 +58,11 @@ func startOrg(ctx context.Context, programs Programs, dir string, ports []int, o
 	return &Org{Process: p, URL: ready.URL, AdminToken: ready.AdminToken, program: programs.Org}, nil
 }
 
+// RunningOrg is an org that somebody else has started.
+func RunningOrg(url, adminToken, program string) *Org {
+	return &Org{URL: url, AdminToken: adminToken, program: program}
+}
+
 // EnrolmentLink asks the org for a link that enrols user once.
 func (o *Org) EnrolmentLink(ctx context.Context, user string) (string, error) {
 	cmd := exec.CommandContext(ctx, o.program, "enrolment-link", "--url", o.URL, "--token", o.AdminToken, "--user", user)

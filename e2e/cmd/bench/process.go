@@ -21,6 +21,7 @@ type process struct {
 		URL          string `json:"url"`
 		Socket       string `json:"socket"`
 		LoopbackPort int    `json:"loopbackPort"`
+		AdminToken   string `json:"adminToken"`
 	}
 }
 
