@@ -150,6 +150,10 @@ type TokenError struct {
 	Code        string `json:"error"`
 	Description string `json:"error_description,omitempty"`
 	HTTPStatus  int    `json:"-"`
+	// RetryAt is when a rate limit ends, as far as the server said so.
+	RetryAt time.Time `json:"-"`
+	// Nonce is what the server wants in the next proof of a key ("use_dpop_nonce").
+	Nonce string `json:"-"`
 }
 
 func (e *TokenError) Error() string {

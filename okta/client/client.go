@@ -134,16 +134,17 @@ func loopback(host string) bool {
 type Authorization struct {
 	scheme string
 	value  okta.Secret
+	proof  *ProofKey // signs a proof for each request; nil: none goes along
 }
 
 // Bearer authorises by an access token.
-func Bearer(token okta.Secret) Authorization { return Authorization{"Bearer", token} }
+func Bearer(token okta.Secret) Authorization { return Authorization{scheme: "Bearer", value: token} }
 
 // SSWS authorises by a token signed with an enrolment key.
-func SSWS(token okta.Secret) Authorization { return Authorization{"SSWS", token} }
+func SSWS(token okta.Secret) Authorization { return Authorization{scheme: "SSWS", value: token} }
 
 // OTDT authorises by the one-time token of an enrolment link.
-func OTDT(token okta.Secret) Authorization { return Authorization{"OTDT", token} }
+func OTDT(token okta.Secret) Authorization { return Authorization{scheme: "OTDT", value: token} }
 
 // String implements fmt.Stringer without the value.
 func (a Authorization) String() string { return strings.TrimSpace(a.scheme + " " + a.value.String()) }

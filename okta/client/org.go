@@ -205,36 +205,6 @@ func (o *Org) Answer(ctx context.Context, verificationURI string, r okta.AnswerR
 	return err
 }
 
-// TokenResponse is a successful answer of the token endpoint.
-type TokenResponse struct {
-	AccessToken  okta.Secret `json:"access_token"`
-	TokenType    string      `json:"token_type"`
-	ExpiresIn    int64       `json:"expires_in,omitempty"` // seconds
-	RefreshToken okta.Secret `json:"refresh_token,omitempty"`
-	IDToken      okta.Secret `json:"id_token,omitempty"`
-	Scope        string      `json:"scope,omitempty"`
-}
-
-// Token asks the org's authorization server for a token.
-func (o *Org) Token(ctx context.Context, form url.Values) (TokenResponse, error) {
-	var t TokenResponse
-	a, err := o.do(ctx, call{
-		method: http.MethodPost, url: o.url + "/oauth2/v1/token", body: []byte(form.Encode()),
-		accept: typeJSON, contentType: "application/x-www-form-urlencoded",
-		limit: maxAnswer, oauth: true,
-	})
-	if err != nil {
-		return t, err
-	}
-	if err := o.decode(a, &t); err != nil {
-		return TokenResponse{}, err
-	}
-	if t.AccessToken == "" {
-		return TokenResponse{}, o.incomplete(a, "access_token")
-	}
-	return t, nil
-}
-
 // own refuses a URL elsewhere than at the org's origin, where credentials and
 // questions of trust must not go.
 func (o *Org) own(raw string) error {

@@ -109,6 +109,13 @@ func (o *Org) do(ctx context.Context, c call) (answer, error) {
 	if c.auth.scheme != "" {
 		req.Header["Authorization"] = []string{c.auth.scheme + " " + c.auth.value.Reveal()}
 	}
+	if c.auth.proof != nil {
+		proof, err := c.auth.proof.proof(req, c.auth.value)
+		if err != nil {
+			return answer{}, fmt.Errorf("prove the key of a token: %w", err)
+		}
+		req.Header["Dpop"] = []string{proof}
+	}
 	resp, err := o.http.Do(req)
 	if err != nil {
 		return answer{}, unreachable(req.URL.Host, err)
@@ -189,7 +196,7 @@ func bodyKind(contentType string, body []byte) string {
 // optional, since challenge verification may answer another shape.
 func refusal(resp *http.Response, body []byte, oauth bool, unexpected func(kind, detail string) error) error {
 	if oauth {
-		te := okta.TokenError{HTTPStatus: resp.StatusCode}
+		te := okta.TokenError{HTTPStatus: resp.StatusCode, RetryAt: retryAt(resp.Header, time.Now()), Nonce: resp.Header.Get("DPoP-Nonce")}
 		if err := jose.DecodeStrict(body, &te, maxAnswer); err == nil && te.Code != "" {
 			return &te
 		}

@@ -26,6 +26,7 @@ const (
 	AuthenticatorID = "autFakeAuthenticator"
 	UserID          = "00uFakeUser000000000"
 	Login           = "alice@example.com"
+	Seed            = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP" // of one-time codes, base32
 )
 
 // Reply is a canned answer of the fake org.
@@ -57,6 +58,7 @@ type Org struct {
 	pending    []okta.PendingChallenge
 	hits       map[string]int
 	next       int
+	oauth      oauth
 }
 
 // keys are made once per process: 2048 bits take their time.
@@ -83,7 +85,9 @@ func NewOrg(t testing.TB) *Org {
 	mux.HandleFunc("GET "+okta.AuthenticatorConfigurationPath, o.configuration)
 	mux.HandleFunc("GET /.well-known/openid-configuration", o.discovery)
 	mux.HandleFunc("GET /oauth2/v1/keys", o.keySet)
+	mux.HandleFunc("GET /oauth2/v1/authorize", o.authorize)
 	mux.HandleFunc("POST /oauth2/v1/token", o.token)
+	mux.HandleFunc("POST /oauth2/v1/revoke", o.revoke)
 	mux.HandleFunc("POST "+okta.AppAuthenticatorsPath, o.enrol)
 	mux.HandleFunc("PATCH "+okta.AppAuthenticatorsPath+"/{id}", o.update)
 	mux.HandleFunc("DELETE "+okta.AppAuthenticatorsPath+"/{id}", o.remove)

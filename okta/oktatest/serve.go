@@ -58,16 +58,13 @@ func (o *Org) configuration(w http.ResponseWriter, r *http.Request) {
 			SupportedMethods: []okta.SupportedMethod{
 				{Type: okta.MethodPush, Status: "ACTIVE", Settings: okta.MethodSettings{Algorithms: []string{"ES256", "RS256"}, KeyProtection: "ANY", TransactionTypes: []string{okta.TransactionLogin}}},
 				{Type: okta.MethodSignedNonce, Status: "ACTIVE", Settings: okta.MethodSettings{Algorithms: []string{"ES256", "RS256"}, KeyProtection: "ANY"}},
+				{Type: okta.MethodTOTP, Status: "ACTIVE", Settings: okta.MethodSettings{TimeInterval: 30, Encoding: "Base32", HMAC: "HMACSHA1", PassCodeLength: 6}},
 			},
 			EnrolEndpoint:   o.URL + okta.AppAuthenticatorsPath,
 			LoopbackOrigins: origins,
 		})
 	}
 	reply(w, list)
-}
-
-func (o *Org) discovery(w http.ResponseWriter, _ *http.Request) {
-	reply(w, map[string]string{"issuer": o.URL, "jwks_uri": o.URL + "/oauth2/v1/keys", "token_endpoint": o.URL + "/oauth2/v1/token"})
 }
 
 func (o *Org) keySet(w http.ResponseWriter, _ *http.Request) {
@@ -83,23 +80,13 @@ func (o *Org) keySet(w http.ResponseWriter, _ *http.Request) {
 	reply(w, map[string][]jose.JWK{"keys": {key}})
 }
 
-func (o *Org) token(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err != nil || r.PostForm.Get("client_id") != o.ClientID {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = io.WriteString(w, `{"error":"invalid_client","error_description":"unknown client"}`)
-		return
-	}
-	reply(w, map[string]any{"access_token": "fake-access-token", "token_type": "Bearer", "expires_in": 3600, "scope": r.PostForm.Get("scope")})
-}
-
 func (o *Org) enrol(w http.ResponseWriter, r *http.Request) {
 	var req okta.EnrolmentRequest
 	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
 		refuse(w, okta.NewError(okta.CodeValidation, err.Error()))
 		return
 	}
-	if r.Header.Get("Authorization") == "" {
+	if !o.admits(r) {
 		refuse(w, okta.NewError(okta.CodeInvalidToken))
 		return
 	}
@@ -128,6 +115,9 @@ func (o *Org) enrolment(id string, req okta.EnrolmentRequest) okta.Enrolment {
 	if req.Methods.SignedNonce != nil {
 		e.Methods[okta.MethodSignedNonce] = okta.EnrolledMethod{ID: "opfFakeSignedNonce00", CreatedDate: now, LastUpdated: now}
 	}
+	if req.Methods.TOTP != nil {
+		e.Methods[okta.MethodTOTP] = okta.EnrolledMethod{ID: "opfFakeTOTP000000000", CreatedDate: now, LastUpdated: now, SharedSecret: Seed}
+	}
 	return e
 }
 
@@ -138,6 +128,10 @@ func (o *Org) update(w http.ResponseWriter, r *http.Request) {
 }
 
 func (o *Org) remove(w http.ResponseWriter, r *http.Request) {
+	if !o.admits(r) {
+		refuse(w, okta.NewError(okta.CodeInvalidToken))
+		return
+	}
 	o.mu.Lock()
 	o.deleted = append(o.deleted, r.PathValue("id"))
 	o.mu.Unlock()
