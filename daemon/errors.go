@@ -31,7 +31,7 @@ var reasons = []struct {
 	{account.ErrBusy, http.StatusServiceUnavailable, "busy", "another change of the accounts is under way", "try again"},
 	{account.ErrLinkMismatch, http.StatusConflict, "link_mismatch", "", "ask for a new enrolment link"},
 	{account.ErrOtherOrg, http.StatusConflict, "other_org", "", ""},
-	{account.ErrMethodNotOffered, http.StatusConflict, "method_not_offered", "", "the org's administrator has to allow signed_nonce for this agent"},
+	{account.ErrMethodNotOffered, http.StatusConflict, "method_not_offered", "", "the org's administrator has to allow push or signed_nonce for this agent"},
 	{account.ErrHardwareRequired, http.StatusConflict, "hardware_required", "", ""},
 	{okta.ErrEnrolmentLink, http.StatusBadRequest, "bad_link", "", "a link looks like oktaverify://LOGIN/?t=…&f=…&s=https://ORG"},
 	{client.ErrInsecure, http.StatusBadRequest, "org_insecure", "", "use https, or an org on this machine"},

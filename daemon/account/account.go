@@ -59,6 +59,8 @@ type Account struct {
 	// OrgDone says that the org has deleted the enrolment and only local
 	// clean-up is left.
 	OrgDone bool `json:"orgDone,omitempty"`
+	// Unused are keys that the org did not want after all, until they are deleted.
+	Unused []devicekey.Ref `json:"unused,omitempty"`
 }
 
 // Device is this device as one org knows it.
@@ -68,14 +70,15 @@ type Device struct {
 	Key              devicekey.Ref `json:"key"` // client instance key
 }
 
-// Method is one enrolled method and its keys. UV keys are absent until
-// enrolled.
+// Method is one enrolled method and its keys, which codes (totp) have none of.
+// UV keys are absent until enrolled.
 type Method struct {
 	Type              okta.Method    `json:"type"`
 	ID                string         `json:"id,omitempty"`
 	ProofOfPossession devicekey.Ref  `json:"proofOfPossession"`
 	UserVerification  *devicekey.Ref `json:"userVerification,omitempty"`
-	PendingURL        string         `json:"pendingUrl,omitempty"` // where push challenges wait
+	PendingURL        string         `json:"pendingUrl,omitempty"`   // where push challenges wait
+	Transactions      []string       `json:"transactions,omitempty"` // what the org was told that a push may be about
 	// TOTP is what one-time codes are made from; nil for other methods.
 	TOTP *totp.Parameters `json:"totp,omitempty"`
 }
@@ -155,12 +158,9 @@ func (a *Account) fits(c *okta.Challenge) bool {
 // refs lists all keys that only this account uses, the client instance key
 // aside.
 func (a *Account) refs() []devicekey.Ref {
-	var refs []devicekey.Ref
+	refs := slices.Clone(a.Unused)
 	for _, m := range a.Methods {
-		refs = append(refs, m.ProofOfPossession)
-		if m.UserVerification != nil {
-			refs = append(refs, *m.UserVerification)
-		}
+		refs = append(refs, m.refs()...)
 	}
 	return refs
 }

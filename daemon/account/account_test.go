@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/daemon/vault"
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
@@ -43,7 +44,7 @@ func TestEnrolByLink(t *testing.T) {
 	if err := m.Remove(t.Context(), a.ID, false); err != nil {
 		t.Fatal(err)
 	}
-	org.set(func() { delete(org.enrolled, org.posts[0].Methods.SignedNonce.Keys.ProofOfPossession.KeyID) })
+	org.set(func() { delete(org.enrolled, kidOf(org.posts[0])) })
 	m.settled(t, org)
 }
 
@@ -61,6 +62,15 @@ func TestForgottenDevice(t *testing.T) {
 		t.Fatalf("%d posts", len(org.posts))
 	}
 	m.settled(t, org)
+}
+
+// each changes every method that the org offers.
+func each(change func(*okta.SupportedMethod)) func(*okta.AuthenticatorConfiguration) {
+	return func(c *okta.AuthenticatorConfiguration) {
+		for i := range c.SupportedMethods {
+			change(&c.SupportedMethods[i])
+		}
+	}
 }
 
 // Every failure of an enrolment leaves the book as it was, or a pending record
@@ -85,17 +95,13 @@ func TestEnrolmentFails(t *testing.T) {
 			o.config = func(c *okta.AuthenticatorConfiguration) { c.EnrolEndpoint = "http://127.0.0.1:1/steal" }
 		}, client.ErrForeignURL, false},
 		{"method inactive", func(o *strictOrg, _ *okta.EnrolmentLink) {
-			o.config = func(c *okta.AuthenticatorConfiguration) { c.SupportedMethods[0].Status = "INACTIVE" }
+			o.config = each(func(m *okta.SupportedMethod) { m.Status = "INACTIVE" })
 		}, ErrMethodNotOffered, false},
 		{"RSA only", func(o *strictOrg, _ *okta.EnrolmentLink) {
-			o.config = func(c *okta.AuthenticatorConfiguration) {
-				c.SupportedMethods[0].Settings.Algorithms = []string{"RS256"}
-			}
+			o.config = each(func(m *okta.SupportedMethod) { m.Settings.Algorithms = []string{"RS256"} })
 		}, ErrMethodNotOffered, false},
 		{"hardware only", func(o *strictOrg, _ *okta.EnrolmentLink) {
-			o.config = func(c *okta.AuthenticatorConfiguration) {
-				c.SupportedMethods[0].Settings.KeyProtection = "HARDWARE"
-			}
+			o.config = each(func(m *okta.SupportedMethod) { m.Settings.KeyProtection = "HARDWARE" })
 		}, ErrHardwareRequired, false},
 		{"plain http elsewhere", func(_ *strictOrg, l *okta.EnrolmentLink) { l.OrgURL = "http://org.example.com" }, client.ErrInsecure, false},
 	} {
@@ -178,7 +184,7 @@ func FuzzOriginOf(f *testing.F) {
 // A hostile org cannot make its enrolment unusable to print or store.
 func TestHostileEnrolment(t *testing.T) {
 	m := boot(t, t.TempDir()+"/state")
-	a := &Account{ID: "x", OrgURL: "https://org.example.com", State: Enrolling, Methods: []Method{{Type: okta.MethodSignedNonce}}, Pending: &pending{}}
+	a := &Account{ID: "x", OrgURL: "https://org.example.com", State: Enrolling, Methods: []Method{{Type: okta.MethodSignedNonce, ProofOfPossession: devicekey.Ref{ID: "K"}}}, Pending: &pending{}}
 	if err := m.insert(a); err != nil {
 		t.Fatal(err)
 	}
@@ -196,11 +202,11 @@ func TestHostileEnrolment(t *testing.T) {
 	} {
 		e := good
 		spoil(&e)
-		if _, err := m.activate(a, e); err == nil {
+		if _, err := m.activate(t.Context(), a, e); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	active, err := m.activate(a, good)
+	active, err := m.activate(t.Context(), a, good)
 	if err != nil || active.Methods[0].PendingURL != "" {
 		t.Fatalf("%+v, %v: a pending link elsewhere was kept", active, err)
 	}

@@ -72,6 +72,8 @@ type Book struct {
 	orgsMu sync.Mutex
 	orgs   map[string]*client.Org // by URL; one kept connection each
 
+	tokens tokens // maintenance tokens, in memory only
+
 	step func(name string) // test seam: called between the steps of a change
 }
 
@@ -239,6 +241,7 @@ func (b *Book) drop(id string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	list := slices.DeleteFunc(slices.Clone(b.All()), func(a *Account) bool { return a.ID == id })
+	b.tokens.forget(id)
 	return b.publish(list)
 }
 

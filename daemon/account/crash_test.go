@@ -54,7 +54,7 @@ func killedAt(t *testing.T, dir, do, step string, link okta.EnrolmentLink) {
 // kill -9 at each step of an enrolment: after the next start there is the old
 // or the new state, org and agent agree, and the next try works.
 func TestKilledWhileEnrolling(t *testing.T) {
-	for _, step := range []string{"recorded", "client key", "method key", "prepared", "before post", "posted", "active"} {
+	for _, step := range []string{"recorded", "client key", "method push", "method signed_nonce", "method totp", "prepared", "before post", "posted", "active"} {
 		t.Run(step, func(t *testing.T) {
 			org, dir := newStrictOrg(t), t.TempDir()+"/state"
 			killedAt(t, dir, "enrol", step, org.link("one"))
@@ -76,6 +76,22 @@ func TestKilledWhileEnrolling(t *testing.T) {
 				t.Fatalf("%d accounts", len(m.All()))
 			}
 		})
+	}
+}
+
+// kill -9 while the keys are deleted that the org did not want: the account
+// stands, and they are gone after the next start.
+func TestKilledWhileDiscarding(t *testing.T) {
+	for _, step := range []string{"active", "unused keys wiped"} {
+		org, dir := newStrictOrg(t), t.TempDir()+"/state"
+		org.makes = func(e *okta.Enrolment) { delete(e.Methods, okta.MethodSignedNonce) }
+		killedAt(t, dir, "enrol", step, org.link("one"))
+		m := boot(t, dir)
+		m.Resume(t.Context())
+		m.settled(t, org)
+		if len(m.All()) != 1 || m.All()[0].Unused != nil || m.storedKeys(t) != 2 {
+			t.Fatalf("%s: %+v, %d keys", step, m.All(), m.storedKeys(t))
+		}
 	}
 }
 

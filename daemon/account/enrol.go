@@ -18,7 +18,7 @@ import (
 var (
 	ErrOtherOrg         = errors.New("the org is not the one it was before")
 	ErrLinkMismatch     = errors.New("the link is for another authenticator than the org's")
-	ErrMethodNotOffered = errors.New("the org does not offer signed_nonce with ES256 keys")
+	ErrMethodNotOffered = errors.New("the org offers neither push nor signed_nonce with ES256 keys")
 	ErrHardwareRequired = errors.New("the org accepts hardware-protected keys only")
 )
 
@@ -96,7 +96,8 @@ func (b *Book) prepare(ctx context.Context, org *client.Org, link okta.Enrolment
 	case config.AuthenticatorID != link.AuthenticatorID:
 		return nil, ErrLinkMismatch
 	}
-	if err := offersSignedNonce(config); err != nil {
+	methods, err := offered(config)
+	if err != nil {
 		return nil, err
 	}
 	a := &Account{
@@ -116,7 +117,7 @@ func (b *Book) prepare(ctx context.Context, org *client.Org, link okta.Enrolment
 		return nil, err
 	}
 	b.step("recorded")
-	ready, err := b.makeKeys(ctx, a)
+	ready, err := b.makeKeys(ctx, a, methods)
 	if err != nil {
 		b.abandon(ctx, a.ID)
 		return nil, fmt.Errorf("make the keys: %w", err)
@@ -163,22 +164,6 @@ func (b *Book) alternate(ctx context.Context, org *client.Org, who okta.Organiza
 	return "", nil
 }
 
-func offersSignedNonce(c okta.AuthenticatorConfiguration) error {
-	for _, m := range c.SupportedMethods {
-		if m.Type != okta.MethodSignedNonce || m.Status != "ACTIVE" {
-			continue
-		}
-		if len(m.Settings.Algorithms) > 0 && !slices.Contains(m.Settings.Algorithms, string(jose.ES256)) {
-			return ErrMethodNotOffered
-		}
-		if m.Settings.KeyProtection == "HARDWARE" {
-			return ErrHardwareRequired // until a hardware store exists in this build
-		}
-		return nil
-	}
-	return ErrMethodNotOffered
-}
-
 // knownDevice returns this device as the org knows it from another account. The
 // address counts too: any org can claim any id (E5).
 func (b *Book) knownDevice(orgURL, orgID string) (Device, bool) {
@@ -191,20 +176,12 @@ func (b *Book) knownDevice(orgURL, orgID string) (Device, bool) {
 }
 
 // makeKeys makes the keys of a pending account, each written down before the
-// next, and completes the request.
-func (b *Book) makeKeys(ctx context.Context, a *Account) (*Account, error) {
-	var err error
-	newKey := func(role okta.KeyType) (devicekey.Key, jose.JWK, error) {
-		k, _, err := b.opts.Keys.Create(ctx, devicekey.Spec{Role: role})
-		if err != nil {
-			return nil, jose.JWK{}, err
-		}
-		jwk, err := jose.NewJWK(k.Ref().ID, k.Public(), k.Protection())
-		return k, jwk, err
-	}
+// next, and completes the request. An account that has its methods already
+// keeps them.
+func (b *Book) makeKeys(ctx context.Context, a *Account, methods []okta.SupportedMethod) (*Account, error) {
 	request := okta.EnrolmentRequest{AuthenticatorID: a.AuthenticatorID, Device: b.facts.device()}
 	if a.Device.ID == "" {
-		k, jwk, err := newKey("")
+		k, jwk, err := b.newKey(ctx, "")
 		if err != nil {
 			return nil, err
 		}
@@ -216,24 +193,14 @@ func (b *Book) makeKeys(ctx context.Context, a *Account) (*Account, error) {
 	} else {
 		request.Device.ID, request.Device.ClientInstanceID = a.Device.ID, a.Device.ClientInstanceID
 	}
+	request.Methods = a.Pending.Request.Methods
 	if len(a.Methods) == 0 {
-		k, jwk, err := newKey(okta.KeyProofOfPossession)
-		if err != nil {
+		var err error
+		if a, request.Methods, err = b.makeMethods(ctx, a, methods); err != nil {
 			return nil, err
 		}
-		if a, err = b.update(a.ID, func(a *Account) {
-			a.Methods = []Method{{Type: okta.MethodSignedNonce, ProofOfPossession: k.Ref()}}
-			a.Protection = protection(k.Protection())
-		}); err != nil {
-			return nil, err
-		}
-		request.Methods.SignedNonce = &okta.MethodRequest{Keys: &okta.MethodKeys{ProofOfPossession: &jwk}}
-		b.step("method key")
-	} else {
-		request.Methods = a.Pending.Request.Methods
 	}
-	a, err = b.update(a.ID, func(a *Account) { a.Pending.Request, a.Pending.Ready = request, true })
-	return a, err
+	return b.update(a.ID, func(a *Account) { a.Pending.Request, a.Pending.Ready = request, true })
 }
 
 func protection(p jose.Protection) string {
@@ -253,7 +220,7 @@ func (b *Book) post(ctx context.Context, org *client.Org, a *Account) (*Account,
 	}
 	b.step("posted")
 	if err == nil {
-		a, err = b.activate(a, enrolment)
+		a, err = b.activate(ctx, a, enrolment)
 	}
 	if err != nil {
 		if definite(err) {
@@ -261,7 +228,6 @@ func (b *Book) post(ctx context.Context, org *client.Org, a *Account) (*Account,
 		}
 		return nil, fmt.Errorf("enrol at %s: %w", org.URL(), err)
 	}
-	b.step("active")
 	return a, nil
 }
 
@@ -273,7 +239,7 @@ func (b *Book) sendAsNewDevice(ctx context.Context, org *client.Org, id string) 
 		return okta.Enrolment{}, err
 	}
 	b.step("device forgotten")
-	if a, err = b.makeKeys(ctx, a); err != nil {
+	if a, err = b.makeKeys(ctx, a, nil); err != nil {
 		return okta.Enrolment{}, err
 	}
 	return b.send(ctx, org, a)
@@ -310,11 +276,16 @@ func definite(err error) bool {
 	return errors.Is(err, client.ErrURL) || errors.Is(err, client.ErrInsecure) || errors.Is(err, client.ErrForeignURL)
 }
 
-// activate makes a pending account usable with the org's answer.
-func (b *Book) activate(a *Account, e okta.Enrolment) (*Account, error) {
-	method, ok := e.Methods[okta.MethodSignedNonce]
-	if !ok || method.ID == "" || !okIDs(e.ID, e.User.ID, e.Device.ID, e.Device.ClientInstanceID, method.ID) {
-		return a, &client.UnexpectedAnswer{Host: a.OrgURL, Status: 200, Kind: client.KindIncomplete, Detail: "enrolment without signed_nonce, or with odd ids"}
+// activate makes a pending account usable with the org's answer. Keys of
+// methods that the org left out are written down as unused first, so that a
+// crash does not leave them behind.
+func (b *Book) activate(ctx context.Context, a *Account, e okta.Enrolment) (*Account, error) {
+	if !okIDs(e.ID, e.User.ID, e.Device.ID, e.Device.ClientInstanceID) {
+		return a, &client.UnexpectedAnswer{Host: a.OrgURL, Status: 200, Kind: client.KindIncomplete, Detail: "enrolment with odd ids"}
+	}
+	methods, unused, err := enrolled(a, e)
+	if err != nil {
+		return a, err
 	}
 	active, err := b.update(a.ID, func(a *Account) {
 		a.State, a.Pending = Active, nil
@@ -326,15 +297,28 @@ func (b *Book) activate(a *Account, e okta.Enrolment) (*Account, error) {
 			a.Name = a.Username
 		}
 		a.Device.ID, a.Device.ClientInstanceID = e.Device.ID, e.Device.ClientInstanceID
-		a.Methods[0].ID = method.ID
-		if l, ok := method.Links["pending"]; ok && a.OwnsURL(l.Href) {
-			a.Methods[0].PendingURL = l.Href
-		}
+		a.Methods, a.Unused = methods, unused
 	})
 	if err != nil {
 		return a, err
 	}
-	return active, nil
+	b.step("active")
+	return b.discard(ctx, active), nil
+}
+
+// discard deletes the keys that an account has no use for.
+func (b *Book) discard(ctx context.Context, a *Account) *Account {
+	if len(a.Unused) == 0 {
+		return a
+	}
+	b.wipe(context.WithoutCancel(ctx), a.Unused)
+	b.step("unused keys wiped")
+	clean, err := b.update(a.ID, func(a *Account) { a.Unused = nil })
+	if err != nil {
+		b.opts.Log.Warn("account not tidied", "account", a.ID, "error", err)
+		return a
+	}
+	return clean
 }
 
 func okIDs(ids ...string) bool {
@@ -395,6 +379,8 @@ func (b *Book) Resume(ctx context.Context) {
 			_, err = b.resume(ctx, a)
 		case Removing:
 			err = b.finishRemoval(ctx, a)
+		case Active, Suspended, Gone:
+			b.discard(ctx, a)
 		}
 		if err != nil {
 			b.opts.Log.Warn("account change not finished", "account", a.ID, "state", string(a.State), "error", err)
@@ -433,6 +419,9 @@ func (b *Book) attest(ctx context.Context, a *Account) (string, error) {
 	return b.sign(ctx, a.Device.Key, okta.TypeClientInstance, a.Device.ClientInstanceID, a.Device.ID, a.OrgURL)
 }
 
+// ownLife is how long the tokens are good that the agent makes about itself.
+const ownLife = 5 * time.Minute
+
 // ownClaims are the claims of the tokens the agent makes about itself.
 type ownClaims struct {
 	Issuer    string           `json:"iss"`
@@ -453,7 +442,7 @@ func (b *Book) sign(ctx context.Context, ref devicekey.Ref, typ, iss, sub, aud s
 	now := b.opts.Now()
 	return jose.Sign(ctx, devicekey.Signer(key, devicekey.Authorisation{}), typ, ownClaims{
 		Issuer: iss, Subject: sub, Audience: aud, ID: UUID(),
-		IssuedAt: okta.DateOf(now), ExpiresAt: okta.DateOf(now.Add(5 * time.Minute)), NotBefore: okta.DateOf(now.Add(-time.Minute)),
+		IssuedAt: okta.DateOf(now), ExpiresAt: okta.DateOf(now.Add(ownLife)), NotBefore: okta.DateOf(now.Add(-time.Minute)),
 		KeyID: ref.ID,
 	})
 }

@@ -28,6 +28,7 @@ type strictOrg struct {
 	forgot   bool // no longer knows devices
 	down     int  // answers this status to create calls
 	config   func(*okta.AuthenticatorConfiguration)
+	makes    func(*okta.Enrolment) // of what was enrolled
 	says     func(*okta.Organization)
 }
 
@@ -46,7 +47,11 @@ func newStrictOrg(t *testing.T) *strictOrg {
 	mux.HandleFunc("GET "+okta.AuthenticatorConfigurationPath, func(w http.ResponseWriter, _ *http.Request) {
 		c := okta.AuthenticatorConfiguration{
 			AuthenticatorID: "autStrict", OrgID: "00oStrict", EnrolEndpoint: o.URL + okta.AppAuthenticatorsPath,
-			SupportedMethods: []okta.SupportedMethod{{Type: okta.MethodSignedNonce, Status: "ACTIVE"}},
+			SupportedMethods: []okta.SupportedMethod{
+				{Type: okta.MethodTOTP, Status: "ACTIVE"},
+				{Type: okta.MethodPush, Status: "ACTIVE", Settings: okta.MethodSettings{TransactionTypes: []string{okta.TransactionCIBA, okta.TransactionLogin}}},
+				{Type: okta.MethodSignedNonce, Status: "ACTIVE"},
+			},
 		}
 		if o.config != nil {
 			o.config(&c)
@@ -105,7 +110,7 @@ func (o *strictOrg) create(w http.ResponseWriter, r *http.Request) {
 		answer(w, o.down, okta.NewError(okta.CodeInternal))
 		return
 	}
-	token, kid := r.Header.Get("Authorization"), req.Methods.SignedNonce.Keys.ProofOfPossession.KeyID
+	token, kid := r.Header.Get("Authorization"), kidOf(req)
 	owner, used := o.owner[token]
 	switch {
 	case !strings.HasPrefix(token, "OTDT "), used && owner != kid, !used && o.expired:
@@ -123,11 +128,37 @@ func (o *strictOrg) create(w http.ResponseWriter, r *http.Request) {
 	if o.enrolled[kid] == "" {
 		o.enrolled[kid] = fmt.Sprintf("pfd%d", len(o.enrolled))
 	}
-	answer(w, 200, okta.Enrolment{
+	e := okta.Enrolment{
 		ID: o.enrolled[kid], User: okta.EnrolmentUser{ID: "00uAlice", Username: "alice@example.com"},
 		Device:  okta.EnrolmentDevice{ID: "guo1", Status: "ACTIVE", ClientInstanceID: "cli1"},
-		Methods: map[okta.Method]okta.EnrolledMethod{okta.MethodSignedNonce: {ID: "opf-" + o.enrolled[kid]}},
-	})
+		Methods: map[okta.Method]okta.EnrolledMethod{},
+	}
+	if req.Methods.SignedNonce != nil {
+		e.Methods[okta.MethodSignedNonce] = okta.EnrolledMethod{ID: "opf-" + e.ID}
+	}
+	if req.Methods.Push != nil {
+		e.Methods[okta.MethodPush] = okta.EnrolledMethod{ID: "opp-" + e.ID, Links: map[string]okta.Link{
+			"pending": {Href: o.URL + okta.AppAuthenticatorsPath + "/" + e.ID + "/push/notifications"}}}
+	}
+	if req.Methods.TOTP != nil {
+		e.Methods[okta.MethodTOTP] = okta.EnrolledMethod{ID: "opt-" + e.ID, SharedSecret: theSeed}
+	}
+	if o.makes != nil {
+		o.makes(&e)
+	}
+	answer(w, 200, e)
+}
+
+const theSeed = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+// kidOf names the enrolment by the key that every request here has.
+func kidOf(req okta.EnrolmentRequest) string {
+	for _, m := range []*okta.MethodRequest{req.Methods.Push, req.Methods.SignedNonce} {
+		if m != nil {
+			return m.Keys.ProofOfPossession.KeyID
+		}
+	}
+	return ""
 }
 
 func (o *strictOrg) link(token string) okta.EnrolmentLink {

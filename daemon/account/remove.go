@@ -55,7 +55,7 @@ func (b *Book) finishRemoval(ctx context.Context, a *Account) error {
 	if err != nil {
 		return err
 	}
-	m, ok := a.Method(okta.MethodSignedNonce)
+	m, ok := a.signer()
 	if !ok {
 		return fmt.Errorf("account %s has no key to sign with", a.ID)
 	}
