@@ -43,7 +43,7 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 	})
 	account := myaccount.New(myaccount.Deps{
 		DB: s.db, Registry: registry, Tokens: accessTokens{tokens, s.db, s.keys, c.BaseURL, c.Now},
-		Pending: factor.PendingPush, BaseURL: c.BaseURL, Now: c.Now, Log: c.Log,
+		Pending: factor.PendingPush, Lot: s.lot, BaseURL: c.BaseURL, Now: c.Now, Log: c.Log,
 	})
 
 	mux.Handle(okta.OrganizationPath, account)

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -30,6 +31,7 @@ import (
 	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/ids"
+	"countersign.dev/org/park"
 	"countersign.dev/org/signingkey"
 	"countersign.dev/org/store"
 )
@@ -59,6 +61,7 @@ type Server struct {
 	config  Config
 	lock    *os.File
 	db      *store.DB
+	lot     *park.Lot // agents that wait for a push
 	keys    *signingkey.Ring
 	token   okta.Secret
 	handler http.Handler
@@ -82,7 +85,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	s := &Server{config: c, lock: lock, db: db}
+	s := &Server{config: c, lock: lock, db: db, lot: park.New(park.Config{Log: c.Log})}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -146,12 +149,18 @@ func (s *Server) open(ctx context.Context) error {
 // Handler serves the whole org.
 func (s *Server) Handler() http.Handler { return s.handler }
 
+// Returning is where connections come back on which an agent waited for a push.
+// The caller serves it with the same http.Server as its other listeners; if it
+// does not, such a connection ends with its answer.
+func (s *Server) Returning() net.Listener { return s.lot.Listener() }
+
 // AdminToken is the secret of the administrator's API.
 func (s *Server) AdminToken() okta.Secret { return s.token }
 
-// Close ends the use of the state. Requests still running fail. It may be
-// called more than once.
+// Close ends the use of the state. Requests still running fail; those that
+// wait for a push are answered. It may be called more than once.
 func (s *Server) Close() error {
+	s.lot.Close()
 	err := s.db.Close()
 	if e := s.lock.Close(); e != nil && !errors.Is(e, os.ErrClosed) {
 		err = errors.Join(err, e)

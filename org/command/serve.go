@@ -111,7 +111,7 @@ func serve(c *cobra.Command, f serveFlags) error {
 		return &program.Failure{Err: fmt.Errorf("print the ready line: %w", err)}
 	}
 	config.Log.InfoContext(ctx, "org ready", "url", url, "state", config.StateDir)
-	return run(ctx, listeners, httpx.NewServer(server.Handler(), config.Log))
+	return run(ctx, append(listeners, server.Returning()), httpx.NewServer(server.Handler(), config.Log))
 }
 
 // run serves until ctx ends or a listener fails, and waits for requests that

@@ -83,6 +83,36 @@ func AsUser(id string) Caller { return Caller{userID: id} }
 // AsDevice is a caller with a proof, which the operation uses up.
 func AsDevice(p Proof) Caller { return Caller{userID: p.Enrolment.UserID, proof: &p} }
 
+// Standing is what remains of a caller that was admitted to an enrolment, for
+// asking later whether it still would be. It is small, and worth nothing by
+// itself: a caller comes to it through Admit only.
+type Standing struct{ userID, enrolmentID, keyID, thumbprint string }
+
+// EnrolmentID is the enrolment that the caller was admitted to.
+func (s Standing) EnrolmentID() string { return s.enrolmentID }
+
+// Recheck says whether the caller would still be admitted: the enrolment, its
+// device and its user are active, and the key that proved it is still the
+// enrolment's. The error is the one that Admit would give.
+func Recheck(ctx context.Context, tx store.Tx, s Standing) error {
+	e, err := ByID(ctx, tx, s.enrolmentID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (s.userID == "" || e.UserID != s.userID) {
+		return okta.NewError(okta.CodeNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	if s.keyID != "" {
+		if key, ok := e.KeyByID(s.keyID); !ok || key.Thumbprint != s.thumbprint {
+			return invalidToken("the token names no key of the enrolment")
+		}
+	}
+	if err := activeUser(ctx, tx, e.UserID); err != nil {
+		return err
+	}
+	return refusalOf(e)
+}
+
 // Update applies a patch. All of it happens or none. A silent key cannot change
 // keys: whoever may only use the device must not make it count as verified.
 func (r *Registry) Update(ctx context.Context, by Caller, id string, p Patch) (Enrolment, error) {
@@ -124,10 +154,9 @@ func (r *Registry) Delete(ctx context.Context, by Caller, id string) error {
 
 // Admit checks that the caller may use the enrolment now, and uses up its
 // proof.
-func (r *Registry) Admit(ctx context.Context, by Caller, id string) (Enrolment, error) {
-	var e Enrolment
-	inTx := func(tx store.Tx) (err error) {
-		e, err = r.admit(ctx, tx, by, id, r.now())
+func (r *Registry) Admit(ctx context.Context, by Caller, id string) (Standing, error) {
+	inTx := func(tx store.Tx) error {
+		_, err := r.admit(ctx, tx, by, id, r.now())
 		return err
 	}
 	run := r.db.Read
@@ -135,9 +164,13 @@ func (r *Registry) Admit(ctx context.Context, by Caller, id string) (Enrolment, 
 		run = r.db.Write
 	}
 	if err := run(ctx, inTx); err != nil {
-		return Enrolment{}, err
+		return Standing{}, err
 	}
-	return e, nil
+	s := Standing{userID: by.userID, enrolmentID: id}
+	if by.proof != nil {
+		s.keyID, s.thumbprint = by.proof.keyID, by.proof.thumbprint
+	}
+	return s, nil
 }
 
 // admit finds the enrolment for a caller. Another user's enrolment is not

@@ -20,6 +20,7 @@ import (
 	"countersign.dev/org/api/httpx"
 	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
+	"countersign.dev/org/park"
 	"countersign.dev/org/store"
 )
 
@@ -53,24 +54,28 @@ type Tokens interface {
 // Pending lists the push challenges that wait for an enrolment.
 type Pending func(ctx context.Context, tx store.Tx, enrolmentID string, now time.Time) ([]okta.PendingChallenge, error)
 
-// Deps are what the facade is made of; all are required.
+// Deps are what the facade is made of; all but Lot are required.
 type Deps struct {
 	DB       *store.DB
 	Registry *device.Registry
 	Tokens   Tokens
 	Pending  Pending
+	Lot      *park.Lot // where callers wait for a push; nil: nobody waits
 	BaseURL  string
 	Now      func() time.Time
 	Log      *slog.Logger
 }
 
-type server struct{ Deps }
+type server struct {
+	Deps
+	polls polls
+}
 
 // New makes the facade. It serves /.well-known/okta-organization,
 // /.well-known/app-authenticator-configuration and the paths from
 // /idp/myaccount/app-authenticators on, except the verification of challenges.
 func New(d Deps) http.Handler {
-	s := &server{d}
+	s := &server{Deps: d}
 	mux := http.NewServeMux()
 	mux.Handle(okta.OrganizationPath, httpx.Methods{http.MethodGet: s.organization})
 	mux.Handle(okta.AuthenticatorConfigurationPath, httpx.Methods{http.MethodGet: s.configuration})
@@ -291,6 +296,7 @@ func (s *server) update(w http.ResponseWriter, r *http.Request) {
 		httpx.Fail(w, r, s.Log, err)
 		return
 	}
+	s.wake(e.ID)
 	s.Log.InfoContext(r.Context(), "enrolment updated", "enrolment", e.ID, "user", e.UserID, "keys_changed", patch.ChangesKeys())
 	s.answer(w, r, e)
 }
@@ -320,32 +326,9 @@ func (s *server) remove(w http.ResponseWriter, r *http.Request) {
 		httpx.Fail(w, r, s.Log, err)
 		return
 	}
+	s.wake(r.PathValue("id"))
 	s.Log.InfoContext(r.Context(), "enrolment deleted", "enrolment", r.PathValue("id"))
 	w.WriteHeader(http.StatusNoContent)
-}
-
-func (s *server) pending(w http.ResponseWriter, r *http.Request) {
-	by, _, err := s.caller(r, ScopeMaintenanceRead, ScopeMaintenanceManage, ScopeManage)
-	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
-		return
-	}
-	e, err := s.Registry.Admit(r.Context(), by, r.PathValue("id"))
-	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
-		return
-	}
-	list := []okta.PendingChallenge{}
-	err = s.DB.Read(r.Context(), func(tx store.Tx) error {
-		waiting, err := s.Pending(r.Context(), tx, e.ID, s.Now())
-		list = append(list, waiting...) // an empty list is [] on the wire
-		return err
-	})
-	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
-		return
-	}
-	httpx.WriteJSONAs(w, http.StatusOK, mediaType, list)
 }
 
 // answer writes the document of an enrolment.

@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"countersign.dev/org/device"
 	"countersign.dev/org/device/devicetest"
 	"countersign.dev/org/directory"
+	"countersign.dev/org/park"
 	"countersign.dev/org/store"
 	"countersign.dev/org/store/storetest"
 )
@@ -31,10 +33,21 @@ const (
 )
 
 // tokens is the token service: a token's name says what it is good for.
-type tokens map[okta.Secret]myaccount.Access
+type tokens struct {
+	mu sync.Mutex
+	of map[okta.Secret]myaccount.Access // guarded by mu
+}
 
-func (k tokens) VerifyAccessToken(_ context.Context, t okta.Secret) (myaccount.Access, error) {
-	a, ok := k[t]
+func (k *tokens) revoke(t okta.Secret) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.of, t)
+}
+
+func (k *tokens) VerifyAccessToken(_ context.Context, t okta.Secret) (myaccount.Access, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a, ok := k.of[t]
 	switch {
 	case t == "suspended":
 		return myaccount.Access{}, okta.NewError(okta.CodeUserSuspended)
@@ -51,8 +64,11 @@ type fixture struct {
 	info   directory.OrgInfo
 	alice  directory.User
 	now    time.Time
-	queue  []okta.PendingChallenge
-	tokens tokens
+	tokens *tokens
+	lot    *park.Lot
+
+	mu    sync.Mutex
+	queue []okta.PendingChallenge // guarded by mu
 }
 
 func setUp(t *testing.T) *fixture {
@@ -77,7 +93,7 @@ func setUp(t *testing.T) *fixture {
 	access := func(u directory.User, age time.Duration, scopes ...string) myaccount.Access {
 		return myaccount.Access{UserID: u.ID, Scopes: scopes, AuthTime: f.now.Add(-age)}
 	}
-	f.tokens = tokens{
+	f.tokens = &tokens{of: map[okta.Secret]myaccount.Access{
 		"manage":   access(f.alice, time.Minute, "openid", myaccount.ScopeManage),
 		"old":      access(f.alice, time.Hour, myaccount.ScopeManage),
 		"maintain": access(f.alice, time.Minute, myaccount.ScopeMaintenanceManage),
@@ -86,7 +102,9 @@ func setUp(t *testing.T) *fixture {
 		"bob":      access(bob, time.Minute, myaccount.ScopeManage),
 		"nobody":   {Scopes: []string{myaccount.ScopeManage}},
 		"timeless": {UserID: f.alice.ID, Scopes: []string{myaccount.ScopeManage}},
-	}
+	}}
+	f.lot = park.New(park.Config{})
+	t.Cleanup(f.lot.Close)
 	clock := func() time.Time { return f.now }
 	f.Handler = myaccount.New(myaccount.Deps{
 		DB: f.db, Registry: device.NewRegistry(f.db, base, clock), Tokens: f.tokens, BaseURL: base, Now: clock,
@@ -94,11 +112,24 @@ func setUp(t *testing.T) *fixture {
 			if id == "" {
 				t.Error("pending of no enrolment")
 			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			return f.queue, nil
 		},
+		Lot: f.lot,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	return f
+}
+
+// push replaces what waits for everybody.
+func (f *fixture) push(challenges ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queue = nil
+	for _, c := range challenges {
+		f.queue = append(f.queue, okta.PendingChallenge{PayloadVersion: okta.PayloadVersion, Challenge: c})
+	}
 }
 
 // call makes a request as a client of the protocol does.
@@ -332,7 +363,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			t.Errorf("pending with %s: %d %s", scope, w.Code, w.Body)
 		}
 	}
-	f.queue = []okta.PendingChallenge{{PayloadVersion: okta.PayloadVersion, Challenge: "a.b.c"}}
+	f.push("a.b.c")
 	if list := decode[[]okta.PendingChallenge](t, f.call("GET", pending, "Bearer read", nil)); len(list) != 1 || list[0] != f.queue[0] {
 		t.Errorf("pending: %v", list)
 	}
