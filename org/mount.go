@@ -38,7 +38,7 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 	}
 	pages := web.New(web.Deps{DB: s.db, Engine: engine, BaseURL: c.BaseURL, LoopbackPorts: c.LoopbackPorts, Now: c.Now, Log: c.Log})
 	oauth := oidc.New(oidc.Deps{
-		DB: s.db, Tokens: tokens, Engine: oauthEngine{engine}, Keys: s.keys, Pages: pages,
+		DB: s.db, Tokens: tokens, Engine: oauthEngine{engine}, Devices: registry, Keys: s.keys, Pages: pages,
 		BaseURL: c.BaseURL, Trusted: s.trusts, Now: c.Now, Log: c.Log,
 	})
 	account := myaccount.New(myaccount.Deps{
@@ -135,7 +135,11 @@ func (a accessTokens) VerifyAccessToken(ctx context.Context, t okta.Secret) (mya
 		}
 		return myaccount.Access{}, err
 	}
-	return myaccount.Access{UserID: claims.UserID, Scopes: claims.Scopes, AuthTime: claims.AuthTime}, nil
+	access := myaccount.Access{UserID: claims.UserID, Scopes: claims.Scopes, AuthTime: claims.AuthTime}
+	if claims.ByDevice {
+		access.EnrolmentID = claims.EnrolmentID
+	}
+	return access, nil
 }
 
 // userRefusal finds out whether a token is refused because of its user. Only

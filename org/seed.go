@@ -94,7 +94,7 @@ func builtInApps(baseURL string) []seededApp {
 		{directory.App{
 			ClientID: agentClientID, Label: "Countersign", BuiltIn: true,
 			RedirectURIs:  []string{"http://127.0.0.1:*/callback"},
-			GrantTypes:    []string{"authorization_code", "refresh_token"},
+			GrantTypes:    []string{"authorization_code", "refresh_token", okta.GrantJWTBearer},
 			ResponseTypes: []string{"code"},
 			Scopes: []string{"openid", "profile", "offline_access",
 				myaccount.ScopeManage, myaccount.ScopeMaintenanceManage, myaccount.ScopeMaintenanceRead},

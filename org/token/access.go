@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/ids"
@@ -30,6 +31,9 @@ type AccessClaims struct {
 	EnrolmentID         string
 	DeviceID            string
 	KeyID               string
+	// ByDevice says that the token is its enrolment's own: good for that one,
+	// and for nothing that takes a person.
+	ByDevice bool
 }
 
 // Has says whether the token carries a scope.
@@ -37,7 +41,9 @@ func (c AccessClaims) Has(scope string) bool { return slices.Contains(c.Scopes, 
 
 // VerifyAccessToken checks an access token of the org's own authorization
 // server, which the org's APIs take: signature, issuer, audience, expiry, not
-// revoked, user still active. It returns TokenInvalid for anything else.
+// revoked, user still active. It returns TokenInvalid for anything else; for the
+// token of an enrolment that is gone or suspended, with the *okta.Error that
+// says so.
 func (s *Service) VerifyAccessToken(ctx context.Context, token string) (AccessClaims, error) {
 	return s.VerifyAccessTokenOf(ctx, ServerOrg, token)
 }
@@ -75,17 +81,22 @@ func (s *Service) VerifyAccessTokenOf(ctx context.Context, server, token string)
 		if _, err := activeUser(ctx, tx, g); err != nil {
 			return err
 		}
+		if err := activeEnrolment(ctx, tx, g); err != nil {
+			return err
+		}
 		out.UserID, out.ClientID, out.AuthTime = g.UserID, g.ClientID, g.AuthTime
 		out.AMR, out.EnrolmentID, out.DeviceID, out.KeyID = g.AMR, g.EnrolmentID, g.DeviceID, g.KeyID
+		out.ByDevice = g.ByDevice
 		return nil
 	})
-	if internal(err) != nil {
-		return AccessClaims{}, fmt.Errorf("verifying an access token: %w", err)
+	if err == nil {
+		return out, nil
 	}
-	if err != nil {
-		return AccessClaims{}, fmt.Errorf("verifying an access token: %w", TokenInvalid)
+	var refusal *okta.Error
+	if internal(err) == nil && !errors.As(err, &refusal) {
+		err = TokenInvalid // why is nobody's business
 	}
-	return out, nil
+	return AccessClaims{}, fmt.Errorf("verifying an access token: %w", err)
 }
 
 // readAccess checks all that the token itself can tell.

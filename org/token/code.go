@@ -237,10 +237,10 @@ func insertGrant(ctx context.Context, tx store.Tx, g Grant, now time.Time) (id s
 	}
 	id = ids.New(grantPrefix)
 	_, err = tx.ExecContext(ctx, `INSERT INTO oauth_grants
-		(id, client_id, user_id, authorization_server, scopes, amr, acr, auth_time, enrolment_id, device_id, key_id, session_id, created_at, expires_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(id, client_id, user_id, authorization_server, scopes, amr, acr, auth_time, enrolment_id, device_id, key_id, session_id, by_device, created_at, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		id, g.ClientID, g.UserID, g.AuthorizationServer, strings.Join(g.Scopes, " "), string(amr), g.ACR,
-		g.AuthTime.UnixMilli(), g.EnrolmentID, g.DeviceID, g.KeyID, g.SessionID, now.UnixMilli(), now.Add(CodeLifetime).UnixMilli())
+		millis(g.AuthTime), g.EnrolmentID, g.DeviceID, g.KeyID, g.SessionID, g.ByDevice, now.UnixMilli(), now.Add(CodeLifetime).UnixMilli())
 	if err != nil {
 		return "", fmt.Errorf("recording a grant: %w", err)
 	}
@@ -256,17 +256,28 @@ func loadGrant(ctx context.Context, tx store.Tx, id string) (g Grant, revoked bo
 		revokedAt   sql.NullInt64
 	)
 	err = tx.QueryRowContext(ctx, `SELECT client_id, user_id, authorization_server, scopes, amr, acr, auth_time,
-		enrolment_id, device_id, key_id, session_id, revoked_at FROM oauth_grants WHERE id = ?`, id).
+		enrolment_id, device_id, key_id, session_id, by_device, revoked_at FROM oauth_grants WHERE id = ?`, id).
 		Scan(&g.ClientID, &g.UserID, &g.AuthorizationServer, &scopes, &amr, &g.ACR, &authTime,
-			&g.EnrolmentID, &g.DeviceID, &g.KeyID, &g.SessionID, &revokedAt)
+			&g.EnrolmentID, &g.DeviceID, &g.KeyID, &g.SessionID, &g.ByDevice, &revokedAt)
 	if err != nil {
 		return Grant{}, false, fmt.Errorf("loading a grant: %w", err)
 	}
 	if err := json.Unmarshal([]byte(amr), &g.AMR); err != nil {
 		return Grant{}, false, fmt.Errorf("loading a grant: %w", err)
 	}
-	g.Scopes, g.AuthTime = strings.Fields(scopes), time.UnixMilli(authTime)
+	g.Scopes = strings.Fields(scopes)
+	if authTime != 0 {
+		g.AuthTime = time.UnixMilli(authTime)
+	}
 	return g, revokedAt.Valid, nil
+}
+
+// millis is 0 for no time at all.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }
 
 func revokeGrant(ctx context.Context, tx store.Tx, id string, now int64) error {

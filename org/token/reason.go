@@ -52,6 +52,7 @@ const (
 	VerifierMissing
 	RefreshMissing
 	TokenMissing
+	AssertionMissing
 
 	// The decision.
 	LoginRequired
@@ -69,6 +70,8 @@ const (
 	ScopeWidened
 	BearerMissing
 	TokenInvalid
+	AssertionInvalid
+	AssertionIssuer
 	ScopeInsufficient
 )
 
@@ -113,6 +116,7 @@ var reasons = map[Reason]row{
 	VerifierMissing:         {400, "invalid_request", "The parameter code_verifier is missing."},
 	RefreshMissing:          {400, "invalid_request", "The parameter refresh_token is missing."},
 	TokenMissing:            {400, "invalid_request", "The parameter token is missing."},
+	AssertionMissing:        {400, "invalid_request", "The parameter assertion is missing."},
 
 	LoginRequired:   {400, "login_required", "The user is not signed in, or must sign in again."},
 	UserNotAssigned: {400, "access_denied", "The user is not assigned to the app."},
@@ -128,6 +132,8 @@ var reasons = map[Reason]row{
 	ScopeWidened:      {400, "invalid_scope", "A refresh cannot ask for more than was granted."},
 	BearerMissing:     {401, "invalid_token", "The request carries no access token."},
 	TokenInvalid:      {401, "invalid_token", "The access token is invalid, expired or revoked."},
+	AssertionInvalid:  {400, "invalid_grant", "The assertion is invalid, expired, already used or not for this organisation."},
+	AssertionIssuer:   {401, "invalid_token", "The issuer of the assertion is not known."},
 	ScopeInsufficient: {403, "insufficient_scope", "The access token does not have the required scope."},
 }
 

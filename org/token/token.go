@@ -98,6 +98,9 @@ type Grant struct {
 	KeyID               string
 	ACR                 string
 	SessionID           string // session.Reference of the browser session, if there is one
+	// ByDevice says that a device asked by its own key and nobody signed in; see
+	// IssueMaintenance.
+	ByDevice bool
 }
 
 func (g Grant) has(scope string) bool { return slices.Contains(g.Scopes, scope) }
@@ -154,7 +157,7 @@ func (s *Service) issue(ctx context.Context, p pending, nonce string) (Tokens, e
 		Version: 1, ID: p.accessID, Issuer: issuer, Audience: s.audience(g.AuthorizationServer),
 		IssuedAt: okta.DateOf(now), ExpiresAt: okta.DateOf(now.Add(AccessLifetime)),
 		ClientID: g.ClientID, UserID: g.UserID, Scopes: g.Scopes,
-		AuthTime: okta.DateOf(g.AuthTime), ACR: g.ACR, Subject: p.user.Login,
+		AuthTime: authTime(g), ACR: g.ACR, Subject: p.user.Login,
 	})
 	if err != nil {
 		return Tokens{}, fmt.Errorf("signing an access token: %w", err)
@@ -196,7 +199,7 @@ type accessClaims struct {
 	ClientID  string           `json:"cid"`
 	UserID    string           `json:"uid"`
 	Scopes    []string         `json:"scp"`
-	AuthTime  okta.NumericDate `json:"auth_time"`
+	AuthTime  okta.NumericDate `json:"auth_time,omitempty"` // absent when nobody signed in
 	ACR       string           `json:"acr,omitempty"`
 	Subject   string           `json:"sub"` // the login
 }
@@ -221,6 +224,14 @@ type idClaims struct {
 	Name              string `json:"name,omitempty"`
 	PreferredUsername string `json:"preferred_username,omitempty"`
 	Email             string `json:"email,omitempty"`
+}
+
+// authTime is when somebody signed in; 0 when nobody did.
+func authTime(g Grant) okta.NumericDate {
+	if g.AuthTime.IsZero() {
+		return 0
+	}
+	return okta.DateOf(g.AuthTime)
 }
 
 // halfHash is at_hash of OpenID Connect for RS256.

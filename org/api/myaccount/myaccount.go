@@ -44,6 +44,9 @@ type Access struct {
 	UserID   string
 	Scopes   []string
 	AuthTime time.Time
+	// EnrolmentID is the one enrolment that the token is good for; "" for a
+	// token of a person, which is good for all of theirs.
+	EnrolmentID string
 }
 
 // Tokens verifies access tokens.
@@ -267,6 +270,9 @@ func (s *server) caller(r *http.Request, scopes ...string) (device.Caller, Acces
 		access, err := s.access(r.Context(), credential, scopes...)
 		if err != nil {
 			return device.Caller{}, Access{}, err
+		}
+		if access.EnrolmentID != "" && access.EnrolmentID != r.PathValue("id") {
+			return device.Caller{}, Access{}, okta.NewError(okta.CodeNotFound) // as if it did not exist
 		}
 		return device.AsUser(access.UserID), access, nil
 	default:

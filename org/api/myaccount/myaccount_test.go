@@ -98,6 +98,7 @@ func setUp(t *testing.T) *fixture {
 		"old":      access(f.alice, time.Hour, myaccount.ScopeManage),
 		"maintain": access(f.alice, time.Minute, myaccount.ScopeMaintenanceManage),
 		"read":     access(f.alice, time.Minute, myaccount.ScopeMaintenanceRead),
+		"device":   {UserID: f.alice.ID, Scopes: []string{myaccount.ScopeMaintenanceManage, myaccount.ScopeMaintenanceRead}, EnrolmentID: "pfdother"},
 		"openid":   access(f.alice, time.Minute, "openid"),
 		"bob":      access(bob, time.Minute, myaccount.ScopeManage),
 		"nobody":   {Scopes: []string{myaccount.ScopeManage}},
@@ -372,6 +373,27 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 	f.wantError("delete twice", f.call("DELETE", self, "Bearer manage", nil), 410, okta.CodeEnrolmentDeleted)
 	f.wantError("pending of a deleted one", f.call("GET", pending, "Bearer read", nil), 410, okta.CodeEnrolmentDeleted)
+}
+
+// A maintenance token is for the enrolment whose key asked for it; another of
+// the same user's is not even there.
+func TestMaintenanceTokenIsForItsEnrolment(t *testing.T) {
+	f := setUp(t)
+	e := f.create(devicetest.New(t))
+	self, pending := e.Links["self"].Href, e.Methods[okta.MethodPush].Links["pending"].Href
+	token := `{"methods":{"push":{"pushToken":"new"}}}`
+	f.wantError("pending of another", f.call("GET", pending, "Bearer device", nil), 404, okta.CodeNotFound)
+	f.wantError("update of another", f.call("PATCH", self, "Bearer device", token), 404, okta.CodeNotFound)
+	own := f.tokens["device"]
+	own.EnrolmentID = e.ID
+	f.tokens["device"] = own
+	if w := f.call("GET", pending, "Bearer device", nil); w.Code != 200 {
+		t.Errorf("pending: %d %s", w.Code, w.Body)
+	}
+	if w := f.call("PATCH", self, "Bearer device", token); w.Code != 200 {
+		t.Errorf("update: %d %s", w.Code, w.Body)
+	}
+	f.wantError("delete", f.call("DELETE", self, "Bearer device", nil), 403, okta.CodeForbidden)
 }
 
 // The shared secret of one-time codes is in the answer to create, repeated or

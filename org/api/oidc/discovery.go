@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
 	"countersign.dev/org/token"
 )
@@ -37,8 +38,10 @@ func (s *server) discovery(as string) http.HandlerFunc {
 	issuer, _ := s.Tokens.Issuer(as)
 	base := issuer + "/v1"
 	scopes := []string{"openid", "profile", "email", "offline_access"}
+	grants := []string{"authorization_code", "interaction_code", "refresh_token"}
 	if as == token.ServerOrg {
 		base = issuer + "/oauth2/v1"
+		grants = append(grants, okta.GrantJWTBearer)
 	}
 	doc := metadata{
 		Issuer:                issuer,
@@ -48,7 +51,7 @@ func (s *server) discovery(as string) http.HandlerFunc {
 		JWKSURI:               base + "/keys",
 		ResponseTypes:         []string{"code"},
 		ResponseModes:         []string{"query", "fragment", "form_post"},
-		GrantTypes:            []string{"authorization_code", "interaction_code", "refresh_token"},
+		GrantTypes:            grants,
 		SubjectTypes:          []string{"public"},
 		IDTokenAlgorithms:     []string{string(jose.RS256)},
 		Scopes:                scopes,

@@ -26,6 +26,7 @@ import (
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
+	"countersign.dev/org/device"
 	"countersign.dev/org/signin"
 	"countersign.dev/org/store"
 	"countersign.dev/org/token"
@@ -45,11 +46,18 @@ type Keys interface {
 	Public(ctx context.Context) (keys []jose.JWK, maxAge time.Duration)
 }
 
+// Devices recognises devices by what they sign; *device.Registry does. The
+// errors of RedeemAssertion are its own.
+type Devices interface {
+	RedeemAssertion(ctx context.Context, assertion string) (device.Asserted, error)
+}
+
 // Deps is what the endpoints work with. Now and Log may be nil.
 type Deps struct {
 	DB      *store.DB
 	Tokens  *token.Service
 	Engine  Engine
+	Devices Devices
 	Keys    Keys
 	Pages   *web.Pages
 	BaseURL string // the org's own address, without a trailing slash

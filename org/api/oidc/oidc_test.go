@@ -22,6 +22,7 @@ import (
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
 	"countersign.dev/org/api/httpx"
+	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/session"
 	"countersign.dev/org/signin"
@@ -74,12 +75,14 @@ func (e *engine) Complete(_ context.Context, stateToken string) (signin.Complete
 }
 
 type fixture struct {
-	t      *testing.T
-	h      http.Handler
-	db     *store.DB
-	engine *engine
-	user   directory.User
-	now    time.Time
+	t       *testing.T
+	h       http.Handler
+	db      *store.DB
+	engine  *engine
+	devices *device.Registry
+	org     directory.OrgInfo
+	user    directory.User
+	now     time.Time
 
 	browser *http.Cookie // kept as a browser keeps it; the session is the tests' business
 }
@@ -94,7 +97,7 @@ func setUp(t *testing.T) *fixture {
 	f := &fixture{t: t, db: db, now: time.Now().Truncate(time.Second)}
 	now := func() time.Time { return f.now }
 	f.write(func(ctx context.Context, tx store.Tx) error {
-		if _, err := directory.EnsureOrg(ctx, tx, f.now); err != nil {
+		if f.org, err = directory.EnsureOrg(ctx, tx, f.now); err != nil {
 			return err
 		}
 		f.user, err = directory.CreateUser(ctx, tx, directory.User{Login: "alice@example.com", Email: "alice@example.com", FirstName: "Alice", LastName: "Example"}, f.now)
@@ -111,6 +114,9 @@ func setUp(t *testing.T) *fixture {
 			{ClientID: "web", Label: "Web <app>", RedirectURIs: []string{"http://localhost:*/callback", "https://app.example.com/cb?x=1"}, GrantTypes: all, Scopes: scopes},
 			{ClientID: "other", Label: "Other", RedirectURIs: []string{"https://other.example.com/cb"}, GrantTypes: all, Scopes: scopes},
 			{ClientID: "agent", Label: "Agent", RedirectURIs: []string{"http://127.0.0.1:*/callback"}, GrantTypes: []string{"authorization_code"}, Scopes: []string{"openid", "okta.myAccount.appAuthenticator.manage"}},
+			{ClientID: "countersign-agent", Label: "Countersign", GrantTypes: []string{okta.GrantJWTBearer},
+				Scopes: []string{"openid", "offline_access", okta.ScopeManage, okta.ScopeMaintenanceManage, okta.ScopeMaintenanceRead}},
+			{ClientID: "reader", Label: "Reader", GrantTypes: []string{okta.GrantJWTBearer}, Scopes: []string{okta.ScopeMaintenanceRead}},
 			{ClientID: "careless", Label: "Careless", RedirectURIs: []string{"javascript:alert(1)", "https://user@app.example.com/", "https://app.example.com/#x", "com.example.app:/done"}, GrantTypes: all, Scopes: scopes},
 			{ClientID: web.HomeClientID, Label: "Home", RedirectURIs: []string{base + web.HomePath}, GrantTypes: []string{"authorization_code"}, Scopes: scopes},
 		} {
@@ -128,9 +134,10 @@ func setUp(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f.engine = &engine{userID: f.user.ID, amr: []string{"pwd", "okta_verify", "phr", "swk", "mfa"}, now: now}
+	f.devices = device.NewRegistry(db, base, now)
 	pages := web.New(web.Deps{DB: db, Engine: f.engine, BaseURL: base, LoopbackPorts: []int{8769}, Now: now})
 	f.h = New(Deps{
-		DB: db, Tokens: token.New(token.Deps{DB: db, Signing: ring, BaseURL: base, Now: now}), Engine: f.engine, Keys: ring,
+		DB: db, Tokens: token.New(token.Deps{DB: db, Signing: ring, BaseURL: base, Now: now}), Engine: f.engine, Devices: f.devices, Keys: ring,
 		Pages: pages, BaseURL: base, Now: now,
 		Trusted: func(_ context.Context, origin string) bool {
 			return directory.OriginTrusted([]string{"http://localhost:*"}, origin)
@@ -790,10 +797,15 @@ func TestTokenEndpointErrors(t *testing.T) {
 
 func TestDiscovery(t *testing.T) {
 	f := setUp(t)
-	for path, want := range map[string]struct{ issuer, base string }{
-		"/.well-known/openid-configuration":                      {base, base + "/oauth2/v1"},
-		"/oauth2/default/.well-known/openid-configuration":       {base + "/oauth2/default", base + "/oauth2/default/v1"},
-		"/oauth2/default/.well-known/oauth-authorization-server": {base + "/oauth2/default", base + "/oauth2/default/v1"},
+	grants := []any{"authorization_code", "interaction_code", "refresh_token"}
+	orgGrants := append(slices.Clone(grants), "urn:ietf:params:oauth:grant-type:jwt-bearer")
+	for path, want := range map[string]struct {
+		issuer, base string
+		grants       []any
+	}{
+		"/.well-known/openid-configuration":                      {base, base + "/oauth2/v1", orgGrants},
+		"/oauth2/default/.well-known/openid-configuration":       {base + "/oauth2/default", base + "/oauth2/default/v1", grants},
+		"/oauth2/default/.well-known/oauth-authorization-server": {base + "/oauth2/default", base + "/oauth2/default/v1", grants},
 	} {
 		r := f.get(path)
 		var got map[string]any
@@ -809,7 +821,7 @@ func TestDiscovery(t *testing.T) {
 			"revocation_endpoint":                   want.base + "/revoke",
 			"response_types_supported":              []any{"code"},
 			"response_modes_supported":              []any{"query", "fragment", "form_post"},
-			"grant_types_supported":                 []any{"authorization_code", "interaction_code", "refresh_token"},
+			"grant_types_supported":                 want.grants,
 			"subject_types_supported":               []any{"public"},
 			"id_token_signing_alg_values_supported": []any{"RS256"},
 			"scopes_supported":                      []any{"openid", "profile", "email", "offline_access"},

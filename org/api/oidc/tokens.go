@@ -1,11 +1,16 @@
 package oidc
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
+	"countersign.dev/okta"
+	"countersign.dev/org/api/httpx"
+	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/session"
 	"countersign.dev/org/signin"
@@ -57,6 +62,14 @@ func (s *server) token(as string) http.HandlerFunc {
 			return
 		}
 		t, err := s.grant(r, as, app, v)
+		var refusal *okta.Error
+		if errors.As(err, &refusal) {
+			// A device that has proven itself hears why it is turned away, in the
+			// words of the API it then calls (devices protocol 2.7).
+			s.Log.InfoContext(r.Context(), "device refused", "error", err)
+			httpx.WriteError(w, refusal)
+			return
+		}
 		if err != nil {
 			s.refuse(w, r, err)
 			return
@@ -69,6 +82,10 @@ func (s *server) grant(r *http.Request, as string, app directory.App, v url.Valu
 	grantType := v.Get("grant_type")
 	switch grantType {
 	case "authorization_code", "interaction_code", "refresh_token":
+	case okta.GrantJWTBearer:
+		if as != token.ServerOrg { // the org's APIs take the org's tokens only
+			return token.Tokens{}, token.GrantTypeUnsupported
+		}
 	case "":
 		return token.Tokens{}, token.GrantTypeMissing
 	default:
@@ -89,6 +106,9 @@ func (s *server) grant(r *http.Request, as string, app directory.App, v url.Valu
 			ClientID: app.ClientID, AuthorizationServer: as, RefreshToken: v.Get("refresh_token"), Scopes: scopes,
 		})
 	}
+	if grantType == okta.GrantJWTBearer {
+		return s.maintenance(r, app, v)
+	}
 	code := token.Redemption{
 		ClientID: app.ClientID, AuthorizationServer: as, RedirectURI: v.Get("redirect_uri"), Verifier: v.Get("code_verifier"),
 	}
@@ -105,6 +125,51 @@ func (s *server) grant(r *http.Request, as string, app directory.App, v url.Valu
 		return token.Tokens{}, token.RedirectMissing
 	}
 	return redeem(r.Context(), code)
+}
+
+// maintenance gives a device what it needs to look after its enrolment, for an
+// assertion that the enrolment's key signed (spec 5.1).
+func (s *server) maintenance(r *http.Request, app directory.App, v url.Values) (token.Tokens, error) {
+	assertion := v.Get("assertion")
+	scopes, err := maintenanceScopes(v.Get("scope"), app)
+	switch {
+	case assertion == "":
+		return token.Tokens{}, token.AssertionMissing
+	case err != nil:
+		return token.Tokens{}, err
+	}
+	by, err := s.Devices.RedeemAssertion(r.Context(), assertion)
+	switch {
+	case errors.Is(err, device.ErrAssertionIssuer):
+		return token.Tokens{}, fmt.Errorf("%w: %w", token.AssertionIssuer, err)
+	case errors.Is(err, device.ErrAssertion):
+		return token.Tokens{}, fmt.Errorf("%w: %w", token.AssertionInvalid, err)
+	case err != nil:
+		return token.Tokens{}, err
+	}
+	return s.Tokens.IssueMaintenance(r.Context(), token.Maintenance{
+		ClientID: app.ClientID, UserID: by.UserID, EnrolmentID: by.EnrolmentID, DeviceID: by.DeviceID, KeyID: by.KeyID, Scopes: scopes,
+	})
+}
+
+// maintenanceScopes admits what a device may do without a person, and no other
+// scope, whatever the app may ask for otherwise.
+func maintenanceScopes(scope string, app directory.App) (out []string, err error) {
+	if len(scope) > maxScope {
+		return nil, token.ParameterTooLong
+	}
+	for _, s := range strings.Fields(scope) {
+		switch {
+		case s != okta.ScopeMaintenanceRead && s != okta.ScopeMaintenanceManage, !slices.Contains(app.Scopes, s):
+			return nil, token.ScopeUnknown
+		case !slices.Contains(out, s):
+			out = append(out, s)
+		}
+	}
+	if len(out) == 0 {
+		return nil, token.ScopeMissing
+	}
+	return out, nil
 }
 
 // revoke answers 200 with an empty body whatever the token was.

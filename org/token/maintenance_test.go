@@ -1,0 +1,132 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"countersign.dev/okta"
+	"countersign.dev/org/device"
+	"countersign.dev/org/device/devicetest"
+	"countersign.dev/org/directory"
+	"countersign.dev/org/store"
+)
+
+func (f *fixture) enrol() device.Enrolment {
+	f.t.Helper()
+	r := device.NewRegistry(f.db, base, func() time.Time { return f.now })
+	e, err := r.Create(f.t.Context(), device.ByUser(f.user.ID), devicetest.New(f.t).Request(f.org.Authenticators.OktaVerify))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return e
+}
+
+func maintenance(e device.Enrolment) Maintenance {
+	return Maintenance{ClientID: "app", UserID: e.UserID, EnrolmentID: e.ID, DeviceID: e.Device.ID, KeyID: "KEY",
+		Scopes: []string{okta.ScopeMaintenanceManage}}
+}
+
+func TestMaintenanceToken(t *testing.T) {
+	f := setUp(t)
+	e := f.enrol()
+	tokens, err := f.IssueMaintenance(t.Context(), maintenance(e))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tokens.RefreshToken != "" || tokens.IDToken != "" || tokens.ExpiresIn != 3600 {
+		t.Error("a maintenance token comes with more than itself")
+	}
+	c, err := f.VerifyAccessToken(t.Context(), tokens.AccessToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.ByDevice || c.EnrolmentID != e.ID || c.DeviceID != e.Device.ID || c.UserID != f.user.ID || c.KeyID != "KEY" ||
+		!c.AuthTime.IsZero() || len(c.AMR) != 0 || len(c.Scopes) != 1 || !c.Has(okta.ScopeMaintenanceManage) {
+		t.Errorf("%+v", c)
+	}
+	if _, err := f.UserInfo(t.Context(), c); !errors.Is(err, ScopeInsufficient) {
+		t.Errorf("userinfo: %v", err)
+	}
+	if _, err := f.VerifyAccessTokenOf(t.Context(), ServerDefault, tokens.AccessToken); !errors.Is(err, TokenInvalid) {
+		t.Errorf("at the other server: %v", err)
+	}
+	f.now = f.now.Add(AccessLifetime)
+	if _, err := f.VerifyAccessToken(t.Context(), tokens.AccessToken); !errors.Is(err, TokenInvalid) {
+		t.Errorf("after an hour: %v", err)
+	}
+}
+
+func TestMaintenanceRefused(t *testing.T) {
+	f := setUp(t)
+	e := f.enrol()
+	for name, change := range map[string]func(*Maintenance){
+		"no client":       func(m *Maintenance) { m.ClientID = "" },
+		"no user":         func(m *Maintenance) { m.UserID = "" },
+		"no enrolment":    func(m *Maintenance) { m.EnrolmentID = "" },
+		"no device":       func(m *Maintenance) { m.DeviceID = "" },
+		"no scope":        func(m *Maintenance) { m.Scopes = nil },
+		"the full scope":  func(m *Maintenance) { m.Scopes = append(m.Scopes, okta.ScopeManage) },
+		"openid":          func(m *Maintenance) { m.Scopes = []string{"openid"} },
+		"an unknown app":  func(m *Maintenance) { m.ClientID = "nope" },
+		"an unknown user": func(m *Maintenance) { m.UserID = "00unope" },
+	} {
+		m := maintenance(e)
+		change(&m)
+		if tokens, err := f.IssueMaintenance(t.Context(), m); err == nil || tokens != (Tokens{}) {
+			t.Errorf("%s: issued", name)
+		}
+	}
+}
+
+// The token ends with what it is for. A sign-in that was answered by the same
+// enrolment does not: a person did that.
+func TestMaintenanceTokenEndsWithItsEnrolment(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(context.Context, store.Tx, device.Enrolment, time.Time) error
+		want   okta.ErrorCode // "" for a refusal without a code
+	}{
+		"enrolment deleted": {func(ctx context.Context, tx store.Tx, e device.Enrolment, now time.Time) error {
+			return device.SetStatus(ctx, tx, e.ID, device.StatusDeleted, now)
+		}, okta.CodeEnrolmentDeleted},
+		"enrolment suspended": {func(ctx context.Context, tx store.Tx, e device.Enrolment, now time.Time) error {
+			return device.SetStatus(ctx, tx, e.ID, device.StatusSuspended, now)
+		}, okta.CodeEnrolmentSuspended},
+		"device deleted": {func(ctx context.Context, tx store.Tx, e device.Enrolment, now time.Time) error {
+			return device.SetDeviceStatus(ctx, tx, e.Device.ID, device.StatusDeleted, now)
+		}, okta.CodeDeviceDeleted},
+		"user suspended": {func(ctx context.Context, tx store.Tx, e device.Enrolment, now time.Time) error {
+			return directory.SetUserStatus(ctx, tx, e.UserID, directory.StatusSuspended, now)
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t)
+			e := f.enrol()
+			tokens, err := f.IssueMaintenance(t.Context(), maintenance(e))
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := f.grant()
+			g.EnrolmentID, g.DeviceID = e.ID, e.Device.ID
+			persons, err := f.RedeemCode(t.Context(), f.redemption(f.code(g)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.write(func(ctx context.Context, tx store.Tx) error { return c.change(ctx, tx, e, f.now) })
+			_, err = f.VerifyAccessToken(t.Context(), tokens.AccessToken)
+			var got okta.ErrorCode
+			var refusal *okta.Error
+			if errors.As(err, &refusal) {
+				got = refusal.Code
+			}
+			if !errors.Is(err, TokenInvalid) || got != c.want {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			_, err = f.VerifyAccessToken(t.Context(), persons.AccessToken)
+			if ended := err != nil; ended != (c.want == "") {
+				t.Errorf("the person's token: %v", err)
+			}
+		})
+	}
+}
