@@ -44,6 +44,15 @@ func (k *tokens) revoke(t okta.Secret) {
 	delete(k.of, t)
 }
 
+// pin makes a token good for one enrolment alone.
+func (k *tokens) pin(t okta.Secret, enrolmentID string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := k.of[t]
+	a.EnrolmentID = enrolmentID
+	k.of[t] = a
+}
+
 func (k *tokens) VerifyAccessToken(_ context.Context, t okta.Secret) (myaccount.Access, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -384,9 +393,7 @@ func TestMaintenanceTokenIsForItsEnrolment(t *testing.T) {
 	token := `{"methods":{"push":{"pushToken":"new"}}}`
 	f.wantError("pending of another", f.call("GET", pending, "Bearer device", nil), 404, okta.CodeNotFound)
 	f.wantError("update of another", f.call("PATCH", self, "Bearer device", token), 404, okta.CodeNotFound)
-	own := f.tokens["device"]
-	own.EnrolmentID = e.ID
-	f.tokens["device"] = own
+	f.tokens.pin("device", e.ID)
 	if w := f.call("GET", pending, "Bearer device", nil); w.Code != 200 {
 		t.Errorf("pending: %d %s", w.Code, w.Body)
 	}
