@@ -12,6 +12,10 @@ const (
 	maxReason = 160
 )
 
+// MaxMessage bounds the text that says what a request is about. Nobody should
+// approve what they cannot read to its end, so a longer one is not to be asked.
+const MaxMessage = 400
+
 const maxMarks = 2 // combining marks in a row; more only serve to paint over neighbours
 
 // Clean makes text from outside fit to show: one line of printable characters,

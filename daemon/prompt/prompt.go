@@ -19,99 +19,6 @@ import (
 	"time"
 )
 
-// Verdict is what the person said. The zero value is no word at all.
-type Verdict uint8
-
-// The verdicts.
-const (
-	Unanswered Verdict = iota
-	Denied
-	Approved
-)
-
-// Answer is the person's answer to one prompt. Its zero value approves nothing.
-type Answer struct {
-	Prompt  string // id of the prompt that was answered
-	Verdict Verdict
-	Account string // the account it is for; empty when several fitted and a denial named none
-	Number  string // the number the person picked, for prompts that need one
-	Report  bool   // the person reported the request as not theirs
-}
-
-// Approved says whether the person approved.
-func (a Answer) Approved() bool { return a.Verdict == Approved }
-
-// Errors of Ask. All of them mean that the person did not answer.
-var (
-	ErrExpired    = errors.New("prompt expired")
-	ErrNoFrontEnd = errors.New("no front end could show the prompt")
-	ErrWithdrawn  = errors.New("prompt withdrawn")
-	ErrTooMany    = errors.New("too many prompts are waiting")
-)
-
-// Errors of Decide, besides ErrExpired and ErrWithdrawn.
-var (
-	ErrUnknown        = errors.New("no such prompt")
-	ErrDecided        = errors.New("prompt was decided already")
-	ErrUnknownAction  = errors.New("unknown action")
-	ErrAccountNeeded  = errors.New("several accounts fit: name one")
-	ErrWrongAccount   = errors.New("the prompt is not for that account")
-	ErrNumberRequired = errors.New("the prompt needs the number shown in the browser")
-)
-
-// Limits of the broker.
-const (
-	FrontEndWait = 30 * time.Second // how long a prompt waits for a front end
-	MaxPending   = 100              // prompts at once
-	settleWait   = 15 * time.Second // how long Decide waits for the outcome at the org
-	remembered   = 64               // closed prompts kept to tell "expired" from "unknown"
-)
-
-// Prompt is one question. Text comes from outside as it is; the broker cleans it.
-type Prompt struct {
-	Account          string   // account id; empty when Choices is set
-	Choices          []Choice // several accounts fit
-	Kind             string
-	App, Org, User   string
-	Origin           string
-	Location, IP     string
-	NeedsNumber      bool
-	UserVerification string // "none", "preferred", "required"
-	ExpiresAt        time.Time
-}
-
-// Choice is one account that a prompt may be answered with.
-type Choice struct{ Account, User string }
-
-// Pending is a prompt that waits, as front ends see it: with an id, and all
-// its text cleaned.
-type Pending struct {
-	ID string
-	Prompt
-	CreatedAt time.Time
-}
-
-// Action is what the person does with a prompt.
-type Action string
-
-// The actions. There are no others: what is not one of them is an error.
-const (
-	Approve Action = "approve"
-	Deny    Action = "deny"
-)
-
-// Decision answers a prompt. Its zero value is refused.
-type Decision struct {
-	Action  Action
-	Account string // which of the choices
-	Number  string
-	Report  bool // not mine: only with Deny
-}
-
-// Outcome is how a prompt ended: "approved", "denied", "expired", or "refused"
-// by the org.
-type Outcome struct{ ID, Outcome, Reason string }
-
 // Observer hears of prompts coming and going. It is called with the queue
 // locked, so that the order is right: it must not block or call back.
 type Observer interface {
@@ -126,8 +33,9 @@ type Broker struct {
 
 	mu       sync.Mutex
 	pending  map[string]*entry
-	recent   []*entry       // closed ones, oldest first, at most remembered
-	attached map[string]int // front ends by name
+	recent   []*entry            // closed ones, oldest first, at most remembered
+	attached map[string]int      // front ends by name
+	pushed   map[string][]*entry // by account: see crowded
 }
 
 type entry struct {
@@ -150,7 +58,7 @@ func New(now func() time.Time, observer Observer) *Broker {
 	if observer == nil {
 		observer = nobody{}
 	}
-	return &Broker{observer: observer, now: now, pending: map[string]*entry{}, attached: map[string]int{}}
+	return &Broker{observer: observer, now: now, pending: map[string]*entry{}, attached: map[string]int{}, pushed: map[string][]*entry{}}
 }
 
 type nobody struct{}
@@ -175,11 +83,13 @@ func (b *Broker) Ask(ctx context.Context, p Prompt) (Answer, error) {
 		select {
 		case <-e.closed:
 		case <-ctx.Done():
-			b.close(e, ErrWithdrawn)
+			b.close(e, withdrawn(ctx))
 		case <-expiry.C:
 			b.close(e, ErrExpired)
 		case <-presence.C:
-			b.closeUnseen(e)
+			if !p.Pushed {
+				b.closeUnseen(e)
+			}
 			if !isClosed(e.closed) {
 				continue
 			}
@@ -190,6 +100,15 @@ func (b *Broker) Ask(ctx context.Context, p Prompt) (Answer, error) {
 	}
 }
 
+// withdrawn is the reason why ctx ended, as far as the person cares.
+func withdrawn(ctx context.Context) error {
+	var why withdrawal
+	if errors.As(context.Cause(ctx), &why) {
+		return why
+	}
+	return ErrWithdrawn
+}
+
 func (b *Broker) open(p Prompt) (*entry, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -197,14 +116,22 @@ func (b *Broker) open(p Prompt) (*entry, error) {
 	if !p.ExpiresAt.After(now) {
 		return nil, ErrExpired
 	}
-	if len(b.pending) >= MaxPending {
-		return nil, ErrTooMany
-	}
 	e := &entry{
 		view: view(p, rand.Text(), now), opened: time.Now(), seen: len(b.attached) > 0,
 		closed: make(chan struct{}), settled: make(chan struct{}),
 	}
+	if p.Pushed {
+		if err := b.collapse(e); err != nil {
+			return nil, err
+		}
+	}
+	if len(b.pending) >= MaxPending || b.ofAccount(e.view.Account) >= MaxPerAccount {
+		return nil, ErrTooMany
+	}
 	b.pending[e.view.ID] = e
+	if p.Pushed {
+		b.pushed[e.view.Account] = append(b.pushed[e.view.Account], e)
+	}
 	b.observer.PromptOpened(e.view)
 	return e, nil
 }
@@ -213,6 +140,9 @@ func view(p Prompt, id string, now time.Time) Pending {
 	p.Kind, p.UserVerification = Clean(p.Kind, 32), Clean(p.UserVerification, 16)
 	p.App, p.User, p.Location = Clean(p.App, maxName), Clean(p.User, maxName), Clean(p.Location, maxName)
 	p.Org, p.Origin, p.IP = Clean(p.Org, maxOrigin), Clean(p.Origin, maxOrigin), Clean(p.IP, 64)
+	p.Client, p.Transaction, p.Message = Clean(p.Client, maxName), Clean(p.Transaction, 16), Clean(p.Message, MaxMessage)
+	p.Unusual, p.Numbers = cleanAll(p.Unusual, maxName), cleanAll(p.Numbers, 16)
+	p.NeedsNumber = len(p.Numbers) > 0
 	p.Choices = slices.Clone(p.Choices)
 	for i := range p.Choices {
 		p.Choices[i].User = Clean(p.Choices[i].User, maxName)
@@ -272,8 +202,13 @@ func (b *Broker) decide(id string, d Decision) (*entry, error) {
 		return nil, ErrWrongAccount
 	case answer.Approved() && e.view.NeedsNumber && d.Number == "":
 		return nil, ErrNumberRequired
+	case answer.Approved() && e.view.NeedsNumber && !slices.Contains(e.view.Numbers, d.Number):
+		return nil, ErrWrongNumber
 	case answer.Approved() && d.Report:
 		return nil, ErrUnknownAction // a report is never an approval
+	}
+	if !answer.Approved() || !e.view.NeedsNumber {
+		answer.Number = "" // nobody asked for one
 	}
 	e.answer = answer
 	b.end(e, nil)
@@ -390,6 +325,9 @@ func (b *Broker) end(e *entry, why error) {
 	e.ended = why
 	close(e.closed)
 	delete(b.pending, e.view.ID)
+	if e.view.Pushed && (!e.seen || e.answer.Approved()) {
+		b.forgive(e)
+	}
 	if len(b.recent) == remembered {
 		b.recent = slices.Delete(b.recent, 0, 1)
 	}
@@ -422,6 +360,17 @@ func outcomeOf(e *entry) Outcome {
 		o.Outcome = "denied"
 	}
 	return o
+}
+
+// cleanAll cleans each text and drops what is empty then.
+func cleanAll(texts []string, limit int) []string {
+	var list []string
+	for _, t := range texts {
+		if t = Clean(t, limit); t != "" {
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 func isClosed(c <-chan struct{}) bool {

@@ -71,13 +71,20 @@ func TestDecisions(t *testing.T) {
 		{name: "no choice", decision: Decision{Action: "approve"}, choices: true, refused: ErrAccountNeeded},
 		{name: "foreign choice", decision: Decision{Action: "approve", Account: "acc9"}, choices: true, refused: ErrWrongAccount},
 		{name: "no number", decision: Decision{Action: "approve"}, number: true, refused: ErrNumberRequired},
+		{name: "a number not shown", decision: Decision{Action: "approve", Number: "43"}, number: true, refused: ErrWrongNumber},
+		{name: "part of a number", decision: Decision{Action: "approve", Number: "4"}, number: true, refused: ErrWrongNumber},
+		{name: "another spelling", decision: Decision{Action: "approve", Number: "08"}, number: true, refused: ErrWrongNumber},
+		{name: "all numbers", decision: Decision{Action: "approve", Number: "17 42 8"}, number: true, refused: ErrWrongNumber},
+		{name: "denying with a wrong number", decision: Decision{Action: "deny", Number: "43"}, number: true, verdict: Denied},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := New(nil, nil)
 				defer b.Attach("cli")()
 				p := question()
-				p.NeedsNumber = row.number
+				if row.number {
+					p.Numbers = []string{"17", "42", "8"}
+				}
 				if row.choices {
 					p.Account, p.Choices = "", []Choice{{Account: "acc1", User: "a"}, {Account: "acc2", User: "b"}}
 				}
@@ -99,6 +106,9 @@ func TestDecisions(t *testing.T) {
 				got := <-done
 				if got.err != nil || got.answer.Verdict != row.verdict || got.answer.Prompt != id {
 					t.Fatalf("got %+v", got)
+				}
+				if want := row.decision.Number; row.verdict == Approved && got.answer.Number != want || row.verdict == Denied && got.answer.Number != "" {
+					t.Fatalf("number %q", got.answer.Number)
 				}
 				if row.decision.Account != "" && got.answer.Account != row.decision.Account {
 					t.Fatalf("account %q", got.answer.Account)
@@ -343,10 +353,19 @@ func TestTooMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		b := New(nil, nil)
-		for range MaxPending {
+		other := question()
+		other.Account = "acc2"
+		for range MaxPerAccount {
 			ask(t, b, ctx, question())
 		}
 		if _, err := b.Ask(ctx, question()); !errors.Is(err, ErrTooMany) {
+			t.Fatal(err)
+		}
+		for range MaxPending - MaxPerAccount { // the others have their share
+			ask(t, b, ctx, other)
+		}
+		other.Account = "acc3"
+		if _, err := b.Ask(ctx, other); !errors.Is(err, ErrTooMany) {
 			t.Fatal(err)
 		}
 		cancel()

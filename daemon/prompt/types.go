@@ -1,0 +1,131 @@
+package prompt
+
+import (
+	"errors"
+	"time"
+)
+
+// Verdict is what the person said. The zero value is no word at all.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Unanswered Verdict = iota
+	Denied
+	Approved
+)
+
+// Answer is the person's answer to one prompt. Its zero value approves nothing.
+type Answer struct {
+	Prompt  string // id of the prompt that was answered
+	Verdict Verdict
+	Account string // the account it is for; empty when several fitted and a denial named none
+	Number  string // the number the person picked, for prompts that need one
+	Report  bool   // the person reported the request as not theirs
+}
+
+// Approved says whether the person approved.
+func (a Answer) Approved() bool { return a.Verdict == Approved }
+
+// Errors of Ask. All of them mean that the person did not answer.
+var (
+	ErrExpired    = errors.New("prompt expired")
+	ErrNoFrontEnd = errors.New("no front end could show the prompt")
+	ErrWithdrawn  = errors.New("prompt withdrawn")
+	ErrTooMany    = errors.New("too many prompts are waiting")
+	// ErrElsewhere is a withdrawal: whoever asked knows the answer already, or
+	// does not want it any more.
+	ErrElsewhere error = withdrawal("answered on another device, or withdrawn")
+	// ErrSuperseded ends a pushed prompt that a newer one of its kind has
+	// replaced, or refuses one that is older than the one that waits.
+	ErrSuperseded = errors.New("replaced by a newer request")
+	// ErrHeld refuses a pushed prompt because the person had enough of them.
+	ErrHeld = errors.New("held back: too many requests in a minute")
+)
+
+// withdrawal is an ErrWithdrawn that says why.
+type withdrawal string
+
+func (w withdrawal) Error() string        { return string(w) }
+func (w withdrawal) Is(target error) bool { return target == ErrWithdrawn }
+
+// Errors of Decide, besides ErrExpired and ErrWithdrawn.
+var (
+	ErrUnknown        = errors.New("no such prompt")
+	ErrDecided        = errors.New("prompt was decided already")
+	ErrUnknownAction  = errors.New("unknown action")
+	ErrAccountNeeded  = errors.New("several accounts fit: name one")
+	ErrWrongAccount   = errors.New("the prompt is not for that account")
+	ErrNumberRequired = errors.New("the prompt needs the number shown in the browser")
+	ErrWrongNumber    = errors.New("not one of the numbers shown")
+)
+
+// Limits of the broker.
+const (
+	FrontEndWait  = 30 * time.Second // how long a prompt that somebody waits for, waits for a front end
+	MaxPending    = 100              // prompts at once
+	MaxPerAccount = MaxPending / 2   // of one account: it cannot crowd out the others
+	MaxPushed     = 3                // pushed prompts of one account in PushedWindow that were not approved
+	PushedWindow  = time.Minute
+
+	settleWait = 15 * time.Second // how long Decide waits for the outcome at the org
+	remembered = 64               // closed prompts kept to tell "expired" from "unknown"
+)
+
+// Prompt is one question. Text comes from outside as it is; the broker cleans it.
+type Prompt struct {
+	Account          string   // account id; empty when Choices is set
+	Choices          []Choice // several accounts fit
+	Kind             string
+	App, Org, User   string
+	Origin           string
+	Location, IP     string
+	Client           string   // the browser or system that the sign-in comes from
+	Unusual          []string // what is unusual about it, in words
+	Transaction      string   // "" or "LOGIN": a sign-in; "CIBA": Message says what it is about
+	Message          string
+	Numbers          []string // when there are any, an approval names one of them
+	NeedsNumber      bool     // set by the broker: there are Numbers
+	UserVerification string   // "none", "preferred", "required"
+	IssuedAt         time.Time
+	ExpiresAt        time.Time
+	// Pushed says that nobody at this machine waits for the prompt. It stays
+	// for a front end until it expires; a newer one of its kind replaces it;
+	// and an account has only so many of them in a while (B1).
+	Pushed bool
+}
+
+// Choice is one account that a prompt may be answered with.
+type Choice struct{ Account, User string }
+
+// Pending is a prompt that waits, as front ends see it: with an id, and all
+// its text cleaned.
+type Pending struct {
+	ID string
+	Prompt
+	CreatedAt time.Time
+	// Repeats counts the requests of the same kind that came before or were
+	// held back, and that this prompt stands for.
+	Repeats int
+}
+
+// Action is what the person does with a prompt.
+type Action string
+
+// The actions. There are no others: what is not one of them is an error.
+const (
+	Approve Action = "approve"
+	Deny    Action = "deny"
+)
+
+// Decision answers a prompt. Its zero value is refused.
+type Decision struct {
+	Action  Action
+	Account string // which of the choices
+	Number  string
+	Report  bool // not mine: only with Deny
+}
+
+// Outcome is how a prompt ended: "approved", "denied", "expired", or "refused"
+// by the org.
+type Outcome struct{ ID, Outcome, Reason string }
