@@ -59,6 +59,9 @@ type Account struct {
 	// OrgDone says that the org has deleted the enrolment and only local
 	// clean-up is left.
 	OrgDone bool `json:"orgDone,omitempty"`
+	// PushesHeld says that the person has reported a sign-in: pushes are neither
+	// shown nor answered until they say otherwise.
+	PushesHeld bool `json:"pushesHeld,omitempty"`
 	// Unused are keys that the org did not want after all, until they are deleted.
 	Unused []devicekey.Ref `json:"unused,omitempty"`
 }

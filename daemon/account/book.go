@@ -197,6 +197,16 @@ func (b *Book) Refused(id string, e *okta.Error) {
 	}
 }
 
+// SetPushesHeld holds the pushes of an account back, or lets them through again.
+func (b *Book) SetPushesHeld(id string, held bool) error {
+	a, err := b.Get(id)
+	if err != nil || a.PushesHeld == held {
+		return err
+	}
+	_, err = b.update(id, func(a *Account) { a.PushesHeld = held })
+	return err
+}
+
 func (b *Book) note(id string, s State) {
 	a, err := b.Get(id)
 	if err != nil || a.State == s || a.State == Removing {

@@ -23,7 +23,7 @@ type plan struct {
 	consent okta.Consent // the consent value when the person is not asked
 }
 
-// decide chooses the key and whether to ask (4.4, device bind).
+// decide chooses the key and whether to ask (4.4).
 func (p *Pipeline) decide(c *Challenge) error {
 	c.plan = planFor(&c.claims, c.transport)
 	if c.account == nil && !c.plan.ask {
@@ -37,7 +37,8 @@ func (p *Pipeline) decide(c *Challenge) error {
 // counts, and no such key exists yet: where it is required, the org gets an
 // honest report instead of an approval; where it is preferred, presence has to
 // do. Silence is for challenges that a proven page brought and that ask for
-// silence in so many words; an unknown word is asked about.
+// silence in so many words; an unknown word is asked about. A push always asks:
+// whoever knows the password can cause one, from anywhere.
 func planFor(c *okta.Challenge, t Transport) plan {
 	required := c.UserVerification == okta.NeedRequired ||
 		c.UserVerification == "" && c.UserVerificationRequirement != nil && *c.UserVerificationRequirement
@@ -59,6 +60,10 @@ func (p *Pipeline) ask(ctx context.Context, c *Challenge) error {
 		return refuse(NoFrontEnd, err)
 	case errors.Is(err, prompt.ErrWithdrawn):
 		return refuse(Withdrawn, err)
+	case errors.Is(err, prompt.ErrHeld):
+		return refuse(Held, err)
+	case errors.Is(err, prompt.ErrSuperseded):
+		return refuse(Superseded, err)
 	case errors.Is(err, prompt.ErrExpired):
 		return refuse(Expired, err)
 	case err != nil:
@@ -72,9 +77,16 @@ func (p *Pipeline) ask(ctx context.Context, c *Challenge) error {
 	}
 	switch answer.Verdict {
 	case prompt.Approved:
+		var ok bool
+		if c.number, ok = c.subject.item(answer.Number); !ok {
+			return errors.New("the decision names a number that was not offered")
+		}
 		c.consent = okta.ConsentApproved
 	case prompt.Denied:
 		c.consent = okta.ConsentDenied
+		if answer.Report {
+			p.report(c)
+		}
 		if c.account == nil {
 			c.account = c.accounts[0] // no to all of them: any may say it
 		}
@@ -96,6 +108,9 @@ func (p *Pipeline) question(c *Challenge) prompt.Prompt {
 	}
 	if c.claims.UserVerification == okta.NeedPreferred {
 		q.UserVerification = "preferred"
+	}
+	if c.transport.Kind == Push {
+		p.describe(c, &q)
 	}
 	// A challenge may live an hour; no page waits that long for the person.
 	if latest := p.Now().Add(okta.ChallengeLifetime); q.ExpiresAt.After(latest) {
@@ -181,9 +196,13 @@ func (p *Pipeline) claimsOf(c *Challenge, m account.Method, now time.Time) okta.
 		Integrations:    []okta.SignalResult{},
 		SignalProviders: []okta.SignalResult{},
 	}
-	if c.transport.Kind == Loopback {
+	switch c.transport.Kind {
+	case Loopback:
 		a.Context.OriginHeader, a.Context.BindingType = c.transport.Origin, okta.BindingLoopback
+	case Push:
+		a.Context.TransactionType, a.Context.SelectedChallengeItem = c.subject.transaction, c.number
 	}
+	a.Context.Reported = c.reported && c.consent == okta.ConsentDenied
 	for _, i := range c.claims.Integrations[:min(len(c.claims.Integrations), maxSources)] {
 		a.Integrations = append(a.Integrations, noSource(i.Name))
 	}
@@ -206,7 +225,11 @@ func noSource(name string) okta.SignalResult {
 // to fill.
 func (p *Pipeline) refused(c *Challenge, r Result) {
 	p.Log.Info("challenge refused", "outcome", r.Outcome.String(), "reason", r.Reason, "origin", c.transport.Origin)
-	if c.token != nil && c.token.Verified() && p.refusals.spend(p.Now()) {
+	budget := &p.refusals
+	if r.Outcome == Held {
+		budget = &p.held
+	}
+	if c.token != nil && c.token.Verified() && budget.spend(p.Now()) {
 		p.Record(c.record("challenge_refused", r))
 	}
 }
@@ -214,10 +237,16 @@ func (p *Pipeline) refused(c *Challenge, r Result) {
 // finished records how a claimed challenge ended and tells the front ends.
 func (p *Pipeline) finished(c *Challenge, r Result) {
 	record := c.record("challenge", r)
-	if r.Outcome.Delivered() && !c.plan.ask {
+	switch {
+	case r.Outcome.Delivered() && !c.plan.ask:
 		record.Reason = "not asked"
+	case r.Outcome == Denied && c.reported:
+		record.Reason = "reported as not theirs"
 	}
-	p.Record(record)
+	// What nobody was asked about can come as often as a stranger likes.
+	if r.Outcome != Held && r.Outcome != Superseded || p.held.spend(p.Now()) {
+		p.Record(record)
+	}
 	if c.prompt != "" {
 		p.Prompts.Settle(c.prompt, decisionWord(r.Outcome), r.Reason)
 	}

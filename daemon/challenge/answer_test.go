@@ -374,7 +374,7 @@ func TestWithdrawal(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		leave = cancel
-		if got := w.Receive(ctx, token, Transport{Loopback, org.URL}); got.Outcome != Withdrawn {
+		if got := w.Receive(ctx, token, Transport{Kind: Loopback, Origin: org.URL}); got.Outcome != Withdrawn {
 			t.Fatalf("%+v", got)
 		}
 	}
@@ -402,7 +402,7 @@ func TestOneOfTwoLeaves(t *testing.T) {
 	token := org.Challenge(func(c *okta.Challenge) { c.UserMediation = okta.NeedRequired })
 	first, leave := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	wg.Go(func() { w.Receive(first, token, Transport{Loopback, org.URL}) })
+	wg.Go(func() { w.Receive(first, token, Transport{Kind: Loopback, Origin: org.URL}) })
 	w.untilWaiting(1)
 	var second Result
 	wg.Go(func() { second = w.receive(t, token) })

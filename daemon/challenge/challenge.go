@@ -47,8 +47,9 @@ const (
 
 // Transport says how a challenge came and what is known of who brought it.
 type Transport struct {
-	Kind   Kind
-	Origin string // the page's origin as the browser said it; Loopback only
+	Kind    Kind
+	Origin  string // the page's origin as the browser said it; Loopback only
+	Account string // id of the account it was pulled for; Push only
 }
 
 // Outcome is how a challenge ended. The zero value is a refusal.
@@ -71,11 +72,15 @@ const (
 	Approved                       // the org took an approval
 	Denied                         // the org took a denial
 	Reported                       // the org took the report that user verification is impossible here
+	Held                           // the person has had enough of these; nobody was asked
+	Superseded                     // a newer one of its kind took its place
+	Unsupported                    // a kind of transaction that the account has not enrolled for
 )
 
 var outcomes = [...]string{
 	"failed", "malformed", "not_mine", "forged", "foreign_origin", "expired", "already_answered",
 	"no_front_end", "withdrawn", "locked", "org_unreachable", "org_refused", "approved", "denied", "reported",
+	"held", "superseded", "unsupported",
 }
 
 // String names the outcome for logs and the audit record.
@@ -100,6 +105,7 @@ type Accounts interface {
 	Match(c *okta.Challenge) []*account.Account
 	Succeeded(id string)
 	Refused(id string, e *okta.Error)
+	SetPushesHeld(id string, held bool) error
 	Facts() account.Facts
 }
 
@@ -117,6 +123,7 @@ type DeviceKeys interface {
 type Prompter interface {
 	Ask(ctx context.Context, p prompt.Prompt) (prompt.Answer, error)
 	Settle(id, outcome, reason string)
+	HoldBack(account string)
 }
 
 // Deliver hands a signed answer to the org of an account.
@@ -142,7 +149,8 @@ type Pipeline struct {
 	ctx  context.Context // ends when the agent stops; running challenges end with it
 	stop context.CancelFunc
 
-	refusals budget
+	refusals budget // of refused challenges that are recorded
+	held     budget // of held and superseded ones
 }
 
 // New makes a pipeline. Close it when it is no longer used.
@@ -182,8 +190,11 @@ type Challenge struct {
 	accounts []*account.Account // one, or several when no user is known yet
 	account  *account.Account   // the one it is answered for
 	plan     plan
-	prompt   string // id of the prompt, if the person was asked
+	subject  subject // of a push: what the person is asked about
+	prompt   string  // id of the prompt, if the person was asked
 	consent  okta.Consent
+	number   string // what the person picked, as the org wrote it
+	reported bool   // the person said that it is not theirs
 }
 
 // refusal ends a challenge early.
@@ -229,7 +240,10 @@ func (p *Pipeline) admit(ctx context.Context, c *Challenge) error {
 	if err := parse(c); err != nil {
 		return err
 	}
-	if c.accounts = p.Accounts.Match(&c.claims); len(c.accounts) == 0 {
+	if c.accounts = p.Accounts.Match(&c.claims); c.transport.Kind == Push {
+		c.accounts = pulledFor(c)
+	}
+	if len(c.accounts) == 0 {
 		return refuse(NotMine, errors.New("no account of this user fits"))
 	}
 	if err := p.verify(ctx, c); err != nil {

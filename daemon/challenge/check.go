@@ -44,10 +44,14 @@ func parse(c *Challenge) error {
 	if m := c.claims.Method; m != "" && m != want.method {
 		return refuse(Malformed, fmt.Errorf("method %.32q does not go with this transport", m))
 	}
-	// It says whose keys to fetch, and is not verified yet. Only pushes have it,
+	// authorizationServerId says whose keys to fetch, and is not verified yet. Only pushes have it,
 	// and they come from the org; a page could have the agent ask the org for
 	// the keys of servers that do not exist, as often as it likes (E2).
-	if c.transport.Kind == Loopback && c.claims.AuthorizationServerID != "" {
+	if c.transport.Kind == Push {
+		c.subject, err = subjectOf(c.claims.Context)
+		return err
+	}
+	if c.claims.AuthorizationServerID != "" {
 		return refuse(Malformed, errors.New("authorizationServerId does not go with this transport"))
 	}
 	return nil
@@ -128,10 +132,10 @@ func (p *Pipeline) fits(c *Challenge, a *account.Account) error {
 	if c.claims.MethodEnrolmentID != "" && c.claims.MethodEnrolmentID != m.ID {
 		return refuse(Forged, errors.New("methodEnrollmentId is not the account's"))
 	}
-	if c.transport.Kind == Loopback {
-		return checkOrigin(c, a)
+	if c.transport.Kind == Push {
+		return checkPush(c, a, m)
 	}
-	return nil
+	return checkOrigin(c, a)
 }
 
 // checkOrigin is the phishing check: the page that brought the challenge, as

@@ -56,7 +56,7 @@ type run struct {
 	done    chan struct{}
 	result  Result // before done is closed: not to be read
 	waiting int    // guarded by Claims.mu
-	abandon context.CancelFunc
+	abandon context.CancelCauseFunc
 }
 
 // OpenClaims reads the claims that are still of use and drops the others from
@@ -115,13 +115,13 @@ func (cs *Claims) once(ctx context.Context, p *Pipeline, c *Challenge) Result {
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer context.AfterFunc(p.ctx, stopWork)()
 	defer stopWork()
-	asking, abandon := context.WithCancel(work)
-	defer abandon()
+	asking, abandon := context.WithCancelCause(work)
+	defer abandon(nil)
 	r := &run{done: make(chan struct{}), waiting: 1, abandon: abandon}
 	cl.run = r
 	durable := cl.durable
 	cs.mu.Unlock()
-	defer context.AfterFunc(ctx, func() { cs.leave(r) })()
+	defer context.AfterFunc(ctx, func() { cs.leave(r, context.Cause(ctx)) })()
 
 	result := Result{Failed, "ended early"}
 	defer func() { cs.finish(key, cl, r, result) }() // also when a step panics
@@ -142,18 +142,18 @@ func (cs *Claims) join(ctx context.Context, r *run) Result {
 	case <-r.done:
 		return r.result
 	case <-ctx.Done():
-		cs.leave(r)
+		cs.leave(r, context.Cause(ctx))
 		return Result{Withdrawn, "went away"}
 	}
 }
 
 // leave takes one away who waited; when nobody is left, the person need not be
-// asked any more.
-func (cs *Claims) leave(r *run) {
+// asked any more, for the reason that the last one had.
+func (cs *Claims) leave(r *run, why error) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if r.waiting--; r.waiting == 0 {
-		r.abandon()
+		r.abandon(why)
 	}
 }
 

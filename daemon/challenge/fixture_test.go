@@ -60,6 +60,7 @@ type asker struct {
 	mu     sync.Mutex
 	last   prompt.Prompt
 	settle []string
+	held   []string
 }
 
 func (a *asker) Ask(ctx context.Context, p prompt.Prompt) (prompt.Answer, error) {
@@ -77,6 +78,12 @@ func (a *asker) Settle(_, outcome, _ string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.settle = append(a.settle, outcome)
+}
+
+func (a *asker) HoldBack(account string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.held = append(a.held, account)
 }
 
 func decided(v prompt.Verdict) func(context.Context, prompt.Prompt) (prompt.Answer, error) {
@@ -151,6 +158,16 @@ func accountAt(org *oktatest.Org, id string) *account.Account {
 	}
 }
 
+// pushAccount is an account that takes pushes, too.
+func pushAccount(org *oktatest.Org, id string, transactions ...string) *account.Account {
+	a := accountAt(org, id)
+	a.Methods = append(a.Methods, account.Method{
+		Type: okta.MethodPush, ID: "opp-" + id, ProofOfPossession: devicekey.Ref{Kind: "software", ID: "KID-1"},
+		PendingURL: org.URL + okta.AppAuthenticatorsPath + "/" + a.EnrolmentID + "/push/notifications", Transactions: transactions,
+	})
+	return a
+}
+
 func newWorld(t *testing.T, org *oktatest.Org, accounts ...*account.Account) *world {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -205,7 +222,13 @@ func (w *world) start(t *testing.T) {
 
 func (w *world) receive(t *testing.T, token string) Result {
 	t.Helper()
-	return w.Receive(t.Context(), token, Transport{Loopback, w.org.URL})
+	return w.Receive(t.Context(), token, Transport{Kind: Loopback, Origin: w.org.URL})
+}
+
+// pushed is a push as the poller brings it.
+func (w *world) pushed(t *testing.T, token string) Result {
+	t.Helper()
+	return w.Receive(t.Context(), token, Transport{Kind: Push, Account: "acc1"})
 }
 
 // lastAnswer decodes what the org got last, verified with the device's key.

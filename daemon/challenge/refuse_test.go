@@ -141,7 +141,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			w := newWorld(t, org)
 			before := len(org.Answers())
-			transport := Transport{Loopback, org.URL}
+			transport := Transport{Kind: Loopback, Origin: org.URL}
 			if row.origin != "" {
 				transport.Origin = strings.TrimPrefix(row.origin, "-")
 			}
@@ -209,7 +209,7 @@ func TestCrossAccount(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w := newWorld(t, one, a, b)
-			got := w.Receive(t.Context(), row.org.Challenge(row.mod), Transport{Loopback, row.page})
+			got := w.Receive(t.Context(), row.org.Challenge(row.mod), Transport{Kind: Loopback, Origin: row.page})
 			if got.Outcome != row.want {
 				t.Fatalf("%v (%s), want %v", got.Outcome, got.Reason, row.want)
 			}
@@ -253,8 +253,8 @@ func TestRelayIsRecorded(t *testing.T) {
 	w := newWorld(t, org)
 	token := org.Challenge(nil)
 	for range 3 * maxRefusals {
-		w.Receive(t.Context(), token, Transport{Loopback, "https://org.evil.example"})
-		w.Receive(t.Context(), token[:len(token)-4]+"AAAA", Transport{Loopback, org.URL})
+		w.Receive(t.Context(), token, Transport{Kind: Loopback, Origin: "https://org.evil.example"})
+		w.Receive(t.Context(), token[:len(token)-4]+"AAAA", Transport{Kind: Loopback, Origin: org.URL})
 	}
 	if len(w.records) != maxRefusals || w.records[0].Outcome != "foreign_origin" || w.records[0].Origin != "https://org.evil.example" {
 		t.Fatalf("%d records, first %+v", len(w.records), w.records[0])
@@ -272,7 +272,7 @@ func TestKeysUnreachable(t *testing.T) {
 	org.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if got := w.Receive(ctx, token, Transport{Loopback, org.URL}); got.Outcome != OrgUnreachable {
+	if got := w.Receive(ctx, token, Transport{Kind: Loopback, Origin: org.URL}); got.Outcome != OrgUnreachable {
 		t.Fatalf("%+v", got)
 	}
 	if w.keyring.signed.Load() != 0 {
@@ -284,7 +284,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add("a.b.c")
 	f.Add("eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.AA")
 	f.Fuzz(func(t *testing.T, raw string) {
-		c := &Challenge{raw: raw, transport: Transport{Loopback, "https://org.example"}}
+		c := &Challenge{raw: raw, transport: Transport{Kind: Loopback, Origin: "https://org.example"}}
 		if err := parse(c); err == nil && c.claims.TransactionID == "" {
 			t.Fatal("a challenge without a transaction was parsed")
 		} else if err != nil && result(err).Outcome != Malformed {

@@ -72,7 +72,7 @@ func TestRetriesSignOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 12 {
 			ctx, leave := context.WithCancel(t.Context())
-			wg.Go(func() { w.Receive(ctx, token, Transport{Loopback, org.URL}) })
+			wg.Go(func() { w.Receive(ctx, token, Transport{Kind: Loopback, Origin: org.URL}) })
 			wg.Go(func() {
 				for range roll(200) { // some leave early, all leave
 					runtime.Gosched()

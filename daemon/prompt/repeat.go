@@ -38,6 +38,18 @@ func (b *Broker) collapse(e *entry) error {
 	return nil
 }
 
+// HoldBack ends the pushed prompts of an account that wait for the person, once
+// a sign-in of it was reported. Keeping further ones away is the caller's part.
+func (b *Broker) HoldBack(account string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.pending {
+		if e.view.Pushed && e.view.Account == account {
+			b.end(e, ErrReported)
+		}
+	}
+}
+
 // repeated finds the pending prompt that e repeats.
 func (b *Broker) repeated(e *entry) *entry {
 	for _, old := range b.pending {

@@ -241,6 +241,29 @@ func TestAnsweredElsewhere(t *testing.T) {
 	})
 }
 
+// Reporting one takes away what else was pushed for the account, and only that.
+func TestHoldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(nil, nil)
+		defer b.Attach("cli")()
+		gone := push(t, b, pushed("Demo"))
+		other := pushed("Demo")
+		other.Account = "acc2"
+		push(t, b, other)
+		page := question()
+		page.App = "Page"
+		push(t, b, page)
+		b.HoldBack("acc1")
+		gone.ended(t, ErrHeld)
+		if _, err := b.Decide(t.Context(), gone.id, Decision{Action: Approve}); !errors.Is(err, ErrReported) {
+			t.Fatal(err)
+		}
+		if b.Len() != 2 {
+			t.Fatalf("%d left", b.Len())
+		}
+	})
+}
+
 // B5: pushes that replace each other while several front ends decide at random.
 // Whatever was approved was approved under its own id, with one of its own
 // numbers.

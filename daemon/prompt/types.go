@@ -41,7 +41,15 @@ var (
 	ErrSuperseded = errors.New("replaced by a newer request")
 	// ErrHeld refuses a pushed prompt because the person had enough of them.
 	ErrHeld = errors.New("held back: too many requests in a minute")
+	// ErrReported is ErrHeld for one that waited when another was reported.
+	ErrReported error = hold("held back: a sign-in of this account was reported")
 )
+
+// hold is an ErrHeld that says why.
+type hold string
+
+func (h hold) Error() string        { return string(h) }
+func (h hold) Is(target error) bool { return target == ErrHeld }
 
 // withdrawal is an ErrWithdrawn that says why.
 type withdrawal string
