@@ -104,6 +104,10 @@ func (a *app) printAccount(acc api.Account) {
 	if acc.Attested {
 		attested = "verified by the organisation"
 	}
+	pushes := ""
+	if acc.PushesHeld {
+		pushes = "held back since a sign-in was reported; let through with: countersign prompt resume " + clean(acc.ID)
+	}
 	a.out.line("")
 	a.out.fields("",
 		"id", clean(acc.ID),
@@ -114,6 +118,7 @@ func (a *app) printAccount(acc api.Account) {
 		"methods", clean(strings.Join(acc.Methods, ", ")),
 		"keys", protection(acc)+", "+attested,
 		"state", clean(acc.State),
+		"pushes", pushes,
 		"added", ago(acc.CreatedAt, a.now()),
 		"pages", clean(strings.Join(acc.LoopbackOrigins, ", ")),
 	)

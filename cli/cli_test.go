@@ -113,7 +113,7 @@ func prompt(id, app string) api.Prompt {
 		Origin: "https://id.example.com", Location: "Lisbon", IP: "203.0.113.7", CreatedAt: time.Now(), ExpiresAt: time.Now().Add(5 * time.Minute), UserVerification: "none"}
 }
 
-// steer is the script command "agent": stop | start | drop | alone | subscribed | event TYPE | ask ID APP [number|choices] |
+// steer is the script command "agent": stop | start | drop | alone | subscribed | event TYPE | ask ID APP [number|numbers|choices|push|unusual|again|ciba] |
 // outcome ID OUTCOME REASON | await FRONTEND | drop | decided ID ACTION … |
 // fail CODE MESSAGE HINT | late ID CODE MESSAGE HINT | break | empty | problem | hostile
 func steer(ts *testscript.TestScript, neg bool, args []string) {
@@ -143,6 +143,17 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 			switch extra {
 			case "number":
 				p.NeedsNumber = true
+			case "push":
+				p.Kind, p.TransactionType, p.Client = "push", "LOGIN", "macOS"
+				p.RequestedAt = time.Now().Add(-2 * time.Minute)
+			case "numbers":
+				p.NeedsNumber, p.Numbers = true, []string{"17", "42", "8"}
+			case "unusual":
+				p.Unusual = []string{"New device", "New place"}
+			case "again":
+				p.Repeats = 2
+			case "ciba":
+				p.TransactionType, p.BindingMessage = "CIBA", "Pay 300 to Bob?"
 			case "choices":
 				p.Account, p.User = "", ""
 				p.Choices = []api.Choice{{Account: "acc-1", User: "alice@example.com"}, {Account: "acc-2", User: "bob@example.com"}}
@@ -186,11 +197,22 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 	case "problem":
 		w.StatusReply.Problems = []api.Problem{{Code: "x", Message: "the clock is wrong", Hint: "set the clock"}}
 		w.StatusReply.Loopback = api.Loopback{State: "no_free_port"}
+	case "hold":
+		w.AccountsHeld[0].PushesHeld = true
+	case "held":
+		if w.AccountsHeld[0].PushesHeld == neg {
+			ts.Fatalf("pushes held: %v", !neg)
+		}
+	case "twins":
+		w.AccountsHeld[1].Name = w.AccountsHeld[0].Name
 	case "hostile":
 		w.AccountsHeld[0].Name = "a\x1b[2Jb\nc\u202ed\u009be"
 		w.CodesHeld[0].Issuer, w.Digits[0].Code = "id\x1b[2J.example.com", "12\x1b[2J"
 		w.PromptsHeld[0].App = "Pay\x1b]0;owned\x07roll\u202e"
 		w.PromptsHeld[0].Location = strings.Repeat("long ", 100)
+		w.PromptsHeld[0].Unusual = []string{"New\x1b[31m place\u202e\nApprove it"}
+		w.PromptsHeld[0].Numbers = []string{"1\x1b[8m", "2"}
+		w.PromptsHeld[0].Client = "mac\rOS"
 	default:
 		ts.Fatalf("agent: what is %q?", args[0])
 	}

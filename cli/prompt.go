@@ -18,7 +18,7 @@ import (
 
 func (a *app) promptCommand() *cobra.Command {
 	c := group("prompt", "Sign-ins that wait for your answer", "")
-	c.AddCommand(a.promptList(), a.promptWatch(), a.promptApprove(), a.promptDeny())
+	c.AddCommand(a.promptList(), a.promptWatch(), a.promptApprove(), a.promptDeny(), a.promptResume())
 	return c
 }
 
@@ -48,52 +48,6 @@ func (a *app) promptList() *cobra.Command {
 			})
 		},
 	}
-}
-
-// printPrompt says who asks, what for, from where, and how to answer; saying no
-// is as near as saying yes.
-func (a *app) printPrompt(p api.Prompt) {
-	now := a.now()
-	a.out.line("%s", a.out.paint(bold, "Sign in to "+clean(p.App)+"?"))
-	from := clean(p.Location)
-	for _, part := range []string{clean(p.IP), clean(p.Origin)} {
-		if part != "" && from != "" {
-			from += ", "
-		}
-		from += part
-	}
-	when := ago(p.CreatedAt, now)
-	if left := p.ExpiresAt.Sub(now); !p.ExpiresAt.IsZero() && left > 0 {
-		when += "; ends in " + span(left)
-	}
-	number := ""
-	if p.NeedsNumber {
-		number = " --number N"
-	}
-	account := clean(p.User)
-	if len(p.Choices) > 0 {
-		var names []string
-		for _, choice := range p.Choices {
-			names = append(names, clean(choice.User)+" ("+clean(choice.Account)+")")
-		}
-		account, number = strings.Join(names, " or "), number+" --account ID"
-	}
-	verification := ""
-	if p.UserVerification == "required" {
-		verification = "your PIN or fingerprint"
-	}
-	id := clean(p.ID)
-	whole := a.out
-	whole.width = 0 // the commands are there to be copied
-	whole.fields("  ",
-		"organisation", orgHost(p.Org, false),
-		"account", account,
-		"from", from,
-		"when", when,
-		"needs", verification,
-		"approve", "countersign prompt approve "+id+number,
-		"deny", "countersign prompt deny "+id,
-	)
 }
 
 func (a *app) promptWatch() *cobra.Command {
@@ -164,7 +118,11 @@ func (a *app) watched(shown map[string]string, e api.Event) error {
 		if a.json {
 			return writeJSON(a.out.w, e)
 		}
-		a.out.line("%s: sign-in to %s", clean(e.Outcome.Outcome), clean(app))
+		reason := ""
+		if e.Outcome.Reason != "" {
+			reason = " (" + clean(e.Outcome.Reason) + ")"
+		}
+		a.out.line("%s: sign-in to %s%s", clean(e.Outcome.Outcome), clean(app), reason)
 	}
 	return nil
 }
@@ -181,7 +139,7 @@ func (a *app) promptApprove() *cobra.Command {
 	var pinStdin bool
 	c := &cobra.Command{
 		Use: "approve [ID]", Short: "Let a sign-in pass", Args: takes(0, 1),
-		Long: "Let a sign-in pass: the one with this ID, or the only one that is waiting.",
+		Long: "Let a sign-in pass: the one with this ID, or the only one that is waiting. One that was asked\nfor several times needs its ID or its number, so that you answer the one that you have seen.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if pinStdin {
 				pin, err := readPIN(a.in)
@@ -210,8 +168,59 @@ func (a *app) promptDeny() *cobra.Command {
 		},
 	}
 	c.Flags().DurationVar(&ans.wait, "wait", 0, "wait this long for a sign-in, e.g. 10s")
-	c.Flags().BoolVar(&ans.decision.Report, "report", false, "this wasn't me: report it")
+	c.Flags().BoolVar(&ans.decision.Report, "report", false, "this wasn't me: tell the organisation, and hold the account's pushes back")
 	return c
+}
+
+func (a *app) promptResume() *cobra.Command {
+	return &cobra.Command{
+		Use: "resume ACCOUNT", Short: "Let pushes of an account through again, after a report", Args: takes(1, 1),
+		Long: "Let pushes of an account through again. They are held back once a sign-in was reported with\n\"prompt deny --report\". ACCOUNT is an ID, a name or a login.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			const tried = "let pushes through again"
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			list, err := agent.Accounts(cmd.Context())
+			if err != nil {
+				return failed(tried, err)
+			}
+			id, err := accountNamed(list, args[0])
+			if err != nil {
+				return &failure{tried: tried, err: err, hint: "countersign account list", code: exitFailed}
+			}
+			account, err := agent.ResumePushes(cmd.Context(), id)
+			if err != nil {
+				return failed(tried, err)
+			}
+			return show(a, account, func(a *app, acc api.Account) {
+				a.out.line("%s pushes of %s at %s reach you again", a.out.paint(green, "resumed:"), clean(acc.User), orgName(acc))
+			})
+		},
+	}
+}
+
+// accountNamed finds the one account with that id, name or login. An id is
+// never taken for something else.
+func accountNamed(list api.AccountList, name string) (id string, err error) {
+	var found []string
+	for _, acc := range list.Accounts {
+		switch {
+		case acc.ID == name:
+			return acc.ID, nil
+		case acc.Name == name || strings.EqualFold(acc.User, name):
+			found = append(found, acc.ID)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", errors.New("there is no such account")
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("%d accounts are called that: %s", len(found), strings.Join(found, ", "))
 }
 
 // readPIN reads one line; a PIN is never an argument, others could see it.
@@ -248,6 +257,14 @@ func (a *app) decide(ctx context.Context, ans answer, args []string) error {
 	}
 	tried := ans.decision.Action + " the sign-in"
 	switch {
+	case ans.decision.Action == "approve" && ans.id == "" && p.Repeats > 0 && !p.NeedsNumber:
+		// The one that the person has looked at may be gone, and this one a
+		// stranger's (B5).
+		return &failure{tried: tried, err: fmt.Errorf("it was asked for %s, and only the newest counts", plural(p.Repeats+1, "time")),
+			hint: "look at it and name it: countersign prompt list", code: exitFailed}
+	case ans.decision.Action == "approve" && len(p.Numbers) > 0 && ans.decision.Number == "":
+		return &failure{tried: tried, err: errors.New("it needs the number that the sign-in page shows: " + strings.Join(p.Numbers, ", ")),
+			hint: fmt.Sprintf("countersign prompt approve %s --number N", p.ID), code: exitFailed}
 	case ans.decision.Action == "approve" && p.NeedsNumber && ans.decision.Number == "":
 		return &failure{tried: tried, err: errors.New("it needs the number that the sign-in page shows"),
 			hint: fmt.Sprintf("countersign prompt approve %s --number N", p.ID), code: exitFailed}
@@ -369,6 +386,14 @@ func (a *app) outcome(tried string, d api.Decision, p api.Prompt, o api.PromptOu
 	if o.Outcome == wanted {
 		if !a.json {
 			a.out.line("%s %s", a.out.paint(green, wanted+":"), describePrompt(p))
+			if d.Report {
+				account := p.Account
+				if account == "" {
+					account = "ACCOUNT"
+				}
+				a.out.line("reported: further pushes of this account are held back")
+				a.out.line("hint: when it is safe again: countersign prompt resume %s", clean(account))
+			}
 		}
 		return nil
 	}

@@ -197,8 +197,10 @@ func cut(s string, width int) string {
 // clean makes text from outside safe to show: one line, no control characters,
 // nothing that turns the direction of writing, bounded length. An org, an app
 // or a page must not be able to draw on the person's terminal (B9).
-func clean(s string) string {
-	const longest = 200
+func clean(s string) string { return cleanTo(s, 200) }
+
+// cleanTo is clean with another bound, in characters.
+func cleanTo(s string, longest int) string {
 	var b strings.Builder
 	n := 0
 	for _, r := range s { // invalid UTF-8 arrives as U+FFFD

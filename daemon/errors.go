@@ -40,6 +40,9 @@ var reasons = []struct {
 	{client.ErrNoAuthenticator, http.StatusConflict, "no_authenticator", "the org offers no authenticator to this agent", "the org's administrator has to add one"},
 	{prompt.ErrUnknown, http.StatusNotFound, "prompt_unknown", "there is no such prompt", "countersign prompt list"},
 	{prompt.ErrExpired, http.StatusGone, "prompt_expired", "the prompt has expired", "start the sign-in again"},
+	{prompt.ErrElsewhere, http.StatusGone, "prompt_withdrawn", "the sign-in was answered on another device, or withdrawn", ""},
+	{prompt.ErrSuperseded, http.StatusGone, "prompt_superseded", "a newer request has taken its place", "look at that one: countersign prompt list"},
+	{prompt.ErrReported, http.StatusGone, "prompt_held", "the prompt is held back: a sign-in of this account was reported", ""},
 	{prompt.ErrWithdrawn, http.StatusGone, "prompt_withdrawn", "the browser has given up the sign-in", "start the sign-in again"},
 	{prompt.ErrNoFrontEnd, http.StatusGone, "prompt_expired", "the prompt has expired: nobody was there to show it", "start the sign-in again"},
 	{prompt.ErrDecided, http.StatusConflict, "prompt_decided", "the prompt was decided already", ""},
@@ -47,6 +50,7 @@ var reasons = []struct {
 	{prompt.ErrAccountNeeded, http.StatusBadRequest, "account_needed", "several accounts fit: name one", ""},
 	{prompt.ErrWrongAccount, http.StatusBadRequest, "wrong_account", "the prompt is not for that account", ""},
 	{prompt.ErrNumberRequired, http.StatusBadRequest, "number_required", "the prompt needs the number shown in the browser", ""},
+	{prompt.ErrWrongNumber, http.StatusBadRequest, "wrong_number", "that is not one of the numbers shown", "countersign prompt list shows them; the sign-in page shows the right one"},
 	{vault.ErrLocked, http.StatusServiceUnavailable, "locked", "the agent's state is locked", ""},
 	{devicekey.ErrLocked, http.StatusServiceUnavailable, "locked", "the agent's state is locked", ""},
 }

@@ -126,6 +126,28 @@ func (f front) RemoveAccount(caller context.Context, id string, localOnly bool) 
 	return nil
 }
 
+// ResumePushes lets the pushes of an account through again.
+func (f front) ResumePushes(ctx context.Context, id string) (api.Account, error) {
+	c, err := f.open(ctx)
+	if err != nil {
+		return api.Account{}, err
+	}
+	a, err := c.book.Get(id)
+	if err != nil {
+		return api.Account{}, explain(err)
+	}
+	if a.PushesHeld {
+		if err := c.book.SetPushesHeld(id, false); err != nil {
+			return api.Account{}, explain(err)
+		}
+		f.d.record(c, audit.Record{Event: "pushes_resumed", Outcome: "done", Account: id})
+		if a, err = c.book.Get(id); err != nil {
+			return api.Account{}, explain(err)
+		}
+	}
+	return *accountView(a), nil
+}
+
 // Prompts lists what waits for the person. Whoever asks is a front end.
 func (f front) Prompts(context.Context, string) (api.PromptList, error) {
 	list := api.PromptList{Prompts: []api.Prompt{}}

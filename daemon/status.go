@@ -72,6 +72,9 @@ func (d *Daemon) problems() []api.Problem {
 			if a.Usable() && !hasKeys(c, a) {
 				add("keys_missing", "the keys of "+accountView(a).Name+" are not on this computer any more", "countersign account remove "+a.ID+", then enrol again")
 			}
+			if a.PushesHeld && a.Usable() {
+				add("pushes_held", "pushes of "+accountView(a).Name+" are held back: a sign-in was reported", "when it is safe again: countersign prompt resume "+a.ID)
+			}
 			switch a.State {
 			case account.Gone:
 				add("account_gone", "the org no longer knows the enrolment of "+accountView(a).Name, "countersign account remove "+a.ID+", then enrol again")

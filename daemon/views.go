@@ -16,7 +16,7 @@ func accountView(a *account.Account) *api.Account {
 		User: prompt.Clean(a.Username, maxShown), UserID: prompt.Clean(a.UserID, maxShown),
 		Methods: []string{}, Protection: a.Protection, Attested: a.Attested,
 		State: string(a.State), CreatedAt: a.CreatedAt, Development: a.Development(),
-		EnrolmentID: prompt.Clean(a.EnrolmentID, maxShown), LoopbackOrigins: a.Origins,
+		EnrolmentID: prompt.Clean(a.EnrolmentID, maxShown), LoopbackOrigins: a.Origins, PushesHeld: a.PushesHeld,
 	}
 	if v.Name == "" {
 		v.Name = v.User
@@ -33,6 +33,8 @@ func promptView(p prompt.Pending) api.Prompt {
 		Origin: p.Origin, Location: p.Location, IP: p.IP,
 		CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt,
 		NeedsNumber: p.NeedsNumber, UserVerification: p.UserVerification,
+		Numbers: p.Numbers, TransactionType: p.Transaction, BindingMessage: p.Message,
+		Unusual: p.Unusual, Client: p.Client, Repeats: p.Repeats, RequestedAt: p.IssuedAt,
 	}
 	for _, c := range p.Choices {
 		v.Choices = append(v.Choices, api.Choice(c))

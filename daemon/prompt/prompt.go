@@ -148,6 +148,9 @@ func view(p Prompt, id string, now time.Time) Pending {
 		p.Choices[i].User = Clean(p.Choices[i].User, maxName)
 	}
 	p.ExpiresAt = p.ExpiresAt.UTC()
+	if !p.IssuedAt.IsZero() {
+		p.IssuedAt = p.IssuedAt.UTC()
+	}
 	return Pending{ID: id, Prompt: p, CreatedAt: now.UTC()}
 }
 

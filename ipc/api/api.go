@@ -16,6 +16,7 @@ const (
 	PathStatus   = "/v1/status"                // GET Status
 	PathAccounts = "/v1/accounts"              // GET AccountList; POST AddAccount -> Account
 	PathAccount  = "/v1/accounts/{id}"         // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
+	PathResume   = "/v1/accounts/{id}/resume"  // POST -> Account: its pushes are no longer held back
 	PathPrompts  = "/v1/prompts"               // GET PromptList
 	PathDecision = "/v1/prompts/{id}/decision" // POST Decision -> PromptOutcome
 	PathCodes    = "/v1/codes"                 // GET CodeList
@@ -83,6 +84,8 @@ type Account struct {
 	CreatedAt  time.Time `json:"createdAt"`
 	// Development is set for an org reached by plain http on this machine.
 	Development bool `json:"development,omitempty"`
+	// PushesHeld says that a sign-in was reported: pushes are held back.
+	PushesHeld bool `json:"pushesHeld,omitempty"`
 	// EnrolmentID is the org's id of this enrolment.
 	EnrolmentID string `json:"enrolmentId,omitempty"`
 	// LoopbackOrigins are the page origins that may hand this account challenges.
@@ -122,6 +125,15 @@ type Prompt struct {
 	ExpiresAt        time.Time `json:"expiresAt"`
 	NeedsNumber      bool      `json:"needsNumber"`
 	UserVerification string    `json:"userVerification"` // "none", "preferred", "required"
+
+	// Of pushes.
+	Numbers         []string  `json:"numbers,omitempty"`         // to pick from: the decision's number is one of them
+	TransactionType string    `json:"transactionType,omitempty"` // "LOGIN", "CIBA"
+	BindingMessage  string    `json:"bindingMessage,omitempty"`  // what a CIBA request is about
+	Unusual         []string  `json:"unusual,omitempty"`         // what is unusual about it, to be said first
+	Client          string    `json:"client,omitempty"`          // the system that the sign-in comes from
+	Repeats         int       `json:"repeats,omitempty"`         // requests of the same kind that this one stands for
+	RequestedAt     time.Time `json:"requestedAt,omitzero"`      // when the org says that it began
 }
 
 // Choice is one account a prompt may be answered with.

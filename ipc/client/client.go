@@ -165,6 +165,12 @@ func (c *Client) RemoveAccount(ctx context.Context, id string, localOnly bool) e
 	return c.call(ctx, slow, http.MethodDelete, withID(api.PathAccount, id), query, nil, nil)
 }
 
+// ResumePushes lets the pushes of an account through again.
+func (c *Client) ResumePushes(ctx context.Context, id string) (a api.Account, err error) {
+	err = c.call(ctx, quick, http.MethodPost, withID(api.PathResume, id), nil, nil, &a)
+	return a, err
+}
+
 // Prompts lists what waits for the person. A non-empty frontEnd says that the
 // person is being shown them.
 func (c *Client) Prompts(ctx context.Context, frontEnd string) (l api.PromptList, err error) {

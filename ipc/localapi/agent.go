@@ -21,6 +21,8 @@ type Agent interface {
 	// RemoveAccount ends the enrolment at the org and here; localOnly leaves
 	// the org alone.
 	RemoveAccount(ctx context.Context, id string, localOnly bool) error
+	// ResumePushes ends the holding back of an account's pushes.
+	ResumePushes(ctx context.Context, id string) (api.Account, error)
 
 	// Prompts lists what waits for the person. A non-empty frontEnd says that
 	// somebody is looking, which counts as a front end for these prompts.

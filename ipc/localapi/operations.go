@@ -25,6 +25,8 @@ func (s *Server) removeAccount(c *call) (any, error) {
 	return nil, s.agent.RemoveAccount(c.ctx, c.id, c.query.Get("local_only") == "true")
 }
 
+func (s *Server) resume(c *call) (any, error) { return s.agent.ResumePushes(c.ctx, c.id) }
+
 func (s *Server) prompts(c *call) (any, error) {
 	return s.agent.Prompts(c.ctx, c.query.Get(frontEndParameter.name))
 }

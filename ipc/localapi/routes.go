@@ -52,6 +52,8 @@ func init() {
 		{method: http.MethodDelete, path: api.PathAccount, summary: "End an enrolment",
 			query:  []parameter{{"local_only", "boolean", "forget the account here and leave the organisation alone"}},
 			status: http.StatusNoContent, serve: (*Server).removeAccount},
+		{method: http.MethodPost, path: api.PathResume, summary: "Let the pushes of an account through again, after one was reported",
+			out: api.Account{}, serve: (*Server).resume},
 		{method: http.MethodGet, path: api.PathPrompts, summary: "What waits for the person, newest first",
 			query: []parameter{frontEndParameter}, out: api.PromptList{}, serve: (*Server).prompts},
 		{method: http.MethodPost, path: api.PathDecision, summary: "Answer a prompt",

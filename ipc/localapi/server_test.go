@@ -329,19 +329,19 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 14 {
-		t.Errorf("%d operations are described, want 14: extend this test with the new ones", n)
+	if n != 15 {
+		t.Errorf("%d operations are described, want 15: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathPrompts, api.PathDecision, api.PathCodes, api.PathCode, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathPrompts, api.PathDecision, api.PathCodes, api.PathCode, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}
 	}
 	for name, value := range map[string]any{
 		"Status": api.Status{}, "Agent": api.Agent{}, "Component": api.Component{}, "Loopback": api.Loopback{}, "Problem": api.Problem{},
-		"AccountList": api.AccountList{}, "Account": api.Account{Development: true, EnrolmentID: "x", LoopbackOrigins: []string{"x"}},
+		"AccountList": api.AccountList{}, "Account": api.Account{Development: true, PushesHeld: true, EnrolmentID: "x", LoopbackOrigins: []string{"x"}},
 		"AddAccount": api.AddAccount{Name: "x"}, "RenameAccount": api.RenameAccount{}, "PromptList": api.PromptList{},
-		"Prompt": api.Prompt{Choices: []api.Choice{{}}}, "Choice": api.Choice{},
+		"Prompt": api.Prompt{Choices: []api.Choice{{}}, Numbers: []string{"1"}, TransactionType: "x", BindingMessage: "x", Unusual: []string{"x"}, Client: "x", Repeats: 1, RequestedAt: time.Now()}, "Choice": api.Choice{},
 		"Decision": api.Decision{Account: "x", Number: "x", PIN: "x", Report: true},
 		"CodeList": api.CodeList{}, "CodeEntry": api.CodeEntry{}, "GetCode": api.GetCode{}, "Code": api.Code{},
 		"PromptOutcome": api.PromptOutcome{}, "AuditRecord": api.AuditRecord{Origin: "x", App: "x", Transaction: "x", KeyType: "x"},

@@ -163,6 +163,18 @@ func (a *Agent) RemoveAccount(_ context.Context, id string, localOnly bool) erro
 	return nil
 }
 
+// ResumePushes lets pushes through again.
+func (a *Agent) ResumePushes(_ context.Context, id string) (api.Account, error) {
+	a.Lock()
+	defer a.Unlock()
+	i, err := a.account(id)
+	if err != nil {
+		return api.Account{}, err
+	}
+	a.AccountsHeld[i].PushesHeld = false
+	return a.AccountsHeld[i], nil
+}
+
 // Prompts lists what waits.
 func (a *Agent) Prompts(_ context.Context, frontEnd string) (api.PromptList, error) {
 	a.Lock()
