@@ -50,7 +50,7 @@ func (d *Daemon) openCore() (_ *core, err error) {
 		}
 	}()
 	if c.book, err = account.Open(account.Options{
-		Vault: d.vault, Keys: c.store, Version: d.config.Version, Now: d.now, Log: d.log,
+		Vault: d.vault, Keys: c.store, Device: d.posture.Device, UserAgent: d.posture.UserAgent(), Now: d.now, Log: d.log,
 		Changed: func(a *account.Account) { d.hub.publish(api.Event{Type: "account", Account: accountView(a)}) },
 	}); err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (d *Daemon) openCore() (_ *core, err error) {
 	}
 	c.orgKeys = keys.New(c.fetchKeys)
 	c.pipeline = challenge.New(challenge.Config{
-		Accounts: c.book, OrgKeys: c.orgKeys, Keys: c.store, Prompts: d.prompts, Claims: claims,
+		Accounts: c.book, Posture: d.posture, OrgKeys: c.orgKeys, Keys: c.store, Prompts: d.prompts, Claims: claims,
 		Deliver: c.deliver, Now: d.now, Log: d.log,
 		Record: func(r audit.Record) { d.record(c, r) },
 	})

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/daemon/posture"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/daemon/vault"
 	"countersign.dev/daemon/vault/unlock"
@@ -59,6 +60,7 @@ type Daemon struct {
 	vault   *vault.Vault
 	prompts *prompt.Broker
 	hub     *hub
+	posture *posture.Posture
 	core    atomic.Pointer[core] // nil while the vault is locked
 	index   vault.Index          // what a locked agent may know; read-only after Open
 
@@ -117,6 +119,7 @@ func Open(ctx context.Context, c Config) (*Daemon, error) {
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.quiet = time.AfterFunc(quietAfter, giveBack)
 	d.prompts = prompt.New(d.now, d.hub)
+	d.posture = posture.New(posture.Local(), c.Version)
 	if err := d.open(ctx); err != nil {
 		d.close()
 		return nil, err
@@ -216,6 +219,7 @@ func (d *Daemon) close() error {
 	d.working.Lock() // nothing is started any more
 	defer d.working.Unlock()
 	d.work.Wait()
+	d.posture.Close()
 	var errs []error
 	if c := d.core.Swap(nil); c != nil {
 		errs = append(errs, c.close())

@@ -48,18 +48,18 @@ type Vault interface {
 
 // Options of a book.
 type Options struct {
-	Vault   Vault
-	Keys    devicekey.Store
-	Version string // of the agent, told to orgs
-	Now     func() time.Time
-	Log     *slog.Logger
-	Changed func(*Account) // hears of every change of an account; may be nil
+	Vault     Vault
+	Keys      devicekey.Store
+	Device    func(context.Context) okta.Device // what an org is told of this device at enrolment
+	UserAgent string                            // told to orgs with every request
+	Now       func() time.Time
+	Log       *slog.Logger
+	Changed   func(*Account) // hears of every change of an account; may be nil
 }
 
 // Book is the book of accounts. Use Open.
 type Book struct {
-	opts  Options
-	facts Facts
+	opts Options
 
 	snapshot atomic.Pointer[[]*Account] // what readers see; the slice is never changed
 
@@ -85,7 +85,7 @@ type document struct {
 // Open reads the book from the vault. It does not touch the network: Resume
 // finishes what was under way.
 func Open(o Options) (*Book, error) {
-	b := &Book{opts: o, facts: deviceFacts(o.Version), changing: make(chan struct{}, 1), orgs: map[string]*client.Org{}}
+	b := &Book{opts: o, changing: make(chan struct{}, 1), orgs: map[string]*client.Org{}}
 	if o.Now == nil {
 		b.opts.Now = time.Now
 	}
@@ -158,7 +158,7 @@ func (b *Book) Org(orgURL string) (*client.Org, error) {
 	if o, ok := b.orgs[orgURL]; ok {
 		return o, nil
 	}
-	o, err := client.New(orgURL, client.Options{ClientID: ClientID, UserAgent: b.facts.UserAgent})
+	o, err := client.New(orgURL, client.Options{ClientID: ClientID, UserAgent: b.opts.UserAgent})
 	if err != nil {
 		return nil, err
 	}
@@ -167,9 +167,6 @@ func (b *Book) Org(orgURL string) (*client.Org, error) {
 	}
 	return o, nil
 }
-
-// Facts returns what is known of this device.
-func (b *Book) Facts() Facts { return b.facts }
 
 // Rename changes the name shown for an account.
 func (b *Book) Rename(id, name string) (*Account, error) {

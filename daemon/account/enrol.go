@@ -145,7 +145,7 @@ func (b *Book) alternate(ctx context.Context, org *client.Org, who okta.Organiza
 		if origin == org.URL() {
 			continue
 		}
-		other, err := client.New(origin, client.Options{UserAgent: b.facts.UserAgent})
+		other, err := client.New(origin, client.Options{UserAgent: b.opts.UserAgent})
 		if err != nil {
 			return "", err
 		}
@@ -179,7 +179,7 @@ func (b *Book) knownDevice(orgURL, orgID string) (Device, bool) {
 // next, and completes the request. An account that has its methods already
 // keeps them.
 func (b *Book) makeKeys(ctx context.Context, a *Account, methods []okta.SupportedMethod) (*Account, error) {
-	request := okta.EnrolmentRequest{AuthenticatorID: a.AuthenticatorID, Device: b.facts.device()}
+	request := okta.EnrolmentRequest{AuthenticatorID: a.AuthenticatorID, Device: b.opts.Device(ctx)}
 	if a.Device.ID == "" {
 		k, jwk, err := b.newKey(ctx, "")
 		if err != nil {

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -179,7 +180,7 @@ func boot(t testing.TB, dir string) *machine {
 		t.Fatal(err)
 	}
 	keys := software.New(v)
-	b, err := Open(Options{Vault: v, Keys: keys, Version: "test"})
+	b, err := Open(Options{Vault: v, Keys: keys, Device: testDevice})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,4 +227,9 @@ func (m *machine) settled(t *testing.T, org *strictOrg) {
 	if got := m.storedKeys(t); got != len(refs) {
 		t.Fatalf("%d keys in the store, %d in use", got, len(refs))
 	}
+}
+
+// testDevice is what the orgs of these tests are told.
+func testDevice(context.Context) okta.Device {
+	return okta.Device{Platform: "LINUX", OSVersion: "1", DisplayName: "test", BundleID: "test", Version: "1", SDKVersion: okta.DeviceSDK}
 }

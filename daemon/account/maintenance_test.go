@@ -38,7 +38,7 @@ func newClocked(t *testing.T) *clocked {
 	}
 	t.Cleanup(func() { v.Close() })
 	c := &clocked{now: time.Now()}
-	c.Book, err = Open(Options{Vault: v, Keys: software.New(v), Version: "test", Now: func() time.Time {
+	c.Book, err = Open(Options{Vault: v, Keys: software.New(v), Device: testDevice, Now: func() time.Time {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.now

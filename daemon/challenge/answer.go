@@ -177,24 +177,24 @@ func (p *Pipeline) prove(ctx context.Context, c *Challenge) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("open the key: %w", err)
 	}
-	token, err := jose.Sign(ctx, devicekey.Signer(key, devicekey.Authorisation{}), c.token.Header.Type, p.claimsOf(c, m, now))
+	token, err := jose.Sign(ctx, devicekey.Signer(key, devicekey.Authorisation{}), c.token.Header.Type, p.claimsOf(ctx, c, m, now))
 	if err != nil {
 		return "", fmt.Errorf("sign the answer: %w", err)
 	}
 	return token, nil
 }
 
-func (p *Pipeline) claimsOf(c *Challenge, m account.Method, now time.Time) okta.Answer {
+func (p *Pipeline) claimsOf(ctx context.Context, c *Challenge, m account.Method, now time.Time) okta.Answer {
 	a := okta.Answer{
 		Issuer: c.account.EnrolmentID, Subject: c.account.UserID, Audience: c.claims.Issuer,
 		ID: account.UUID(), IssuedAt: okta.DateOf(now),
 		ExpiresAt: okta.DateOf(now.Add(okta.ChallengeLifetime)), NotBefore: okta.DateOf(now.Add(-time.Minute)),
 		TransactionID: c.claims.TransactionID, Nonce: c.claims.Nonce,
 		MethodEnrolmentID: m.ID, KeyType: c.plan.keyType, AMR: []string{},
-		DeviceSignals:   p.Accounts.Facts().Signals(c.account.Device, c.claims.Signals),
+		DeviceSignals:   p.Posture.Signals(ctx, c.account.Device.ID, c.account.Device.ClientInstanceID, c.claims.Signals),
 		Context:         okta.AnswerContext{UserConsent: c.consent, TransactionType: okta.TransactionLogin},
-		Integrations:    []okta.SignalResult{},
-		SignalProviders: []okta.SignalResult{},
+		Integrations:    p.Posture.Sources(names(c.claims.Integrations, func(i okta.Integration) string { return i.Name })),
+		SignalProviders: p.Posture.Sources(names(c.claims.SignalProviders, func(s okta.SignalProvider) string { return s.Name })),
 	}
 	switch c.transport.Kind {
 	case Loopback:
@@ -203,20 +203,16 @@ func (p *Pipeline) claimsOf(c *Challenge, m account.Method, now time.Time) okta.
 		a.Context.TransactionType, a.Context.SelectedChallengeItem = c.subject.transaction, c.number
 	}
 	a.Context.Reported = c.reported && c.consent == okta.ConsentDenied
-	for _, i := range c.claims.Integrations[:min(len(c.claims.Integrations), maxSources)] {
-		a.Integrations = append(a.Integrations, noSource(i.Name))
-	}
-	for _, s := range c.claims.SignalProviders[:min(len(c.claims.SignalProviders), maxSources)] {
-		a.SignalProviders = append(a.SignalProviders, noSource(s.Name))
-	}
 	return a
 }
 
-const maxSources = 32 // integrations or providers that are answered at all
-
-// noSource is the honest word on a source of signals that is not there (5.3).
-func noSource(name string) okta.SignalResult {
-	return okta.SignalResult{Name: prompt.Clean(name, 128), Error: "not available on this device"}
+// names lists the names of what a challenge asks for.
+func names[T any](asked []T, name func(T) string) []string {
+	list := make([]string, len(asked))
+	for i, one := range asked {
+		list[i] = name(one)
+	}
+	return list
 }
 
 // refused notes a challenge that was turned away. What the org has not signed

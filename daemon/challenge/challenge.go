@@ -106,7 +106,13 @@ type Accounts interface {
 	Succeeded(id string)
 	Refused(id string, e *okta.Error)
 	SetPushesHeld(id string, held bool) error
-	Facts() account.Facts
+}
+
+// Posture tells what is known of this device. It decides what may be told: the
+// names are as the org gave them.
+type Posture interface {
+	Signals(ctx context.Context, deviceID, clientInstanceID string, names []string) okta.DeviceSignals
+	Sources(names []string) []okta.SignalResult
 }
 
 // OrgKeys finds the signing key of an org.
@@ -132,6 +138,7 @@ type Deliver func(ctx context.Context, a *account.Account, verificationURI strin
 // Config holds the parts of a pipeline; all are required except Audiences and Log.
 type Config struct {
 	Accounts  Accounts
+	Posture   Posture
 	OrgKeys   OrgKeys
 	Keys      DeviceKeys
 	Prompts   Prompter

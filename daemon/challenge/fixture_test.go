@@ -12,11 +12,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
+	"countersign.dev/daemon/posture"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/daemon/vault"
 	"countersign.dev/okta"
@@ -196,7 +198,7 @@ func (w *world) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Pipeline = New(Config{
-		Accounts: w.book, Keys: w.keyring, Prompts: w.asker, Claims: claims, Now: now,
+		Accounts: w.book, Posture: posture.New(posture.System{OS: "linux", Host: "test", Files: fstest.MapFS{}}, "test"), Keys: w.keyring, Prompts: w.asker, Claims: claims, Now: now,
 		OrgKeys: keys.New(func(ctx context.Context, issuer string) ([]jose.JWK, time.Duration, error) {
 			org, err := w.book.Org(w.org.URL)
 			if err != nil {
