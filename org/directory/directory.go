@@ -31,7 +31,9 @@ const (
 type User struct {
 	ID, Login, FirstName, LastName, Email, Status string
 	PasswordHash                                  PasswordHash
-	CreatedAt                                     time.Time
+	// AutoPush says that the person has a push sent without being asked first.
+	AutoPush  bool
+	CreatedAt time.Time
 }
 
 // Active says whether the user may do anything at all.
@@ -61,9 +63,10 @@ const EveryoneGroup = "Everyone"
 
 // OrgInfo says which org this is.
 type OrgInfo struct {
-	ID             string
-	Authenticators AuthenticatorIDs
-	CreatedAt      time.Time
+	ID              string
+	Authenticators  AuthenticatorIDs
+	NumberChallenge NumberChallenge
+	CreatedAt       time.Time
 }
 
 // AuthenticatorIDs are the ids of the org's authenticators.
@@ -73,8 +76,8 @@ type AuthenticatorIDs struct{ Password, OktaVerify string }
 func Org(ctx context.Context, tx store.Tx) (OrgInfo, error) {
 	var o OrgInfo
 	var created int64
-	err := tx.QueryRowContext(ctx, `SELECT id, password_authenticator_id, verify_authenticator_id, created_at FROM org`).
-		Scan(&o.ID, &o.Authenticators.Password, &o.Authenticators.OktaVerify, &created)
+	err := tx.QueryRowContext(ctx, `SELECT id, password_authenticator_id, verify_authenticator_id, number_challenge, created_at FROM org`).
+		Scan(&o.ID, &o.Authenticators.Password, &o.Authenticators.OktaVerify, &o.NumberChallenge, &created)
 	o.CreatedAt = store.Time(created)
 	return o, found("the org", err)
 }
@@ -95,10 +98,10 @@ func EnsureOrg(ctx context.Context, tx store.Tx, now time.Time) (OrgInfo, error)
 		o.ID, o.Authenticators.Password, o.Authenticators.OktaVerify, store.Millis(now)); err != nil {
 		return OrgInfo{}, fmt.Errorf("founding the org: %w", err)
 	}
-	return o, nil
+	return Org(ctx, tx)
 }
 
-const userColumns = `id, login, first_name, last_name, email, status, password_hash, created_at`
+const userColumns = `id, login, first_name, last_name, email, status, password_hash, auto_push, created_at`
 
 // UserByLogin finds a user by login name, in any case of letters.
 func UserByLogin(ctx context.Context, tx store.Tx, login string) (User, error) {
@@ -114,7 +117,7 @@ func scanUser(row *sql.Row) (User, error) {
 	var u User
 	var hash string
 	var created int64
-	err := row.Scan(&u.ID, &u.Login, &u.FirstName, &u.LastName, &u.Email, &u.Status, &hash, &created)
+	err := row.Scan(&u.ID, &u.Login, &u.FirstName, &u.LastName, &u.Email, &u.Status, &hash, &u.AutoPush, &created)
 	u.PasswordHash, u.CreatedAt = PasswordHash(hash), store.Time(created)
 	return u, found("the user", err)
 }
@@ -152,6 +155,14 @@ func SetUserStatus(ctx context.Context, tx store.Tx, userID, status string, now 
 	}
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
 		return found("the user", errors.Join(sql.ErrNoRows, err))
+	}
+	return nil
+}
+
+// SetAutoPush remembers whether the user has pushes sent without being asked.
+func SetAutoPush(ctx context.Context, tx store.Tx, userID string, on bool, now time.Time) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE users SET auto_push = ?, updated_at = ? WHERE id = ?`, boolInt(on), store.Millis(now), userID); err != nil {
+		return fmt.Errorf("remembering automatic pushes: %w", err)
 	}
 	return nil
 }

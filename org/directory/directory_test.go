@@ -272,7 +272,7 @@ func TestPasswords(t *testing.T) {
 			t.Errorf("hashed a password of %d bytes", len(bad))
 		}
 	}
-	if s := fmt.Sprintf("%v %+v %#v %s", hash, hash, hash, directory.User{PasswordHash: hash}); strings.Contains(s, "argon2") {
+	if s := fmt.Sprintf("%v %+v %#v %s %v", hash, hash, hash, hash, directory.User{PasswordHash: hash}); strings.Contains(s, "argon2") {
 		t.Errorf("a hash prints: %s", s)
 	}
 }

@@ -35,7 +35,7 @@ type part struct {
 	traits       Traits
 	fresh        freshness
 	whenEnrolled bool
-	verification okta.Need // asked of a signed nonce
+	verification okta.Need // asked of a signed nonce or a push
 	mediation    okta.Need
 }
 

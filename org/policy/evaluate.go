@@ -94,6 +94,8 @@ type Decision struct {
 	Methods Methods
 	// UserVerification and UserMediation go into a signed-nonce challenge.
 	UserVerification, UserMediation okta.Need
+	// PushVerification goes into a push, whose mediation is always required.
+	PushVerification okta.Need
 }
 
 // Evaluate decides by the first rule that is for the user. It allocates nothing.
@@ -139,9 +141,12 @@ func (r *rule) decide(f *Facts) Decision {
 			continue
 		}
 		d.Outcome, d.Reason = Incomplete, 0
-		// The first alternative that leads on says how a signed nonce is asked.
+		// The first alternative that leads on says how a challenge is asked.
 		if o.next&SignedNonce != 0 && d.Methods&SignedNonce == 0 {
 			d.UserVerification, d.UserMediation = o.verification, a.possession.mediation
+		}
+		if o.next&Push != 0 && d.Methods&Push == 0 {
+			d.PushVerification = o.verification
 		}
 		d.Methods |= o.next
 	}

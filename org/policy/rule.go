@@ -108,6 +108,19 @@ func PasswordUntilEnrolled() Rule {
 		ClassConstraint{UserPresence: Optional, WhenEnrolled: true})
 }
 
+// OnePossessionFactor is the rule "a possession factor that a person approves",
+// for clients that ask a device over the back channel (CIBA): no page is there
+// to ask for a password.
+func OnePossessionFactor() Rule {
+	return Rule{Name: "A possession factor", Actions: Actions{AppSignOn: AppSignOn{
+		Access: Allow,
+		VerificationMethod: &VerificationMethod{
+			Type: "ASSURANCE", FactorMode: "1FA",
+			Constraints: []Constraint{{Possession: &ClassConstraint{UserPresence: Required}}},
+		},
+	}}}
+}
+
 func assurance(name string, possession ClassConstraint) Rule {
 	return Rule{Name: name, Actions: Actions{AppSignOn: AppSignOn{
 		Access: Allow,
