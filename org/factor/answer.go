@@ -1,11 +1,13 @@
 package factor
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"countersign.dev/okta"
@@ -25,16 +27,19 @@ const maxAnswerLifetime = time.Hour
 // approved (true) or denied (false) what was asked; anything else is an
 // *okta.Error for the agent.
 //
+// A push goes to several devices, and each may answer; whoever is first ends it.
+//
 // Nothing is believed before the signature has verified with a key that was
 // stored for the enrolment, method and role which the answer names. A wrong
 // answer whose signature does not verify leaves the challenge as it was: nobody
 // without a key can end it. An authentic answer always ends it.
 func (f *Factors) Answer(ctx context.Context, id string, req okta.AnswerRequest) (approved bool, err error) {
-	if req.Method != okta.MethodSignedNonce {
+	typ, ok := tokenTypes[req.Method]
+	if !ok {
 		return false, invalid("the method does not fit the challenge")
 	}
 	token, err := jose.Parse(req.ChallengeResponse, jose.Answer)
-	if err != nil || token.Header.Type != okta.TypeDeviceBind {
+	if err != nil || token.Header.Type != typ {
 		return false, invalid("the challenge response is not a token of this kind")
 	}
 	var a okta.Answer
@@ -45,7 +50,10 @@ func (f *Factors) Answer(ctx context.Context, id string, req okta.AnswerRequest)
 	if err != nil {
 		return false, err
 	}
-	now := f.now()
+	if s.challenge.Method != req.Method {
+		return false, invalid("the method does not fit the challenge")
+	}
+	now := f.d.Now()
 	if err := s.open(now); err != nil {
 		return false, err
 	}
@@ -67,22 +75,32 @@ func (f *Factors) Answer(ctx context.Context, id string, req okta.AnswerRequest)
 	return v.status == Approved, nil
 }
 
+// tokenTypes says as what each method's challenges and answers are signed.
+var tokenTypes = map[okta.Method]string{
+	okta.MethodSignedNonce: okta.TypeDeviceBind,
+	okta.MethodPush:        okta.TypePushBind,
+}
+
 func invalid(cause string) *okta.Error { return okta.NewError(okta.CodeValidation, cause) }
 
 // subject is what the org knows about the challenge and about whoever claims
 // to answer it.
 type subject struct {
 	challenge Challenge
+	targets   []string // of a push: the enrolments that were asked
 	enrolment device.Enrolment
 	user      directory.User
 }
 
 func (f *Factors) subject(ctx context.Context, id, enrolmentID string) (s subject, err error) {
-	err = f.db.Read(ctx, func(tx store.Tx) error {
+	err = f.d.DB.Read(ctx, func(tx store.Tx) error {
 		if s.challenge, err = ByID(ctx, tx, id); err != nil {
 			if errors.Is(err, store.ErrNotFound) {
 				return okta.NewError(okta.CodeNotFound, "there is no such challenge")
 			}
+			return err
+		}
+		if s.targets, err = targets(ctx, tx, `c.id = ?`, id); err != nil {
 			return err
 		}
 		if s.enrolment, err = device.ByID(ctx, tx, enrolmentID); err == nil {
@@ -98,9 +116,12 @@ func (f *Factors) subject(ctx context.Context, id, enrolmentID string) (s subjec
 	return s, err
 }
 
-// open refuses a challenge that takes no answer any more.
+// open refuses a challenge that takes no answer any more, or none from this
+// enrolment.
 func (s *subject) open(now time.Time) error {
 	switch {
+	case s.challenge.Method == okta.MethodPush && !slices.Contains(s.targets, s.enrolment.ID):
+		return invalid("the challenge is not for this enrolment")
 	case s.challenge.Status != Pending:
 		return invalid("the challenge has been answered or withdrawn")
 	case !now.Before(s.challenge.ExpiresAt):
@@ -150,10 +171,12 @@ func (s *subject) belongs(a *okta.Answer, now time.Time) error {
 		return invalid("the answer is not valid yet")
 	case now.After(exp.Add(skew)):
 		return invalid("the answer has expired")
-	case a.Context.TransactionType != "" && a.Context.TransactionType != okta.TransactionLogin:
+	case cmp.Or(a.Context.TransactionType, okta.TransactionLogin) != c.TransactionType:
 		return invalid("the transaction type does not fit")
 	case a.Context.UserConsent == "":
 		return invalid("userConsent is missing")
+	case a.Context.Reported && a.Context.UserConsent != okta.ConsentDenied:
+		return invalid("only a denial reports")
 	}
 	return nil
 }
@@ -186,14 +209,15 @@ func (s *subject) judge(a *okta.Answer, key device.Key) verdict {
 	if m, _ := s.enrolment.Method(s.challenge.Method); m.Status != device.StatusActive {
 		return fail(InvalidDevice, okta.NewError(okta.CodeEnrolmentSuspended))
 	}
-	// A5: the agent signed the origin of the page that called it. Every
-	// challenge travels over loopback, so a missing one is as wrong as another.
-	if a.Context.OriginHeader == "" || a.Context.OriginHeader != s.challenge.PageOrigin {
+	// A5: the agent signed the origin of the page that called it. Every signed
+	// nonce travels over loopback, so a missing one is as wrong as another; a
+	// push knows no page.
+	if s.challenge.Method != okta.MethodPush && (a.Context.OriginHeader == "" || a.Context.OriginHeader != s.challenge.PageOrigin) {
 		return fail(Phishing, okta.NewError(okta.CodeOriginMismatch))
 	}
 	switch consent := a.Context.UserConsent; consent {
 	case okta.ConsentDenied, okta.ConsentUserAbandoned:
-		v.status = Denied
+		v.status, v.result.Reported = Denied, a.Context.Reported
 		return v
 	default:
 		if r := insufficient(s.challenge.UserVerification, s.challenge.UserMediation, key.Role, consent); r != "" {
@@ -203,6 +227,10 @@ func (s *subject) judge(a *okta.Answer, key device.Key) verdict {
 			}
 			return fail(r, okta.NewError(code, "the challenge asked for more than this answer gives"))
 		}
+	}
+	// B2: one try. Who does not see the page guesses right once in three times.
+	if n := s.challenge.Number; n != "" && subtle.ConstantTimeCompare([]byte(a.Context.SelectedChallengeItem), []byte(n)) != 1 {
+		return fail(WrongNumber, invalid("the number that was picked is not the one on the page; the sign-in was rejected"))
 	}
 	v.status = Approved
 	return v
@@ -246,7 +274,7 @@ func (f *Factors) record(ctx context.Context, s subject, a *okta.Answer, v verdi
 	if err != nil {
 		return fmt.Errorf("recording an answer: %w", err)
 	}
-	err = f.db.Write(ctx, func(tx store.Tx) error {
+	err = f.d.DB.Write(ctx, func(tx store.Tx) error {
 		res, err := tx.ExecContext(ctx,
 			`UPDATE challenges SET status = ?, result = ?, answered_at = ? WHERE id = ? AND status = 'PENDING' AND expires_at > ?`,
 			string(v.status), string(result), store.Millis(now), s.challenge.ID, store.Millis(now))
@@ -265,8 +293,11 @@ func (f *Factors) record(ctx context.Context, s subject, a *okta.Answer, v verdi
 		if n, err := res.RowsAffected(); err != nil || n != 1 {
 			return errors.Join(err, invalid("jti has been seen before"))
 		}
-		if v.status == Approved {
+		switch {
+		case v.status == Approved:
 			return device.Touch(ctx, tx, s.enrolment.ID, now)
+		case v.result.Reported:
+			return f.d.Reported(ctx, tx, Report{Challenge: s.challenge, EnrolmentID: s.enrolment.ID, UserID: s.user.ID, At: now})
 		}
 		return nil
 	})
@@ -275,6 +306,9 @@ func (f *Factors) record(ctx context.Context, s subject, a *okta.Answer, v verdi
 	}
 	if err != nil {
 		return fmt.Errorf("recording an answer: %w", err)
+	}
+	if len(s.targets) > 0 {
+		f.d.Notify(s.targets)
 	}
 	f.tell(ctx, s, a, v)
 	if v.refusal != nil {
@@ -285,11 +319,14 @@ func (f *Factors) record(ctx context.Context, s subject, a *okta.Answer, v verdi
 
 // tell logs what came of an answer.
 func (f *Factors) tell(ctx context.Context, s subject, a *okta.Answer, v verdict) {
-	log := f.log.With("challenge", s.challenge.ID, "enrolment", s.enrolment.ID, "user_id", s.user.ID)
+	log := f.d.Log.With("challenge", s.challenge.ID, "enrolment", s.enrolment.ID, "user_id", s.user.ID)
 	switch {
 	case v.result.Reason == Phishing:
 		// Okta's system log knows this as "FastPass declined phishing attempt".
 		log.WarnContext(ctx, "phishing attempt declined", "page_origin", s.challenge.PageOrigin, "answered_origin", a.Context.OriginHeader)
+	case v.result.Reported:
+		// Okta's system log knows this as "User report suspicious activity".
+		log.WarnContext(ctx, "user reported suspicious activity", "method", string(s.challenge.Method))
 	case v.status == Failed:
 		log.InfoContext(ctx, "challenge answer refused", "reason", string(v.result.Reason))
 	case v.status == Denied:

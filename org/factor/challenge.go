@@ -1,5 +1,5 @@
-// Package factor checks what people prove: a password, or a challenge that an
-// authenticator signs.
+// Package factor checks what people prove: a password, a one-time code, or a
+// challenge that an authenticator signs.
 //
 // A signed-nonce challenge is a token the org signs, a browser carries to the
 // agent on the same machine, and the agent answers with a key that was
@@ -9,6 +9,11 @@
 // relays, replays or forges. Answer holds every check that keeps the last one
 // out (devices protocol 3.4), in one place.
 //
+// A push is a challenge without a browser in between: the org leaves it in the
+// pending list of each of the user's devices, and the first device that answers
+// ends it for all. Nothing ties it to a page, so it resists no phishing; what
+// it has instead is a person who must say yes, and a number to pick.
+//
 // A challenge is answered once. It leaves PENDING in the same write transaction
 // that finds it PENDING, so of any number of parallel answers one counts.
 package factor
@@ -16,10 +21,7 @@ package factor
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -28,7 +30,6 @@ import (
 	"countersign.dev/org/directory"
 	"countersign.dev/org/ids"
 	"countersign.dev/org/policy"
-	"countersign.dev/org/store"
 )
 
 // AgentClientID is the client id of the agent, the audience of every challenge.
@@ -44,6 +45,7 @@ const (
 	Denied    Status = "DENIED"    // the person said no
 	Failed    Status = "FAILED"    // answered, but not well enough; Result.Reason says why
 	Withdrawn Status = "WITHDRAWN" // the sign-in went another way
+	Expired   Status = "EXPIRED"   // nobody answered, and the sweep came by
 )
 
 // Reason says why an answer failed.
@@ -55,6 +57,7 @@ const (
 	NoConsent          Reason = "CONSENT"           // a person had to approve, and none did
 	InvalidDevice      Reason = "DEVICE"            // device, enrolment or user may not be used
 	Phishing           Reason = "PHISHING"          // the page was not the one that started the sign-in
+	WrongNumber        Reason = "NUMBER"            // the number of the page was not picked
 )
 
 // Challenge is a challenge as stored.
@@ -66,13 +69,20 @@ type Challenge struct {
 	PageOrigin       string
 	UserVerification okta.Need
 	UserMediation    okta.Need
-	Token            string // the signed challenge, for the browser to carry
+	Token            string // the signed challenge, for the browser to carry; pushes have Targets
+	Targets          []Target
+	Number           string // the one to pick; "" when a push asks for none
+	TransactionType  string // LOGIN or CIBA
 	Status           Status
 	Result           Result
 	CreatedAt        time.Time
 	ExpiresAt        time.Time
 	AnsweredAt       time.Time
 }
+
+// Target is an enrolment that may answer a push, with the token that its
+// pending list shows.
+type Target struct{ EnrolmentID, Token string }
 
 // Result is what an answer showed.
 type Result struct {
@@ -85,6 +95,7 @@ type Result struct {
 	Protection  jose.Protection `json:"protection,omitempty"`
 	Attested    bool            `json:"attested,omitempty"`
 	Consent     okta.Consent    `json:"consent,omitempty"`
+	Reported    bool            `json:"reported,omitempty"` // "this wasn't me"
 }
 
 // Proof is what an approved challenge proves. Only what the org checked becomes
@@ -93,7 +104,15 @@ func (c Challenge) Proof() (policy.Proof, bool) {
 	if c.Status != Approved {
 		return policy.Proof{}, false
 	}
-	t := policy.DeviceBound | policy.PhishingResistant
+	m, t := policy.Methods(0), policy.DeviceBound
+	switch c.Method {
+	case okta.MethodSignedNonce:
+		m, t = policy.SignedNonce, t|policy.PhishingResistant
+	case okta.MethodPush:
+		m = policy.Push
+	default:
+		return policy.Proof{}, false
+	}
 	if c.Result.Protection == jose.ProtectionHardware && c.Result.Attested {
 		t |= policy.Hardware
 	}
@@ -103,7 +122,7 @@ func (c Challenge) Proof() (policy.Proof, bool) {
 	case c.Result.Consent == okta.ConsentApproved:
 		t |= policy.UserPresence
 	}
-	return policy.Proof{Method: policy.SignedNonce, Traits: t, At: c.AnsweredAt}, true
+	return policy.Proof{Method: m, Traits: t, At: c.AnsweredAt}, true
 }
 
 // Signer signs a token with the org's current key.
@@ -143,11 +162,11 @@ type challengeClaims struct {
 // NewSignedNonce makes and signs a challenge. It belongs outside of any
 // transaction; Insert stores it.
 func (f *Factors) NewSignedNonce(ctx context.Context, r Request) (Challenge, error) {
-	now := f.now()
+	now := f.d.Now()
 	c := Challenge{
 		ID: ids.Transaction(), SigninID: r.SigninID, Method: okta.MethodSignedNonce,
-		UserID: r.User.ID, Issuer: f.baseURL, Nonce: nonce(), PageOrigin: r.PageOrigin,
-		UserVerification: r.UserVerification, UserMediation: r.UserMediation,
+		UserID: r.User.ID, Issuer: f.d.BaseURL, Nonce: nonce(), PageOrigin: r.PageOrigin,
+		UserVerification: r.UserVerification, UserMediation: r.UserMediation, TransactionType: okta.TransactionLogin,
 		Status: Pending, CreatedAt: now, ExpiresAt: now.Add(okta.ChallengeLifetime),
 	}
 	userID, hint := r.User.ID, r.User.Login
@@ -163,7 +182,7 @@ func (f *Factors) NewSignedNonce(ctx context.Context, r Request) (Challenge, err
 			Issuer: c.Issuer, Audience: AgentClientID, ID: c.ID,
 			IssuedAt: okta.DateOf(now), ExpiresAt: okta.DateOf(now) + okta.NumericDate(okta.ChallengeLifetime/time.Second),
 			Nonce: c.Nonce, TransactionID: c.ID, OrgID: r.Org.ID,
-			VerificationURI:  f.baseURL + "/idp/authenticators/" + r.Org.Authenticators.OktaVerify + "/transactions/" + c.ID + "/verify",
+			VerificationURI:  f.d.BaseURL + "/idp/authenticators/" + r.Org.Authenticators.OktaVerify + "/transactions/" + c.ID + "/verify",
 			Method:           c.Method,
 			UserID:           userID,
 			LoginHint:        hint,
@@ -179,7 +198,7 @@ func (f *Factors) NewSignedNonce(ctx context.Context, r Request) (Challenge, err
 		CASubjectNames:        []string{},
 	}
 	var err error
-	if c.Token, err = f.signer.Sign(ctx, okta.TypeDeviceBind, claims); err != nil {
+	if c.Token, err = f.d.Signer.Sign(ctx, okta.TypeDeviceBind, claims); err != nil {
 		return Challenge{}, fmt.Errorf("signing a challenge: %w", err)
 	}
 	return c, nil
@@ -190,89 +209,4 @@ func nonce() string {
 	b := make([]byte, 24)
 	rand.Read(b) // never fails: the process ends instead
 	return base64.RawURLEncoding.EncodeToString(b)
-}
-
-// Insert stores a new challenge and withdraws any other that its sign-in has
-// pending: there is one at a time.
-func Insert(ctx context.Context, tx store.Tx, c Challenge) error {
-	if err := Withdraw(ctx, tx, c.SigninID); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx,
-		`INSERT INTO challenges (id, signin_id, method, user_id, issuer, nonce, page_origin, user_verification, user_mediation,
-		   token, status, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		c.ID, c.SigninID, string(c.Method), c.UserID, c.Issuer, c.Nonce, c.PageOrigin, string(c.UserVerification), string(c.UserMediation),
-		c.Token, string(Pending), store.Millis(c.CreatedAt), store.Millis(c.ExpiresAt)); err != nil {
-		return fmt.Errorf("storing a challenge: %w", err)
-	}
-	return nil
-}
-
-// Withdraw ends what a sign-in has pending.
-func Withdraw(ctx context.Context, tx store.Tx, signinID string) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE challenges SET status = 'WITHDRAWN' WHERE signin_id = ? AND status = 'PENDING'`, signinID); err != nil {
-		return fmt.Errorf("withdrawing challenges: %w", err)
-	}
-	return nil
-}
-
-// ByID finds a challenge.
-func ByID(ctx context.Context, tx store.Tx, id string) (Challenge, error) {
-	c := Challenge{ID: id}
-	var result string
-	var created, expires, answered int64
-	err := tx.QueryRowContext(ctx,
-		`SELECT signin_id, method, user_id, issuer, nonce, page_origin, user_verification, user_mediation, token, status, result,
-		   created_at, expires_at, answered_at FROM challenges WHERE id = ?`, id).
-		Scan(&c.SigninID, &c.Method, &c.UserID, &c.Issuer, &c.Nonce, &c.PageOrigin, &c.UserVerification, &c.UserMediation,
-			&c.Token, &c.Status, &result, &created, &expires, &answered)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Challenge{}, fmt.Errorf("looking up a challenge: %w", store.ErrNotFound)
-	}
-	if err != nil {
-		return Challenge{}, fmt.Errorf("looking up a challenge: %w", err)
-	}
-	if result != "" {
-		if err := json.Unmarshal([]byte(result), &c.Result); err != nil {
-			return Challenge{}, fmt.Errorf("reading the result of challenge %s: %w", id, err)
-		}
-	}
-	c.CreatedAt, c.ExpiresAt, c.AnsweredAt = store.Time(created), store.Time(expires), store.Time(answered)
-	return c, nil
-}
-
-// PendingPush lists the push challenges that wait for an enrolment, oldest
-// first.
-func PendingPush(ctx context.Context, tx store.Tx, enrolmentID string, now time.Time) ([]okta.PendingChallenge, error) {
-	rows, err := tx.QueryContext(ctx,
-		`SELECT t.token FROM challenge_targets t JOIN challenges c ON c.id = t.challenge_id
-		 WHERE t.enrolment_id = ? AND c.status = 'PENDING' AND c.method = 'push' AND c.expires_at > ?
-		 ORDER BY c.created_at, c.id`, enrolmentID, store.Millis(now))
-	if err != nil {
-		return nil, fmt.Errorf("listing pending challenges: %w", err)
-	}
-	defer rows.Close()
-	list := []okta.PendingChallenge{}
-	for rows.Next() {
-		p := okta.PendingChallenge{PayloadVersion: okta.PayloadVersion}
-		if err := rows.Scan(&p.Challenge); err != nil {
-			return nil, fmt.Errorf("listing pending challenges: %w", err)
-		}
-		list = append(list, p)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("listing pending challenges: %w", err)
-	}
-	return list, nil
-}
-
-// Sweep removes what has expired and means nothing any more.
-func Sweep(ctx context.Context, tx store.Tx, now time.Time) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM answer_ids WHERE expires_at <= ?`, store.Millis(now)); err != nil {
-		return fmt.Errorf("removing old answer ids: %w", err)
-	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM password_attempts WHERE updated_at <= ?`, store.Millis(now.Add(-forget))); err != nil {
-		return fmt.Errorf("removing old password attempts: %w", err)
-	}
-	return nil
 }

@@ -60,15 +60,24 @@ func TestProof(t *testing.T) {
 		{Challenge{Status: Pending}, 0, false},
 		{Challenge{Status: Denied}, 0, false},
 		{Challenge{Status: Failed}, 0, false},
-		{Challenge{Status: Approved}, policy.DeviceBound | policy.PhishingResistant, true},
-		{Challenge{Status: Approved, Result: Result{Consent: okta.ConsentApproved}}, policy.DeviceBound | policy.PhishingResistant | policy.UserPresence, true},
-		{Challenge{Status: Approved, Result: Result{KeyType: okta.KeyUserVerification}}, policy.DeviceBound | policy.PhishingResistant | policy.UserPresence | policy.UserVerification, true},
+		{Challenge{Method: okta.MethodSignedNonce, Status: Withdrawn}, 0, false},
+		{Challenge{Method: okta.MethodSignedNonce, Status: Expired}, 0, false},
+		{Challenge{Status: Approved}, 0, false}, // of no method
+		{Challenge{Method: okta.MethodTOTP, Status: Approved}, 0, false},
+		{Challenge{Method: okta.MethodSignedNonce, Status: Approved}, policy.DeviceBound | policy.PhishingResistant, true},
+		{Challenge{Method: okta.MethodSignedNonce, Status: Approved, Result: Result{Consent: okta.ConsentApproved}}, policy.DeviceBound | policy.PhishingResistant | policy.UserPresence, true},
+		{Challenge{Method: okta.MethodSignedNonce, Status: Approved, Result: Result{KeyType: okta.KeyUserVerification}}, policy.DeviceBound | policy.PhishingResistant | policy.UserPresence | policy.UserVerification, true},
 		// A claim of hardware is a claim until it is attested.
-		{Challenge{Status: Approved, Result: Result{Protection: jose.ProtectionHardware}}, policy.DeviceBound | policy.PhishingResistant, true},
-		{Challenge{Status: Approved, Result: Result{Protection: jose.ProtectionHardware, Attested: true}}, policy.DeviceBound | policy.PhishingResistant | policy.Hardware, true},
+		{Challenge{Method: okta.MethodSignedNonce, Status: Approved, Result: Result{Protection: jose.ProtectionHardware}}, policy.DeviceBound | policy.PhishingResistant, true},
+		{Challenge{Method: okta.MethodSignedNonce, Status: Approved, Result: Result{Protection: jose.ProtectionHardware, Attested: true}}, policy.DeviceBound | policy.PhishingResistant | policy.Hardware, true},
+		// A push is bound to no page.
+		{Challenge{Method: okta.MethodPush, Status: Approved, Result: Result{Consent: okta.ConsentApproved}}, policy.DeviceBound | policy.UserPresence, true},
+		{Challenge{Method: okta.MethodPush, Status: Approved, Result: Result{KeyType: okta.KeyUserVerificationBioOrPIN}}, policy.DeviceBound | policy.UserPresence | policy.UserVerification, true},
+		{Challenge{Method: okta.MethodPush, Status: Approved, Result: Result{Protection: jose.ProtectionHardware, Attested: true, Consent: okta.ConsentApproved}}, policy.DeviceBound | policy.UserPresence | policy.Hardware, true},
 	} {
+		want := map[okta.Method]policy.Methods{okta.MethodSignedNonce: policy.SignedNonce, okta.MethodPush: policy.Push}[c.in.Method]
 		p, ok := c.in.Proof()
-		if ok != c.ok || p.Traits != c.want || (ok && p.Method != policy.SignedNonce) {
+		if ok != c.ok || p.Traits != c.want || (ok && p.Method != want) {
 			t.Errorf("%+v: %+v %v", c.in, p, ok)
 		}
 	}

@@ -15,22 +15,45 @@ import (
 	"countersign.dev/org/store"
 )
 
+// Deps is what the checker of factors works with; all but the last two are
+// required.
+type Deps struct {
+	DB      *store.DB
+	Signer  Signer
+	Hasher  *directory.Hasher
+	BaseURL string // of the org
+	Now     func() time.Time
+	Log     *slog.Logger
+	// Notify is told, after the commit, whose pending lists have changed.
+	Notify func(enrolmentIDs []string)
+	// Reported takes what a person reported as not theirs, in the transaction
+	// that records the denial.
+	Reported func(ctx context.Context, tx store.Tx, r Report) error
+}
+
+// Report is somebody's word that a challenge was not theirs.
+type Report struct {
+	Challenge   Challenge
+	EnrolmentID string
+	UserID      string
+	At          time.Time
+}
+
 // Factors checks factors.
-type Factors struct {
-	db      *store.DB
-	signer  Signer
-	hasher  *directory.Hasher
-	baseURL string
-	now     func() time.Time
-	log     *slog.Logger
+type Factors struct{ d Deps }
+
+// New makes a checker of factors.
+func New(d Deps) *Factors {
+	if d.Notify == nil {
+		d.Notify = func([]string) {}
+	}
+	if d.Reported == nil {
+		d.Reported = func(context.Context, store.Tx, Report) error { return nil }
+	}
+	return &Factors{d}
 }
 
-// New makes a checker of factors for the org at baseURL.
-func New(db *store.DB, signer Signer, hasher *directory.Hasher, baseURL string, now func() time.Time, log *slog.Logger) *Factors {
-	return &Factors{db: db, signer: signer, hasher: hasher, baseURL: baseURL, now: now, log: log}
-}
-
-// How wrong passwords slow the next try: the first few are free, then the wait
+// How wrong passwords and codes slow the next try: the first few are free, then the wait
 // doubles up to a bound that a person can live with, so that nobody can lock
 // somebody else out for long.
 const (
@@ -39,9 +62,9 @@ const (
 	forget    = 15 * time.Minute // without a try, all is forgotten
 )
 
-// ErrThrottled says that a password was not even looked at: too many wrong ones
-// came before.
-var ErrThrottled = errors.New("too many wrong passwords")
+// ErrThrottled says that a password or a code was not even looked at: too many
+// wrong ones came before.
+var ErrThrottled = errors.New("too many wrong tries")
 
 // Password says whether password is the one of user, who has typed login. user
 // is zero for an unknown login, which costs the same time and is never right.
@@ -49,24 +72,23 @@ var ErrThrottled = errors.New("too many wrong passwords")
 // The try is counted before the password is hashed, so that parallel guesses
 // count too; a right one clears the count with ForgetTries.
 func (f *Factors) Password(ctx context.Context, user directory.User, login string, password okta.Secret) (bool, error) {
-	if err := f.db.Write(ctx, func(tx store.Tx) error { return countTry(ctx, tx, login, f.now()) }); err != nil {
+	if err := f.d.DB.Write(ctx, func(tx store.Tx) error { return countTry(ctx, tx, trySubject(login), f.d.Now()) }); err != nil {
 		return false, err
 	}
-	ok, err := f.hasher.Verify(ctx, user.PasswordHash, password)
+	ok, err := f.d.Hasher.Verify(ctx, user.PasswordHash, password)
 	if err != nil {
 		return false, fmt.Errorf("checking a password: %w", err)
 	}
 	return ok && user.Active(), nil
 }
 
-func countTry(ctx context.Context, tx store.Tx, login string, now time.Time) error {
+func countTry(ctx context.Context, tx store.Tx, subject string, now time.Time) error {
 	var failures int
 	var notBefore, updated int64
-	subject := trySubject(login)
 	err := tx.QueryRowContext(ctx, `SELECT failures, not_before, updated_at FROM password_attempts WHERE subject = ?`, subject).
 		Scan(&failures, &notBefore, &updated)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("counting a password try: %w", err)
+		return fmt.Errorf("counting a try: %w", err)
 	}
 	if now.Sub(store.Time(updated)) >= forget {
 		failures, notBefore = 0, 0
@@ -83,15 +105,19 @@ func countTry(ctx context.Context, tx store.Tx, login string, now time.Time) err
 		`INSERT INTO password_attempts (subject, failures, not_before, updated_at) VALUES (?, ?, ?, ?)
 		 ON CONFLICT (subject) DO UPDATE SET failures = excluded.failures, not_before = excluded.not_before, updated_at = excluded.updated_at`,
 		subject, failures, store.Millis(next), store.Millis(now)); err != nil {
-		return fmt.Errorf("counting a password try: %w", err)
+		return fmt.Errorf("counting a try: %w", err)
 	}
 	return nil
 }
 
 // ForgetTries forgets the wrong passwords of a login after a right one.
 func ForgetTries(ctx context.Context, tx store.Tx, login string) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM password_attempts WHERE subject = ?`, trySubject(login)); err != nil {
-		return fmt.Errorf("clearing password tries: %w", err)
+	return forgetTries(ctx, tx, trySubject(login))
+}
+
+func forgetTries(ctx context.Context, tx store.Tx, subject string) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM password_attempts WHERE subject = ?`, subject); err != nil {
+		return fmt.Errorf("clearing tries: %w", err)
 	}
 	return nil
 }
