@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -71,7 +72,36 @@ func New(d Deps) (*Engine, error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Engine{d: d, factors: factor.New(d.DB, d.Signing, d.Hasher, d.BaseURL, d.Now, d.Log)}, nil
+	if d.Locate == nil {
+		d.Locate = Locate
+	}
+	if d.Notify == nil {
+		d.Notify = func([]string) {}
+	}
+	e := &Engine{d: d}
+	e.factors = factor.New(factor.Deps{
+		DB: d.DB, Signer: d.Signing, Hasher: d.Hasher, BaseURL: d.BaseURL, Now: d.Now, Log: d.Log,
+		Notify: d.Notify, Reported: e.reported,
+	})
+	return e, nil
+}
+
+// touched collects whose pending lists a transaction changes.
+type touched []string
+
+// add takes what a function of package factor returns.
+func (l *touched) add(enrolmentIDs []string, err error) error {
+	*l = append(*l, enrolmentIDs...)
+	return err
+}
+
+// tell tells who waits for pending lists, after the commit.
+func (e *Engine) tell(l touched) {
+	if len(l) == 0 {
+		return
+	}
+	slices.Sort(l)
+	e.d.Notify(slices.Compact(l))
 }
 
 // AnswerChallenge takes an authenticator's answer to the challenge id and says
@@ -103,7 +133,7 @@ func (e *Engine) Start(ctx context.Context, in Intent) (Handle, error) {
 	entry := okta.Secret(ids.Secret())
 	h := Handle{ExpiresAt: t.expiresAt}
 	err = e.d.DB.Write(ctx, func(tx store.Tx) error {
-		if err := e.sweep(ctx, tx, now); err != nil {
+		if err := e.sweep(ctx, tx, now, &t.lists); err != nil {
 			return err
 		}
 		if err := insert(ctx, tx, t); err != nil {
@@ -127,6 +157,7 @@ func (e *Engine) Start(ctx context.Context, in Intent) (Handle, error) {
 	if err != nil {
 		return Handle{}, fmt.Errorf("starting a sign-in: %w", err)
 	}
+	e.tell(t.lists)
 	if in.Mode == Redirect {
 		h.StateToken = entry
 	} else {
@@ -198,16 +229,20 @@ func (e *Engine) Complete(ctx context.Context, stateToken okta.Secret) (Complete
 	return c, nil
 }
 
-// sweep removes expired sign-ins, with their handles and challenges.
-func (e *Engine) sweep(ctx context.Context, tx store.Tx, now time.Time) error {
+// sweep removes expired sign-ins, with their handles and challenges, and ends
+// expired challenges.
+func (e *Engine) sweep(ctx context.Context, tx store.Tx, now time.Time, lists *touched) error {
 	last := e.swept.Load()
 	if now.Sub(store.Time(last)) < sweepEvery || !e.swept.CompareAndSwap(last, store.Millis(now)) {
 		return nil
 	}
+	if err := lists.add(factor.Sweep(ctx, tx, now)); err != nil {
+		return err
+	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM signin_transactions WHERE expires_at <= ?`, store.Millis(now)); err != nil {
 		return fmt.Errorf("removing expired sign-ins: %w", err)
 	}
-	return factor.Sweep(ctx, tx, now)
+	return nil
 }
 
 // transaction is a sign-in in memory: its row, and a snapshot of all that the
@@ -222,8 +257,10 @@ type transaction struct {
 	page                 string      // origin of the page that holds it; "" for the one that started
 
 	snapshot
-	unsaved bool    // the challenge was made by this step
-	issued  Success // what finish handed out
+	unsaved bool     // the challenge was made by this step
+	message *Message // what this step has to say besides
+	issued  Success  // what finish handed out
+	lists   touched  // whose pending lists the commit changes
 }
 
 // pageOrigin is the origin of the page that takes this step.
@@ -241,6 +278,7 @@ const (
 	kindEntry = "entry"
 	kindStep  = "step"
 	kindExit  = "exit"
+	kindBack  = "back" // of a back channel's client
 )
 
 func insert(ctx context.Context, tx store.Tx, t *transaction) error {

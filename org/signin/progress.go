@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"countersign.dev/okta"
-	"countersign.dev/okta/jose"
 	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/factor"
@@ -27,6 +26,9 @@ const (
 	StepPassword  Step = "password"
 	StepSelect    Step = "select"
 	StepChallenge Step = "challenge" // a challenge for a known user
+	StepOffer     Step = "offer"     // a push would be sent: the person says when
+	StepResend    Step = "resend"    // a push came to nothing; another may be sent
+	StepCode      Step = "code"      // a one-time code
 	StepDone      Step = "done"
 	StepFailed    Step = "failed"
 )
@@ -124,8 +126,8 @@ func (s *snapshot) readUser(ctx context.Context, tx store.Tx, t *transaction) (e
 // rest.
 func (t *transaction) mayFinish() bool { return t.user.ID != "" && t.user.Active() && t.assigned }
 
-// decide asks the policy.
-func (e *Engine) decide(t *transaction) policy.Decision {
+// facts is what the policy decides by.
+func (e *Engine) facts(t *transaction) policy.Facts {
 	f := policy.Facts{Now: e.d.Now(), Started: t.createdAt, UserID: t.user.ID, Groups: t.groups}
 	for _, p := range t.state.Proofs {
 		// What a since suspended enrolment proved no longer counts.
@@ -134,41 +136,17 @@ func (e *Engine) decide(t *transaction) policy.Decision {
 		}
 	}
 	f.Candidates, f.Enrolled = t.candidates()
+	return f
+}
+
+// decide asks the policy.
+func (e *Engine) decide(t *transaction) policy.Decision {
+	f := e.facts(t)
 	return policy.Evaluate(t.set, &f)
 }
 
 func (t *transaction) enrolmentActive(id string) bool {
 	return slices.ContainsFunc(t.enrolments, func(en device.Enrolment) bool { return en.ID == id && en.Active() })
-}
-
-// candidates lists what the user could prove here, and says whether there is
-// any possession factor, usable or not. While the user is unknown everything is
-// possible: the policy will be asked again when it is known.
-func (t *transaction) candidates() (list []policy.Candidate, enrolled bool) {
-	if t.state.UserID == "" {
-		return []policy.Candidate{{Method: policy.Password}, {Method: policy.SignedNonce, Traits: ^policy.Traits(0)}}, true
-	}
-	if t.user.PasswordHash != "" {
-		list = append(list, policy.Candidate{Method: policy.Password})
-	}
-	for _, en := range t.enrolments {
-		enrolled = enrolled || len(en.Methods) > 0
-		m, ok := en.Method(okta.MethodSignedNonce)
-		if !ok || m.Status != device.StatusActive || !en.Active() {
-			continue
-		}
-		for _, k := range m.Keys {
-			c := policy.Candidate{Method: policy.SignedNonce, Traits: policy.DeviceBound | policy.PhishingResistant | policy.UserPresence}
-			if k.Protection == jose.ProtectionHardware && k.Attested {
-				c.Traits |= policy.Hardware
-			}
-			if k.Role != okta.KeyProofOfPossession {
-				c.Traits |= policy.UserVerification
-			}
-			list = append(list, c)
-		}
-	}
-	return list, enrolled
 }
 
 // decideForStranger says what the policy would have decided if nobody had the
@@ -210,15 +188,32 @@ func (e *Engine) proceed(ctx context.Context, t *transaction) error {
 // ask goes to the step that asks for more: the password first, then the one
 // method there is or the choice between several.
 func (e *Engine) ask(ctx context.Context, t *transaction, d policy.Decision) error {
-	switch possession := d.Methods &^ policy.Password; {
+	switch {
 	case d.Methods.Has(policy.Password):
 		t.state.Step = StepPassword
-	case possession.Count() == 1 && possession.Has(policy.SignedNonce):
-		return e.challengeUser(ctx, t, d)
+	case d.Methods.Count() == 1:
+		if d.Methods.Has(policy.Push) && !t.user.AutoPush {
+			t.state.Step = StepOffer
+			return nil
+		}
+		return e.begin(ctx, t, d, d.Methods)
 	default:
 		t.state.Step = StepSelect
 	}
 	return nil
+}
+
+// begin goes to the step of a possession method.
+func (e *Engine) begin(ctx context.Context, t *transaction, d policy.Decision, m policy.Methods) error {
+	switch m {
+	case policy.Push:
+		return e.push(ctx, t, d)
+	case policy.TOTP:
+		t.state.Step = StepCode
+		return nil
+	default:
+		return e.challengeUser(ctx, t, d)
+	}
 }
 
 func (e *Engine) challengeUser(ctx context.Context, t *transaction, d policy.Decision) error {
@@ -254,60 +249,6 @@ func (t *transaction) prove(p policy.Proof, enrolmentID string) {
 	t.state.Proofs = append(t.state.Proofs, proof{Method: p.Method, Traits: p.Traits, At: store.Millis(p.At), Enrolment: enrolmentID})
 }
 
-// adopt takes what a session has proven. A session remembers no presence, so
-// rules that want a person to approve are never met by one.
-func (t *transaction) adopt(s SessionFacts) {
-	t.state = state{
-		Step: StepDone, UserID: s.UserID, AMR: s.AMR, AuthTime: store.Millis(s.AuthTime), FromSession: true,
-		EnrolmentID: s.EnrolmentID, DeviceID: s.DeviceID, KeyID: s.KeyID, Protection: s.KeyProtection,
-	}
-	if slices.Contains(s.AMR, amrPassword) {
-		t.prove(policy.Proof{Method: policy.Password, At: s.AuthTime}, "")
-	}
-	if slices.Contains(s.AMR, amrResistant) && s.EnrolmentID != "" {
-		p := policy.Proof{Method: policy.SignedNonce, Traits: policy.DeviceBound | policy.PhishingResistant, At: s.AuthTime}
-		if slices.Contains(s.AMR, amrHardware) {
-			p.Traits |= policy.Hardware
-		}
-		t.prove(p, s.EnrolmentID)
-	}
-}
-
-// Authentication method references (RFC 8176, and Okta's own).
-const (
-	amrPassword  = "pwd"
-	amrVerify    = "okta_verify"
-	amrResistant = "phr"
-	amrHardware  = "hwk"
-	amrSoftware  = "swk"
-	amrMulti     = "mfa"
-)
-
-// amr says what was proven.
-func (st *state) amr() []string {
-	if st.FromSession {
-		return st.AMR
-	}
-	var list []string
-	if st.proven(policy.Password) {
-		list = append(list, amrPassword)
-	}
-	for _, p := range st.Proofs {
-		if p.Method != policy.SignedNonce {
-			continue
-		}
-		key := amrSoftware
-		if p.Traits&policy.Hardware != 0 {
-			key = amrHardware
-		}
-		list = append(list, amrVerify, amrResistant, key)
-		if st.proven(policy.Password) || p.Traits&policy.UserVerification != 0 {
-			list = append(list, amrMulti)
-		}
-	}
-	return list
-}
-
 func (t *transaction) completed() Completed {
 	st := &t.state
 	return Completed{
@@ -337,11 +278,17 @@ func (e *Engine) finish(ctx context.Context, tx store.Tx, t *transaction, entry 
 		}
 	}
 	t.state.Exits++
-	if err := factor.Withdraw(ctx, tx, t.id); err != nil {
+	if err := t.lists.add(factor.Withdraw(ctx, tx, t.id)); err != nil {
 		return err
 	}
 	if err := update(ctx, tx, t); err != nil {
 		return err
+	}
+	if err := rememberPlace(ctx, tx, t, now); err != nil {
+		return err
+	}
+	if t.intent.Mode == backchannel {
+		return nil
 	}
 	if t.intent.Mode == InteractionCode {
 		code, err := e.d.Codes.IssueInteractionCode(ctx, tx, t.completed())
@@ -365,6 +312,7 @@ func (t *transaction) repeatable(now time.Time) bool {
 
 // commit stores what a step did to t, over the version it started from.
 func (e *Engine) commit(ctx context.Context, t *transaction, also func(store.Tx) error) error {
+	t.lists = nil
 	err := e.d.DB.Write(ctx, func(tx store.Tx) error {
 		if also != nil {
 			if err := also(tx); err != nil {
@@ -384,10 +332,16 @@ func (e *Engine) commit(ctx context.Context, t *transaction, also func(store.Tx)
 			return err
 		}
 		if t.unsaved && t.state.ChallengeID != "" {
-			return factor.Insert(ctx, tx, t.challenge)
+			return t.lists.add(factor.Insert(ctx, tx, t.challenge))
 		}
-		return factor.Withdraw(ctx, tx, t.id)
+		return t.lists.add(factor.Withdraw(ctx, tx, t.id))
 	})
+	if err == nil {
+		e.tell(t.lists)
+	}
+	if errors.Is(err, factor.ErrPushThrottled) {
+		err = errStale // others were faster; the step finds out and says so
+	}
 	if err != nil && !errors.Is(err, errStale) {
 		return fmt.Errorf("storing the step: %w", err)
 	}

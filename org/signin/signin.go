@@ -38,6 +38,9 @@ const (
 	// InteractionCode is an embedded page, started by an interaction handle: it
 	// gets an interaction code for the token endpoint.
 	InteractionCode
+	// backchannel has no page: a client names a user, and the org asks that
+	// user's devices (StartBackchannel, CompleteBackchannel).
+	backchannel
 )
 
 // Intent is what a sign-in is for.
@@ -60,7 +63,8 @@ type Intent struct {
 	// goes into the challenge, and an answer from another origin is phishing.
 	PageOrigin string `json:"pageOrigin"`
 	// Browser names the browser that a Redirect sign-in started in, where alone
-	// it may be completed (session.Browser). The engine carries it, no more.
+	// it may be completed (session.Browser). The engine carries it, and
+	// remembers where somebody has signed in before.
 	Browser   string `json:"browser,omitempty"`
 	ClientIP  string `json:"clientIp,omitempty"`
 	UserAgent string `json:"userAgent,omitempty"`
@@ -122,7 +126,13 @@ type Deps struct {
 	Hasher  *directory.Hasher
 	Codes   CodeIssuer // nil: InteractionCode sign-ins are refused
 	// Session looks up a live session; nil: sessions prove nothing.
-	Session       func(ctx context.Context, tx store.Tx, id okta.Secret) (SessionFacts, bool, error)
+	Session func(ctx context.Context, tx store.Tx, id okta.Secret) (SessionFacts, bool, error)
+	// Notify is told, after each commit that changes them, whose pending lists
+	// have changed: by enrolment id. It must not block. nil: nobody waits.
+	Notify func(enrolmentIDs []string)
+	// Locate says where a client address is, in words for the person, or "".
+	// nil: Locate.
+	Locate        func(clientIP string) string
 	BaseURL       string // of the org, without a trailing slash
 	LoopbackPorts []int
 	Now           func() time.Time // nil: time.Now

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ func (e *Engine) Introspect(ctx context.Context, entry okta.Secret, page string)
 		return v, err
 	}
 	handle := okta.Secret(ids.Secret())
+	var lists touched
 	err := e.d.DB.Write(ctx, func(tx store.Tx) error {
 		now := e.d.Now()
 		t, err := loadByHandle(ctx, tx, entry, kindEntry)
@@ -50,7 +52,7 @@ func (e *Engine) Introspect(ctx context.Context, entry okta.Secret, page string)
 		if t.expired(now) {
 			return ErrSessionExpired
 		}
-		if err := startOver(ctx, tx, t); err != nil {
+		if err := startOver(ctx, tx, t, &lists); err != nil {
 			return err
 		}
 		if t.intent.Mode != Redirect || page == t.intent.PageOrigin {
@@ -67,6 +69,7 @@ func (e *Engine) Introspect(ctx context.Context, entry okta.Secret, page string)
 	if err != nil {
 		return View{}, fmt.Errorf("opening a sign-in: %w", err)
 	}
+	e.tell(lists)
 	return e.Poll(ctx, handle)
 }
 
@@ -74,7 +77,7 @@ func (e *Engine) Introspect(ctx context.Context, entry okta.Secret, page string)
 // bound to no browser: whoever made it could have handed it to somebody else,
 // and must not find here what that person has proven (session fixation). What
 // has failed for good stays so.
-func startOver(ctx context.Context, tx store.Tx, t *transaction) error {
+func startOver(ctx context.Context, tx store.Tx, t *transaction, lists *touched) error {
 	switch t.state.Step {
 	case StepIdentify, StepFailed:
 		return nil
@@ -85,7 +88,7 @@ func startOver(ctx context.Context, tx store.Tx, t *transaction) error {
 	if err := update(ctx, tx, t); err != nil {
 		return err
 	}
-	if err := factor.Withdraw(ctx, tx, t.id); err != nil {
+	if err := lists.add(factor.Withdraw(ctx, tx, t.id)); err != nil {
 		return err
 	}
 	return keepHandle(ctx, tx, t.id, "")
@@ -130,7 +133,7 @@ func (e *Engine) step(ctx context.Context, handle okta.Secret, do func(*transact
 				return View{}, err
 			}
 		}
-		return e.view(t, o.message), nil
+		return e.view(t, cmp.Or(o.message, t.message)), nil
 	}
 	return View{}, fmt.Errorf("taking a step: %w", errStale)
 }
@@ -227,18 +230,25 @@ func (e *Engine) Password(ctx context.Context, handle okta.Secret, password okta
 }
 
 // Select chooses an authenticator and one of its methods. Only what the policy
-// admits can be chosen, whatever the page asks for.
+// admits can be chosen, whatever the page asks for. No method is the first one
+// that is offered.
 func (e *Engine) Select(ctx context.Context, handle okta.Secret, authenticatorID, method string) (View, error) {
 	return e.step(ctx, handle, func(t *transaction) (outcome, error) {
-		if t.state.Step != StepSelect && t.state.Step != StepChallenge {
+		switch t.state.Step {
+		case StepSelect, StepChallenge, StepOffer, StepResend, StepCode:
+		default:
 			return outcome{}, nil
 		}
 		d := e.decide(t)
 		switch {
 		case d.Outcome != policy.Incomplete:
 			return outcome{changed: true}, e.proceed(ctx, t)
-		case authenticatorID == t.org.Authenticators.OktaVerify && (method == "" || method == string(okta.MethodSignedNonce)) && d.Methods.Has(policy.SignedNonce):
-			return outcome{changed: true}, e.challengeUser(ctx, t, d)
+		case authenticatorID == t.org.Authenticators.OktaVerify:
+			for _, m := range methods {
+				if d.Methods.Has(m.is) && (method == "" || method == string(m.name)) {
+					return outcome{changed: true}, e.begin(ctx, t, d, m.is)
+				}
+			}
 		case authenticatorID == t.org.Authenticators.Password && d.Methods.Has(policy.Password):
 			t.state.Step = StepPassword
 			return outcome{changed: true}, nil
@@ -285,12 +295,15 @@ func (e *Engine) poll(ctx context.Context, t *transaction) (outcome, error) {
 		if e.d.Now().Before(t.challenge.ExpiresAt) {
 			return outcome{}, nil
 		}
-		t.back()
+		t.again()
+		return outcome{changed: true, message: &timedOut}, nil
+	case factor.Expired:
+		t.again()
 		return outcome{changed: true, message: &timedOut}, nil
 	case factor.Approved:
 		return outcome{changed: true}, e.accept(ctx, t)
 	case factor.Denied:
-		t.back()
+		t.again()
 		return outcome{changed: true, message: &deniedByUser}, nil
 	case factor.Failed:
 		if t.challenge.Result.Reason == factor.Phishing {
@@ -298,8 +311,8 @@ func (e *Engine) poll(ctx context.Context, t *transaction) (outcome, error) {
 			t.fail(phishing.Key)
 			return outcome{changed: true}, nil
 		}
-		t.back()
-		return outcome{changed: true, message: failure(t.challenge.Result.Reason)}, nil
+		t.again()
+		return outcome{changed: true, message: failure(t.challenge.Method, t.challenge.Result.Reason)}, nil
 	default: // withdrawn, or gone
 		t.back()
 		return outcome{changed: true}, nil
@@ -315,8 +328,10 @@ func (e *Engine) accept(ctx context.Context, t *transaction) error {
 		t.fail(accessDenied.Key)
 		return nil
 	}
+	if !t.state.proven(policy.SignedNonce) || p.Method == policy.SignedNonce { // else the stronger one stays
+		t.state.EnrolmentID, t.state.DeviceID, t.state.KeyID, t.state.Protection = r.EnrolmentID, r.DeviceID, r.KeyID, string(r.Protection)
+	}
 	t.prove(p, r.EnrolmentID)
-	t.state.EnrolmentID, t.state.DeviceID, t.state.KeyID, t.state.Protection = r.EnrolmentID, r.DeviceID, r.KeyID, string(r.Protection)
 	t.state.ChallengeID = ""
 	if t.state.UserID == "" {
 		t.state.UserID = r.UserID
@@ -336,6 +351,16 @@ func (t *transaction) back() {
 		return
 	}
 	t.state.Step = StepSelect
+}
+
+// again leaves a challenge that came to nothing. A push may be sent once more
+// from where the person is.
+func (t *transaction) again() {
+	if t.state.Step == StepChallenge && t.challenge.Method == okta.MethodPush {
+		t.state.Step = StepResend
+		return
+	}
+	t.back()
 }
 
 // CancelPoll ends the challenge that the browser could not deliver or does not
@@ -369,20 +394,21 @@ func (e *Engine) CancelPoll(ctx context.Context, handle okta.Secret, reason Canc
 // are void.
 func (e *Engine) Cancel(ctx context.Context, handle okta.Secret) (View, error) {
 	next := okta.Secret(ids.Secret())
+	var lists touched
 	err := e.d.DB.Write(ctx, func(tx store.Tx) error {
 		now := e.d.Now()
 		t, err := loadByHandle(ctx, tx, handle, kindStep)
 		if err != nil {
 			return err
 		}
-		if t.expired(now) || t.state.Step == StepDone {
+		if t.expired(now) || t.state.Step == StepDone || t.state.Problem == reportedByUser.Key {
 			return ErrSessionExpired
 		}
 		t.state = state{Step: StepIdentify}
 		if err := update(ctx, tx, t); err != nil {
 			return err
 		}
-		if err := factor.Withdraw(ctx, tx, t.id); err != nil {
+		if err := lists.add(factor.Withdraw(ctx, tx, t.id)); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM signin_handles WHERE signin_id = ? AND kind = 'step'`, t.id); err != nil {
@@ -393,5 +419,6 @@ func (e *Engine) Cancel(ctx context.Context, handle okta.Secret) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("cancelling a sign-in: %w", err)
 	}
+	e.tell(lists)
 	return e.Poll(ctx, next)
 }

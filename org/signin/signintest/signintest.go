@@ -14,14 +14,19 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pquerna/otp/totp"
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
 	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
+	"countersign.dev/org/factor"
 	"countersign.dev/org/ids"
 	"countersign.dev/org/policy"
 	"countersign.dev/org/signin"
@@ -47,6 +52,7 @@ const (
 	Resist   = "demo-resist"   // phishing resistance
 	Private  = "demo-private"  // assigned to nobody
 	Keyed    = "demo-keyed"    // possession alone, no password
+	Back     = "demo-back"     // an approval, over the back channel
 )
 
 // Clock is a settable clock.
@@ -81,8 +87,9 @@ type World struct {
 	Sessions   map[okta.Secret]signin.SessionFacts
 	CodeError  error // what the code issuer says instead of a code
 
-	mu    sync.Mutex
-	codes []signin.Completed // guarded by mu; what codes were issued for
+	mu       sync.Mutex
+	codes    []signin.Completed // guarded by mu; what codes were issued for
+	notified []string           // guarded by mu; whose pending lists have changed
 }
 
 // Log collects log lines.
@@ -147,6 +154,17 @@ func (w *World) Codes() []signin.Completed {
 	return w.codes
 }
 
+// Notified returns the enrolments whose pending lists have changed since the
+// last call, each time they did, sorted.
+func (w *World) Notified() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := w.notified
+	w.notified = nil
+	slices.Sort(list)
+	return list
+}
+
 // New makes an org in a temporary folder.
 func New(t testing.TB) *World {
 	t.Helper()
@@ -163,6 +181,11 @@ func New(t testing.TB) *World {
 		Session: func(_ context.Context, _ store.Tx, id okta.Secret) (signin.SessionFacts, bool, error) {
 			f, ok := w.Sessions[id]
 			return f, ok, nil
+		},
+		Notify: func(enrolmentIDs []string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.notified = append(w.notified, enrolmentIDs...)
 		},
 		BaseURL: BaseURL, LoopbackPorts: []int{8769, 65111}, Now: w.Clock.Now,
 		Log: slog.New(slog.NewTextHandler(w.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -202,6 +225,7 @@ func (w *World) seed(ctx context.Context, tx store.Tx) (err error) {
 		Keyed: {Name: "A possession factor", Actions: policy.Actions{AppSignOn: policy.AppSignOn{Access: policy.Allow,
 			VerificationMethod: &policy.VerificationMethod{Type: "ASSURANCE", FactorMode: "1FA",
 				Constraints: []policy.Constraint{{Possession: &policy.ClassConstraint{UserPresence: policy.Optional}}}}}}},
+		Back: policy.OnePossessionFactor(),
 	} {
 		app := directory.App{ClientID: id, Label: "App " + id, RedirectURIs: []string{"http://localhost:*/callback"}}
 		if app.PolicyID, err = policy.Seed(ctx, tx, id, rule); err != nil {
@@ -264,8 +288,39 @@ type Agent struct {
 // The key ids that agents use; they differ per agent by its suffix.
 func kid(role okta.KeyType, e string) string { return string(role) + "-" + e }
 
-// Enrol enrols a new agent for a user, with keys for both roles.
+// Enrol enrols a new agent for a user, with keys for both roles, which answers
+// over loopback only.
 func (w *World) Enrol(t testing.TB, userID string, protection jose.Protection) *Agent {
+	t.Helper()
+	return w.enrol(t, userID, protection, func(keys okta.MethodKeys) okta.MethodRequests {
+		return okta.MethodRequests{SignedNonce: &okta.MethodRequest{Keys: &keys}}
+	})
+}
+
+// EnrolAll enrols a new agent with all methods: it also takes pushes, of these
+// transaction types, and gives one-time codes.
+func (w *World) EnrolAll(t testing.TB, userID string, protection jose.Protection, transactionTypes ...string) *Agent {
+	t.Helper()
+	return w.enrol(t, userID, protection, func(keys okta.MethodKeys) okta.MethodRequests {
+		return okta.MethodRequests{
+			SignedNonce: &okta.MethodRequest{Keys: &keys},
+			Push:        &okta.MethodRequest{Keys: &keys, Capabilities: &okta.Capabilities{TransactionTypes: transactionTypes}},
+			TOTP:        &okta.MethodRequest{},
+		}
+	})
+}
+
+// EnrolPush enrols a new agent that takes pushes and nothing else, and has no
+// key that verifies the user.
+func (w *World) EnrolPush(t testing.TB, userID string, transactionTypes ...string) *Agent {
+	t.Helper()
+	return w.enrol(t, userID, jose.ProtectionSoftware, func(keys okta.MethodKeys) okta.MethodRequests {
+		keys.UserVerification = nil
+		return okta.MethodRequests{Push: &okta.MethodRequest{Keys: &keys, Capabilities: &okta.Capabilities{TransactionTypes: transactionTypes}}}
+	})
+}
+
+func (w *World) enrol(t testing.TB, userID string, protection jose.Protection, methods func(okta.MethodKeys) okta.MethodRequests) *Agent {
 	t.Helper()
 	name := ids.New("")
 	a := &Agent{PoP: newKey(), UV: newKey()}
@@ -280,7 +335,7 @@ func (w *World) Enrol(t testing.TB, userID string, protection jose.Protection) *
 			ClientInstanceKey: &clientKey, Platform: "LINUX", OSVersion: "12", DisplayName: "laptop",
 			BundleID: "dev.countersign", Version: "1", SDKVersion: okta.DeviceSDK,
 		},
-		Methods: okta.MethodRequests{SignedNonce: &okta.MethodRequest{Keys: &okta.MethodKeys{ProofOfPossession: &pop, UserVerification: uv}}},
+		Methods: methods(okta.MethodKeys{ProofOfPossession: &pop, UserVerification: uv}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +370,7 @@ type Reply struct {
 // Claims reads the claims of a challenge without checking anything.
 func Claims(t testing.TB, token string) okta.Challenge {
 	t.Helper()
-	parsed, err := jose.Parse(token, jose.DeviceChallenge)
+	parsed, err := jose.Parse(token, jose.AnyChallenge)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,12 +381,12 @@ func Claims(t testing.TB, token string) okta.Challenge {
 	return c
 }
 
-// Answer makes the silent, honest answer to a challenge that came from the
-// page it names, changed by edits.
+// Answer makes the honest answer to a challenge, changed by edits: silent to
+// one that came from the page it names, approved to a push.
 func (a *Agent) Answer(t testing.TB, w *World, challenge string, edits ...func(*Reply)) okta.AnswerRequest {
 	t.Helper()
 	c := Claims(t, challenge)
-	m, _ := a.Enrolment.Method(okta.MethodSignedNonce)
+	m, _ := a.Enrolment.Method(c.Method)
 	pop, _ := m.Key(okta.KeyProofOfPossession)
 	now := okta.DateOf(w.Clock.Now())
 	r := &Reply{Type: okta.TypeDeviceBind, KID: pop.JWK.KeyID, Key: a.PoP, Answer: okta.Answer{
@@ -340,9 +395,13 @@ func (a *Agent) Answer(t testing.TB, w *World, challenge string, edits ...func(*
 		TransactionID: c.TransactionID, Nonce: c.Nonce, MethodEnrolmentID: m.ID, KeyType: okta.KeyProofOfPossession, AMR: []string{},
 		Context: okta.AnswerContext{
 			UserConsent: okta.ConsentNone, TransactionType: okta.TransactionLogin, BindingType: okta.BindingLoopback,
-			OriginHeader: c.RequestReferrer[:len(c.RequestReferrer)-1],
+			OriginHeader: strings.TrimSuffix(c.RequestReferrer, "/"),
 		},
 	}}
+	if c.Method == okta.MethodPush {
+		r.Type = okta.TypePushBind
+		r.Context = okta.AnswerContext{UserConsent: okta.ConsentApproved, TransactionType: c.Context.TransactionType}
+	}
 	for _, edit := range edits {
 		edit(r)
 	}
@@ -350,8 +409,44 @@ func (a *Agent) Answer(t testing.TB, w *World, challenge string, edits ...func(*
 	if err != nil {
 		t.Fatal(err)
 	}
-	return okta.AnswerRequest{Method: okta.MethodSignedNonce, ChallengeResponse: token}
+	return okta.AnswerRequest{Method: c.Method, ChallengeResponse: token}
 }
+
+// Pending returns the pushes that wait for the agent.
+func (a *Agent) Pending(t testing.TB, w *World) []string {
+	t.Helper()
+	var tokens []string
+	err := w.DB.Read(context.Background(), func(tx store.Tx) error {
+		list, err := factor.PendingPush(context.Background(), tx, a.Enrolment.ID, w.Clock.Now())
+		for _, p := range list {
+			tokens = append(tokens, p.Challenge)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
+// Code returns the agent's one-time code at a time.
+func (a *Agent) Code(t testing.TB, at time.Time) okta.Secret {
+	t.Helper()
+	m, _ := a.Enrolment.Method(okta.MethodTOTP)
+	code, err := totp.GenerateCode(m.SharedSecret.Reveal(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return okta.Secret(code)
+}
+
+// Pick says that the person picked a number.
+func Pick(number string) func(*Reply) {
+	return func(r *Reply) { r.Context.SelectedChallengeItem = number }
+}
+
+// Report says that the person did not start this.
+func Report(r *Reply) { Deny(r); r.Context.Reported = true }
 
 // Approve says that the person approved.
 func Approve(r *Reply) { r.Context.UserConsent = okta.ConsentApproved }
@@ -361,7 +456,11 @@ func Deny(r *Reply) { r.Context.UserConsent = okta.ConsentDenied }
 
 // Verify signs with the user-verification key.
 func (a *Agent) Verify(r *Reply) {
-	m, _ := a.Enrolment.Method(okta.MethodSignedNonce)
+	method := okta.MethodSignedNonce
+	if r.Type == okta.TypePushBind {
+		method = okta.MethodPush
+	}
+	m, _ := a.Enrolment.Method(method)
 	k, _ := m.Key(okta.KeyUserVerification)
 	r.KeyType, r.KID, r.Key = okta.KeyUserVerification, k.JWK.KeyID, a.UV
 	r.Context.UserConsent = okta.ConsentApprovedUserVerification

@@ -1,0 +1,83 @@
+package signin
+
+import (
+	"countersign.dev/okta"
+	"countersign.dev/org/factor"
+)
+
+// Class is how serious a message is.
+type Class string
+
+// The classes.
+const (
+	ClassError Class = "ERROR"
+	ClassInfo  Class = "INFO"
+)
+
+// Kind groups messages by what the facade answers with.
+type Kind int
+
+// The kinds.
+const (
+	KindNotice       Kind = iota // told beside the next step; nothing was wrong with the request
+	KindInvalid                  // the step did not work out
+	KindUnauthorized             // a wrong proof
+	KindForbidden
+)
+
+// Message is something to tell the person. Key names a text that the widget
+// has translated; unknown ones fall back to Text.
+type Message struct {
+	Key, Text string
+	Class     Class
+	Kind      Kind
+}
+
+var (
+	identifierMissing = Message{"idx.identifier.required", "Enter your user name.", ClassError, KindInvalid}
+	incorrectPassword = Message{"incorrectPassword", "Password is incorrect", ClassError, KindUnauthorized}
+	tooManyTries      = Message{"countersign.password.throttled", "Too many attempts. Wait half a minute, then try again.", ClassError, KindUnauthorized}
+	accessDenied      = Message{"security.access_denied", "You do not have permission to perform the requested action.", ClassError, KindForbidden}
+	notAssigned       = Message{"idx.error.user.not.assigned.to.app", "User is not assigned to this application.", ClassError, KindForbidden}
+	noAuthenticator   = Message{"countersign.no_authenticator", "This app asks for an authenticator that you have not set up or cannot use now. Contact your administrator for help.", ClassError, KindForbidden}
+	deniedByUser      = Message{"api.authn.poll.error.push_rejected", "You have chosen to reject this login.", ClassError, KindInvalid}
+	timedOut          = Message{"countersign.authenticator.timed_out", "Your authenticator did not answer in time. Try again.", ClassError, KindNotice}
+	unreachable       = Message{"countersign.authenticator.unreachable", "No authenticator answered on this device. Make sure that it is running, then try again.", ClassError, KindNotice}
+	agentError        = Message{"countersign.authenticator.error", "The authenticator on this device could not answer. Open it to see why, then try again.", ClassError, KindNotice}
+	pushThrottled     = Message{"countersign.push.throttled", "Too many requests were sent to your devices. Wait a few minutes, or choose another way.", ClassError, KindNotice}
+	reportedByUser    = Message{"countersign.push.reported", "This sign-in was reported as not theirs by the owner of the account. It ends here.", ClassError, KindForbidden}
+	incorrectCode     = Message{"api.authn.error.PASSCODE_INVALID", "Invalid code. Try again.", ClassError, KindUnauthorized}
+	tooManyCodes      = Message{"countersign.code.throttled", "Too many attempts. Wait half a minute, then try again.", ClassError, KindUnauthorized}
+	invalidDevice     = Message{"core.auth.factor.signedNonce.error.invalidDevice", "Your device or account was invalidated. If this is unexpected, contact your administrator for help.", ClassError, KindInvalid}
+	needsVerification = Message{"oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop", "Your response was received, but your organisation requires user verification. Set it up in your authenticator, then try again.", ClassError, KindInvalid}
+	needsPushUV       = Message{"oie.authenticator.app.method.push.verify.enable.biometrics", "Your response was received, but your organisation requires user verification. Set it up in your authenticator, then try again.", ClassError, KindInvalid}
+	needsConsent      = Message{"countersign.authenticator.consent", "Your response was received, but this app asks for your approval. Try again and approve the prompt.", ClassError, KindInvalid}
+	phishing          = Message{"countersign.phishing", "This sign-in was stopped: the page you came from is not one of your organisation's. Close it, and do not enter your password there.", ClassError, KindForbidden}
+)
+
+// problem is the message of a failed sign-in.
+func problem(key string) *Message {
+	for _, m := range [...]*Message{&accessDenied, &notAssigned, &noAuthenticator, &phishing, &reportedByUser} {
+		if m.Key == key {
+			return m
+		}
+	}
+	return &accessDenied
+}
+
+// failure is the message of an answer that was not good enough.
+func failure(m okta.Method, r factor.Reason) *Message {
+	switch r {
+	case factor.WrongNumber: // the page says no more than that it was rejected
+		return &deniedByUser
+	case factor.NoUserVerification:
+		if m == okta.MethodPush {
+			return &needsPushUV
+		}
+		return &needsVerification
+	case factor.NoConsent:
+		return &needsConsent
+	default:
+		return &invalidDevice
+	}
+}

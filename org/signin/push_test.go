@@ -1,0 +1,720 @@
+package signin_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"countersign.dev/okta"
+	"countersign.dev/okta/jose"
+	"countersign.dev/org/device"
+	"countersign.dev/org/directory"
+	"countersign.dev/org/signin"
+	"countersign.dev/org/signin/signintest"
+	"countersign.dev/org/store"
+)
+
+const rejected = "api.authn.poll.error.push_rejected"
+
+// toChoice takes alice through her password.
+func toChoice(t *testing.T, w *signintest.World, app string) signin.View {
+	t.Helper()
+	v := w.Start(t, app, signin.Redirect)
+	must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin))
+	return must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password))
+}
+
+// toPush takes alice to the wait for her device.
+func toPush(t *testing.T, w *signintest.World, app string) signin.View {
+	t.Helper()
+	v := at(t, toChoice(t, w, app), signin.StepSelect, "")
+	v = at(t, must(t)(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "push")), signin.StepChallenge, "")
+	if v.Challenge.Method != okta.MethodPush || v.Challenge.Token != "" {
+		t.Fatalf("challenge %+v", v.Challenge)
+	}
+	return v
+}
+
+// pending returns the one push that waits for the agent.
+func pending(t *testing.T, w *signintest.World, a *signintest.Agent) string {
+	t.Helper()
+	list := a.Pending(t, w)
+	if len(list) != 1 {
+		t.Fatalf("%d pushes wait, want one", len(list))
+	}
+	return list[0]
+}
+
+func numbering(t *testing.T, w *signintest.World, n directory.NumberChallenge) {
+	t.Helper()
+	w.Write(t, func(tx store.Tx) error { return directory.SetNumberChallenge(ctx, tx, n) })
+}
+
+func TestPush(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	v := at(t, toChoice(t, w, signintest.Strict), signin.StepSelect, "")
+	if len(v.Choices) != 1 || !slices.Equal(v.Choices[0].Methods, []string{"signed_nonce", "push", "totp"}) || v.Choices[0].EnrolmentID != agent.Enrolment.ID {
+		t.Fatalf("choices %+v", v.Choices)
+	}
+	v = toPush(t, w, signintest.Strict)
+	token := pending(t, w, agent)
+	c := signintest.Claims(t, token)
+	m, _ := agent.Enrolment.Method(okta.MethodPush)
+	pop, _ := m.Key(okta.KeyProofOfPossession)
+	if c.AuthenticatorEnrolmentID != agent.Enrolment.ID || c.MethodEnrolmentID != m.ID || c.UserID != w.Alice.ID || c.KeyID != pop.JWK.KeyID ||
+		c.Method != okta.MethodPush || c.UserMediation != okta.NeedRequired || c.UserVerification != okta.NeedNone ||
+		c.Audience != "countersign-agent" || c.Issuer != signintest.BaseURL || c.ExpiresAt-c.IssuedAt != 300 || c.ID != c.TransactionID ||
+		c.RequestReferrer != signintest.BaseURL+"/" || c.AppInstanceName != "App demo-strict" || c.OrgID != w.Org.ID ||
+		c.VerificationURI != signintest.BaseURL+"/idp/myaccount/app-authenticators/challenge/"+c.ID+"/verify" {
+		t.Errorf("challenge %+v", c)
+	}
+	if x := c.Context; x == nil || x.TransactionType != "LOGIN" || len(x.ChallengeTextItems) != 3 || !slices.Contains(x.ChallengeTextItems, v.Challenge.Number) ||
+		x.TransactionTime != okta.Timestamp(w.Clock.Now()) || x.RiskLevel != "LOW" || len(x.UnusualActivities) != 0 {
+		t.Errorf("context %+v", c.Context)
+	}
+	if err := c.Validate(okta.TypePushBind); err != nil {
+		t.Error(err)
+	}
+	if got := w.Notified(); !slices.Equal(got, []string{agent.Enrolment.ID}) {
+		t.Errorf("told %v", got)
+	}
+	// The page sees the same until somebody answers.
+	if again := at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepChallenge, ""); again.Challenge.Number != v.Challenge.Number {
+		t.Error("another number")
+	}
+	if len(w.Notified()) != 0 || w.Signatures != 1 {
+		t.Errorf("a poll changed something: %d signatures", w.Signatures)
+	}
+
+	answered(t, w, token, agent.Answer(t, w, token, signintest.Pick(v.Challenge.Number)), true)
+	if len(agent.Pending(t, w)) != 0 || !slices.Equal(w.Notified(), []string{agent.Enrolment.ID}) {
+		t.Error("the push is still in the list, or nobody was told that it is not")
+	}
+	v = at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
+	done, err := w.Engine.Complete(ctx, v.Success.StateToken)
+	if err != nil || done.UserID != w.Alice.ID || done.EnrolmentID != agent.Enrolment.ID || done.KeyID != pop.JWK.KeyID || done.KeyProtection != "SOFTWARE" ||
+		!slices.Equal(done.AMR, []string{"pwd", "okta_verify", "swk", "mfa"}) {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
+// B2: one try, and only the number on the page.
+func TestNumberChallenge(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	other := func(v signin.View, items []string) string {
+		return items[(slices.Index(items, v.Challenge.Number)+1)%3]
+	}
+	for name, pick := range map[string]func(signin.View, []string) string{
+		"wrong":      other,
+		"missing":    func(signin.View, []string) string { return "" },
+		"not listed": func(signin.View, []string) string { return "00" },
+		"all":        func(_ signin.View, items []string) string { return strings.Join(items, " ") },
+		"padded":     func(v signin.View, _ []string) string { return v.Challenge.Number + " " },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.Clock.Advance(11 * time.Minute)
+			v := toPush(t, w, signintest.Web)
+			token := pending(t, w, agent)
+			items := signintest.Claims(t, token).Context.ChallengeTextItems
+			_, err := w.Engine.AnswerChallenge(ctx, signintest.Claims(t, token).TransactionID, agent.Answer(t, w, token, signintest.Pick(pick(v, items))))
+			var e *okta.Error
+			if !errors.As(err, &e) || e.Code != okta.CodeValidation || e.HTTPStatus != 400 || !strings.Contains(e.Causes[0].Summary, "number") {
+				t.Fatalf("%v", err)
+			}
+			refused(t, w, token, agent.Answer(t, w, token, signintest.Pick(v.Challenge.Number)), okta.CodeValidation, 400)
+			at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepResend, rejected)
+		})
+	}
+	t.Run("denied without one", func(t *testing.T) {
+		w.Clock.Advance(11 * time.Minute)
+		v := toPush(t, w, signintest.Web)
+		token := pending(t, w, agent)
+		answered(t, w, token, agent.Answer(t, w, token, signintest.Deny), false)
+		at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepResend, rejected)
+	})
+	t.Run("unasked", func(t *testing.T) {
+		w.Clock.Advance(11 * time.Minute)
+		numbering(t, w, directory.NumberNever)
+		v := toPush(t, w, signintest.Web)
+		token := pending(t, w, agent)
+		if v.Challenge.Number != "" || signintest.Claims(t, token).Context.ChallengeTextItems != nil {
+			t.Error("a number although none is asked for")
+		}
+		answered(t, w, token, agent.Answer(t, w, token, signintest.Pick("42")), true)
+	})
+	t.Run("only when unusual", func(t *testing.T) {
+		numbering(t, w, directory.NumberHighRisk)
+		if v := toPush(t, w, signintest.Web); v.Challenge.Number != "" {
+			t.Error("a number although nothing is unusual")
+		}
+	})
+}
+
+// B2: who cannot see the page picks the right number once in three times, and
+// nothing about the three tells which it is.
+func TestNumbersAreFair(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolPush(t, w.Alice.ID)
+	var v signin.View
+	at, rank := [3]int{}, [3]int{}
+	for i := range 600 {
+		w.Clock.Advance(3 * time.Minute) // else they would be throttled
+		if i%15 == 0 {                   // a sign-in lasts for an hour
+			v = toChoice(t, w, signintest.Web)
+			v = must(t)(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "push"))
+		} else {
+			v = must(t)(w.Engine.Resend(ctx, v.StateHandle))
+		}
+		waiting := agent.Pending(t, w)
+		items := signintest.Claims(t, waiting[len(waiting)-1]).Context.ChallengeTextItems
+		sorted := slices.Sorted(slices.Values(items))
+		if len(slices.Compact(slices.Clone(sorted))) != 3 || sorted[0] < "10" || sorted[2] > "99" || len(sorted[0]) != 2 || len(sorted[2]) != 2 {
+			t.Fatalf("items %v", items)
+		}
+		at[slices.Index(items, v.Challenge.Number)]++
+		rank[slices.Index(sorted, v.Challenge.Number)]++
+	}
+	for i := range 3 { // 200 expected, deviation 11.5
+		if at[i] < 130 || at[i] > 270 || rank[i] < 130 || rank[i] > 270 {
+			t.Errorf("place %v, rank %v", at, rank)
+		}
+	}
+}
+
+// Several devices are asked at once; the first answer counts and the others are
+// told.
+func TestFirstAnswerWins(t *testing.T) {
+	w := signintest.New(t)
+	numbering(t, w, directory.NumberNever)
+	agents := []*signintest.Agent{w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware), w.EnrolPush(t, w.Alice.ID), w.EnrolPush(t, w.Alice.ID)}
+	asleep, bobs := w.EnrolPush(t, w.Alice.ID), w.EnrolPush(t, w.Bob.ID)
+	w.Write(t, func(tx store.Tx) error {
+		return device.SetStatus(ctx, tx, asleep.Enrolment.ID, device.StatusSuspended, w.Clock.Now())
+	})
+	var all []string
+	for _, a := range agents {
+		all = append(all, a.Enrolment.ID)
+	}
+	slices.Sort(all)
+	v := toPush(t, w, signintest.Web)
+	if got := w.Notified(); !slices.Equal(got, all) {
+		t.Errorf("told %v, want %v", got, all)
+	}
+	if len(asleep.Pending(t, w))+len(bobs.Pending(t, w)) != 0 {
+		t.Error("a device was asked that may not answer")
+	}
+	first, second := pending(t, w, agents[0]), pending(t, w, agents[1])
+	c, d := signintest.Claims(t, first), signintest.Claims(t, second)
+	if first == second || c.TransactionID != d.TransactionID || c.Nonce != d.Nonce || c.AuthenticatorEnrolmentID == d.AuthenticatorEnrolmentID {
+		t.Errorf("%+v\n%+v", c, d)
+	}
+	answered(t, w, first, agents[0].Answer(t, w, first, signintest.Deny), false)
+	if got := w.Notified(); !slices.Equal(got, all) {
+		t.Errorf("told %v, want %v", got, all)
+	}
+	// The denial of one ends it for all.
+	refused(t, w, second, agents[1].Answer(t, w, second), okta.CodeValidation, 400)
+	at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepResend, rejected)
+	// Any of them may answer what is sent next.
+	must(t)(w.Engine.Resend(ctx, v.StateHandle))
+	third := pending(t, w, agents[2])
+	answered(t, w, third, agents[2].Answer(t, w, third), true)
+	v = at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
+	if done, err := w.Engine.Complete(ctx, v.Success.StateToken); err != nil || done.EnrolmentID != agents[2].Enrolment.ID {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
+// B5, B6: of many answers at once, from several devices, one counts.
+func TestParallelPushAnswers(t *testing.T) {
+	w := signintest.New(t)
+	numbering(t, w, directory.NumberNever)
+	agents := []*signintest.Agent{w.EnrolPush(t, w.Alice.ID), w.EnrolPush(t, w.Alice.ID), w.EnrolPush(t, w.Alice.ID)}
+	v := at(t, toChoice(t, w, signintest.Web), signin.StepOffer, "")
+	v = at(t, must(t)(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "push")), signin.StepChallenge, "")
+	reqs := make([]okta.AnswerRequest, 60)
+	approves := make([]bool, len(reqs))
+	for i := range reqs {
+		a := agents[i%len(agents)]
+		var edits []edit
+		if approves[i] = i%4 != 3; !approves[i] {
+			edits = []edit{signintest.Deny}
+		}
+		reqs[i] = a.Answer(t, w, pending(t, w, a), edits...)
+	}
+	id := signintest.Claims(t, pending(t, w, agents[0])).TransactionID
+	var taken, approved atomic.Int32
+	parallel(len(reqs), func(i int) {
+		if ok, err := w.Engine.AnswerChallenge(ctx, id, reqs[i]); err == nil {
+			taken.Add(1)
+			if ok != approves[i] {
+				t.Errorf("answer %d: approved %v", i, ok)
+			}
+			if ok {
+				approved.Add(1)
+			}
+		}
+	})
+	if taken.Load() != 1 {
+		t.Fatalf("%d answers were taken", taken.Load())
+	}
+	if v = must(t)(w.Engine.Poll(ctx, v.StateHandle)); (v.Step == signin.StepDone) != (approved.Load() == 1) {
+		t.Errorf("at %s after %d approvals", v.Step, approved.Load())
+	}
+}
+
+// Answers to a push that are refused and leave it as it was.
+func TestForgedPushAnswers(t *testing.T) {
+	w := signintest.New(t)
+	numbering(t, w, directory.NumberNever)
+	agent, other := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware), w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	v := toPush(t, w, signintest.Web)
+	token := pending(t, w, agent)
+	late, bobs := w.EnrolPush(t, w.Alice.ID), w.EnrolPush(t, w.Bob.ID)
+	nonce, _ := agent.Enrolment.Method(okta.MethodSignedNonce)
+	for name, e := range map[string]edit{
+		"another key":                func(r *signintest.Reply) { r.Key = other.PoP },
+		"another enrolment, own key": func(r *signintest.Reply) { r.Issuer = other.Enrolment.ID },
+		"the method of loopback":     func(r *signintest.Reply) { r.MethodEnrolmentID = nonce.ID },
+		"as a loopback answer":       func(r *signintest.Reply) { r.Type = okta.TypeDeviceBind },
+		"another nonce":              func(r *signintest.Reply) { r.Nonce = strings.Repeat("x", 32) },
+		"another transaction":        func(r *signintest.Reply) { r.TransactionID = "ft0" },
+		"another org":                func(r *signintest.Reply) { r.Audience = "https://other.example" },
+		"sub is another user":        func(r *signintest.Reply) { r.Subject = w.Bob.ID },
+		"expired":                    func(r *signintest.Reply) { r.ExpiresAt -= 361 },
+		"CIBA":                       func(r *signintest.Reply) { r.Context.TransactionType = okta.TransactionCIBA },
+		"unknown transaction type":   func(r *signintest.Reply) { r.Context.TransactionType = "PAY" },
+		"no consent":                 func(r *signintest.Reply) { r.Context.UserConsent = "" },
+		"approved and reported":      func(r *signintest.Reply) { r.Context.Reported = true },
+		"C3: PoP key as UV key":      func(r *signintest.Reply) { agent.Verify(r); r.Key = agent.PoP },
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused(t, w, token, agent.Answer(t, w, token, e), okta.CodeValidation, 400)
+			at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepChallenge, "")
+		})
+	}
+	// B8: devices that were not asked, of the same user and of another.
+	for name, a := range map[string]*signintest.Agent{"enrolled afterwards": late, "somebody else's": bobs} {
+		m, _ := a.Enrolment.Method(okta.MethodPush)
+		pop, _ := m.Key(okta.KeyProofOfPossession)
+		req := agent.Answer(t, w, token, func(r *signintest.Reply) {
+			r.Issuer, r.Subject, r.MethodEnrolmentID, r.KID, r.Key = a.Enrolment.ID, a.Enrolment.UserID, m.ID, pop.JWK.KeyID, a.PoP
+		})
+		t.Run(name, func(t *testing.T) { refused(t, w, token, req, okta.CodeValidation, 400) })
+	}
+	honest := agent.Answer(t, w, token)
+	t.Run("as a signed nonce", func(t *testing.T) {
+		refused(t, w, token, okta.AnswerRequest{Method: okta.MethodSignedNonce, ChallengeResponse: honest.ChallengeResponse}, okta.CodeValidation, 400)
+	})
+	// B6: what answered one push answers no other.
+	answered(t, w, token, honest, true)
+	refused(t, w, token, honest, okta.CodeValidation, 400)
+	v = toPush(t, w, signintest.Web)
+	next := pending(t, w, agent)
+	refused(t, w, next, honest, okta.CodeValidation, 400)
+	// Another device of the same user answers with its own token.
+	answered(t, w, next, other.Answer(t, w, pending(t, w, other)), true)
+	at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
+}
+
+// B3: only an explicit approval approves a push, whatever the app would have
+// settled for over loopback.
+func TestPushConsent(t *testing.T) {
+	w := signintest.New(t)
+	numbering(t, w, directory.NumberNever)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	consent := func(c okta.Consent) edit { return func(r *signintest.Reply) { r.Context.UserConsent = c } }
+	for _, c := range []struct {
+		app  string
+		edit edit
+		code okta.ErrorCode // "" accepted
+		key  string
+	}{
+		{signintest.Web, consent(okta.ConsentApproved), "", ""},
+		{signintest.Web, agent.Verify, "", ""},
+		{signintest.Web, consent(okta.ConsentNone), okta.CodeValidation, "countersign.authenticator.consent"},
+		{signintest.Web, consent(okta.ConsentCancelledUserVerification), okta.CodeValidation, "countersign.authenticator.consent"},
+		{signintest.Web, consent(okta.ConsentApprovedUserVerification), okta.CodeValidation, "countersign.authenticator.consent"},
+		{signintest.Web, consent("APPROVE"), okta.CodeValidation, "countersign.authenticator.consent"},
+		{signintest.Verified, agent.Verify, "", ""},
+		{signintest.Verified, consent(okta.ConsentApproved), okta.CodeUVRequired, "oie.authenticator.app.method.push.verify.enable.biometrics"},
+		{signintest.Verified, consent(okta.ConsentUVTemporarilyUnavailable), okta.CodeUVRequired, "oie.authenticator.app.method.push.verify.enable.biometrics"},
+	} {
+		w.Clock.Advance(11 * time.Minute)
+		v := toPush(t, w, c.app)
+		token := pending(t, w, agent)
+		req := agent.Answer(t, w, token, c.edit)
+		if c.code == "" {
+			answered(t, w, token, req, true)
+			at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
+			continue
+		}
+		refused(t, w, token, req, c.code, 400)
+		at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepResend, c.key)
+	}
+}
+
+// A push is sent where it could satisfy the policy, and nowhere else.
+func TestPushIsOfferedWhereItSuffices(t *testing.T) {
+	w := signintest.New(t)
+	both, plain := w.EnrolAll(t, w.Alice.ID, jose.ProtectionHardware), w.EnrolPush(t, w.Alice.ID) // nothing is attested
+	for app, want := range map[string][]string{
+		signintest.Web: {"signed_nonce", "push", "totp"}, signintest.Strict: {"signed_nonce", "push", "totp"}, signintest.Verified: {"signed_nonce", "push"},
+	} {
+		v := at(t, toChoice(t, w, app), signin.StepSelect, "")
+		if !slices.Equal(v.Choices[0].Methods, want) {
+			t.Errorf("%s offers %v, want %v", app, v.Choices[0].Methods, want)
+		}
+	}
+	// A7: neither push nor code where the rule wants resistance to phishing.
+	v := at(t, toChoice(t, w, signintest.Resist), signin.StepChallenge, "")
+	for _, m := range []string{"push", "totp"} {
+		if _, err := w.Engine.Select(ctx, v.StateHandle, v.VerifyID, m); !errors.Is(err, signin.ErrRequest) {
+			t.Errorf("%s: %v", m, err)
+		}
+	}
+	at(t, toChoice(t, w, signintest.Hardware), signin.StepFailed, "countersign.no_authenticator")
+	toPush(t, w, signintest.Verified)
+	if len(plain.Pending(t, w)) != 0 {
+		t.Error("a device without a verification key was rung for nothing")
+	}
+	if c := signintest.Claims(t, pending(t, w, both)); c.UserVerification != okta.NeedRequired {
+		t.Errorf("%+v", c)
+	}
+}
+
+// B1: a name is typed by anybody. It rings no device and tells of none.
+func TestTypedNamesRingNothing(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	w.EnrolPush(t, w.Bob.ID)
+	for _, login := range []string{signintest.AliceLogin, signintest.BobLogin, "nobody@example.com"} {
+		v := w.Start(t, signintest.Keyed, signin.Redirect)
+		v = at(t, must(t)(w.Engine.Identify(ctx, v.StateHandle, login)), signin.StepChallenge, "")
+		if !slices.Equal(v.Choices[0].Methods, []string{"signed_nonce"}) || v.Challenge.Method != okta.MethodSignedNonce {
+			t.Errorf("%s: %+v", login, v.Choices)
+		}
+		for _, m := range []string{"push", "totp"} {
+			if _, err := w.Engine.Select(ctx, v.StateHandle, v.VerifyID, m); !errors.Is(err, signin.ErrRequest) {
+				t.Errorf("%s, %s: %v", login, m, err)
+			}
+		}
+	}
+	if len(agent.Pending(t, w)) != 0 || len(w.Notified()) != 0 {
+		t.Error("a device was rung")
+	}
+}
+
+// B1: a user's devices are rung in vain five times in ten minutes, and not once
+// more, whichever sign-ins ask. Approvals do not count.
+func TestPushesAreThrottled(t *testing.T) {
+	w := signintest.New(t)
+	numbering(t, w, directory.NumberNever)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	for range 8 {
+		v := toPush(t, w, signintest.Web)
+		token := pending(t, w, agent)
+		answered(t, w, token, agent.Answer(t, w, token), true)
+		at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
+	}
+	v := toPush(t, w, signintest.Web)
+	token := pending(t, w, agent)
+	answered(t, w, token, agent.Answer(t, w, token, signintest.Deny), false)
+	at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepResend, rejected)
+	for range 3 {
+		at(t, must(t)(w.Engine.Resend(ctx, v.StateHandle)), signin.StepChallenge, "")
+	}
+	toPush(t, w, signintest.Strict)
+	if n := len(agent.Pending(t, w)); n != 2 {
+		t.Errorf("%d pushes wait", n)
+	}
+	// The one that is out there stays; no other goes out, here or elsewhere.
+	held := at(t, must(t)(w.Engine.Resend(ctx, v.StateHandle)), signin.StepChallenge, "countersign.push.throttled")
+	if held.Message.Kind != signin.KindNotice || len(agent.Pending(t, w)) != 2 {
+		t.Errorf("%+v, %d wait", held.Message, len(agent.Pending(t, w)))
+	}
+	s := at(t, toChoice(t, w, signintest.Web), signin.StepSelect, "")
+	s = at(t, must(t)(w.Engine.Select(ctx, s.StateHandle, s.VerifyID, "push")), signin.StepSelect, "countersign.push.throttled")
+	if !slices.Equal(s.Choices[0].Methods, []string{"signed_nonce", "push", "totp"}) || !strings.Contains(w.Log.String(), "pushes held back") {
+		t.Errorf("choices %+v", s.Choices)
+	}
+	// Other ways stay open, and other people are not concerned.
+	at(t, must(t)(w.Engine.Select(ctx, s.StateHandle, s.VerifyID, "totp")), signin.StepCode, "")
+	bobs := w.EnrolPush(t, w.Bob.ID)
+	b := w.Start(t, signintest.Web, signin.Redirect)
+	must(t)(w.Engine.Identify(ctx, b.StateHandle, signintest.BobLogin))
+	b = at(t, must(t)(w.Engine.Password(ctx, b.StateHandle, signintest.Password)), signin.StepOffer, "")
+	at(t, must(t)(w.Engine.Select(ctx, b.StateHandle, b.VerifyID, "push")), signin.StepChallenge, "")
+	pending(t, w, bobs)
+	w.Clock.Advance(10 * time.Minute)
+	toPush(t, w, signintest.Web)
+}
+
+// B1: parallel sign-ins count like others.
+func TestParallelPushes(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	var views []signin.View
+	for range 12 {
+		views = append(views, toChoice(t, w, signintest.Web))
+	}
+	var sent atomic.Int32
+	parallel(len(views), func(i int) {
+		v, err := w.Engine.Select(ctx, views[i].StateHandle, views[i].VerifyID, "push")
+		if err != nil {
+			t.Error(err)
+		}
+		if v.Step == signin.StepChallenge {
+			sent.Add(1)
+		}
+	})
+	if sent.Load() != 5 || len(agent.Pending(t, w)) != 5 {
+		t.Errorf("%d pages wait, %d pushes are out", sent.Load(), len(agent.Pending(t, w)))
+	}
+}
+
+// "This wasn't me" ends the sign-in for good and is kept.
+func TestReportedPush(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	h, err := w.Engine.Start(ctx, signin.Intent{ClientID: signintest.Web, Mode: signin.Redirect, PageOrigin: signintest.BaseURL, ClientIP: "203.0.113.9", UserAgent: "Curl"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := must(t)(w.Engine.Introspect(ctx, h.StateToken, ""))
+	must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin))
+	must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password))
+	must(t)(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "push"))
+	token := pending(t, w, agent)
+	answered(t, w, token, agent.Answer(t, w, token, signintest.Report), false)
+	const key = "countersign.push.reported"
+	if !strings.Contains(w.Log.String(), "user reported suspicious activity") {
+		t.Error("the log is silent")
+	}
+	var user, enrolment, challenge, client, ip, ua string
+	w.Write(t, func(tx store.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT user_id, enrolment_id, challenge_id, client_id, client_ip, user_agent FROM push_reports`).
+			Scan(&user, &enrolment, &challenge, &client, &ip, &ua)
+	})
+	if user != w.Alice.ID || enrolment != agent.Enrolment.ID || challenge != signintest.Claims(t, token).ID || client != signintest.Web || ip != "203.0.113.9" || ua != "Curl" {
+		t.Error(user, enrolment, challenge, client, ip, ua)
+	}
+	if failed := at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepFailed, key); failed.Message.Kind != signin.KindForbidden {
+		t.Errorf("%+v", failed.Message)
+	}
+	for name, do := range map[string]func() (signin.View, error){
+		"resend":    func() (signin.View, error) { return w.Engine.Resend(ctx, v.StateHandle) },
+		"select":    func() (signin.View, error) { return w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "push") },
+		"another":   func() (signin.View, error) { return w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "totp") },
+		"identify":  func() (signin.View, error) { return w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin) },
+		"load anew": func() (signin.View, error) { return w.Engine.Introspect(ctx, h.StateToken, "") },
+	} {
+		t.Run(name, func(t *testing.T) { at(t, must(t)(do()), signin.StepFailed, key) })
+	}
+	if _, err := w.Engine.Cancel(ctx, v.StateHandle); !errors.Is(err, signin.ErrSessionExpired) {
+		t.Errorf("cancel: %v", err)
+	}
+	if len(agent.Pending(t, w)) != 0 {
+		t.Error("a push went out")
+	}
+	// The account is not locked for its owner.
+	at(t, toChoice(t, w, signintest.Web), signin.StepSelect, "")
+}
+
+func TestPushExpiryAndResend(t *testing.T) {
+	w := signintest.New(t)
+	numbering(t, w, directory.NumberNever)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	v := toPush(t, w, signintest.Web)
+	old := pending(t, w, agent)
+	late := agent.Answer(t, w, old)
+	w.Clock.Advance(301 * time.Second)
+	w.Notified()
+	if len(agent.Pending(t, w)) != 0 {
+		t.Error("an expired push is in the list")
+	}
+	refused(t, w, old, late, okta.CodeValidation, 400)
+	v = at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepResend, "countersign.authenticator.timed_out")
+	if !slices.Equal(w.Notified(), []string{agent.Enrolment.ID}) {
+		t.Error("nobody was told of the end")
+	}
+	v = at(t, must(t)(w.Engine.Resend(ctx, v.StateHandle)), signin.StepChallenge, "")
+	first := pending(t, w, agent)
+	// Once more while the page waits: the earlier one is withdrawn.
+	v = at(t, must(t)(w.Engine.Resend(ctx, v.StateHandle)), signin.StepChallenge, "")
+	second := pending(t, w, agent)
+	if first == second || first == old {
+		t.Error("the same again")
+	}
+	refused(t, w, first, agent.Answer(t, w, first), okta.CodeValidation, 400)
+	// An answer that is there already counts, instead of being thrown away.
+	answered(t, w, second, agent.Answer(t, w, second), true)
+	at(t, must(t)(w.Engine.Resend(ctx, v.StateHandle)), signin.StepDone, "")
+
+	// The sweep ends what no page asks about any more, and tells.
+	v = toPush(t, w, signintest.Web)
+	w.Notified()
+	w.Clock.Advance(6 * time.Minute)
+	w.Start(t, signintest.Web, signin.Redirect)
+	if !slices.Equal(w.Notified(), []string{agent.Enrolment.ID}) {
+		t.Error("the sweep told nobody")
+	}
+	at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepResend, "countersign.authenticator.timed_out")
+	// Leaving takes the push back.
+	v = must(t)(w.Engine.Resend(ctx, v.StateHandle))
+	w.Notified()
+	at(t, must(t)(w.Engine.Cancel(ctx, v.StateHandle)), signin.StepIdentify, "")
+	if len(agent.Pending(t, w)) != 0 || len(w.Notified()) != 1 {
+		t.Error("a cancelled push is still out")
+	}
+	if v, err := w.Engine.Resend(ctx, v.StateHandle); !errors.Is(err, signin.ErrSessionExpired) {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
+// Where push is the only way, the person says when it is sent, until they say
+// that it need not be asked.
+func TestAutoPush(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolPush(t, w.Alice.ID)
+	v := at(t, toChoice(t, w, signintest.Web), signin.StepOffer, "")
+	if v.AutoPush == nil || *v.AutoPush || len(agent.Pending(t, w)) != 0 {
+		t.Fatalf("%+v", v)
+	}
+	if err := w.Engine.SetAutoPush(ctx, v.StateHandle, true); err != nil {
+		t.Fatal(err)
+	}
+	v = at(t, must(t)(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "push")), signin.StepChallenge, "")
+	if v.AutoPush == nil || !*v.AutoPush {
+		t.Errorf("%+v", v.AutoPush)
+	}
+	pending(t, w, agent)
+	v = at(t, toChoice(t, w, signintest.Web), signin.StepChallenge, "")
+	if err := w.Engine.SetAutoPush(ctx, v.StateHandle, false); err != nil {
+		t.Fatal(err)
+	}
+	at(t, toChoice(t, w, signintest.Web), signin.StepOffer, "")
+	// Nobody changes it for others: at the start nothing is known of anybody.
+	s := w.Start(t, signintest.Web, signin.Redirect)
+	must(t)(w.Engine.Identify(ctx, s.StateHandle, signintest.AliceLogin))
+	if err := w.Engine.SetAutoPush(ctx, s.StateHandle, true); err != nil {
+		t.Fatal(err)
+	}
+	at(t, toChoice(t, w, signintest.Web), signin.StepOffer, "")
+	if err := w.Engine.SetAutoPush(ctx, "nothing", true); !errors.Is(err, signin.ErrSessionExpired) {
+		t.Errorf("%v", err)
+	}
+	// With another method there is a choice, and the switch has no place.
+	w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	if v := toPush(t, w, signintest.Web); v.AutoPush != nil {
+		t.Error("a switch where it does nothing")
+	}
+}
+
+// What is new about a sign-in is named, and raises the risk.
+func TestUnusualActivity(t *testing.T) {
+	w := signintest.New(t)
+	numbering(t, w, directory.NumberHighRisk)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	signIn := func(in signin.Intent, finish bool) (*okta.ChallengeContext, string) {
+		t.Helper()
+		w.Clock.Advance(time.Minute)
+		in.ClientID, in.Mode, in.PageOrigin = signintest.Web, signin.Redirect, signintest.BaseURL
+		h, err := w.Engine.Start(ctx, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := must(t)(w.Engine.Introspect(ctx, h.StateToken, ""))
+		must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin))
+		must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password))
+		v = at(t, must(t)(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "push")), signin.StepChallenge, "")
+		token := pending(t, w, agent)
+		if finish {
+			answered(t, w, token, agent.Answer(t, w, token, signintest.Pick(v.Challenge.Number)), true)
+			at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
+		} else {
+			must(t)(w.Engine.Cancel(ctx, v.StateHandle))
+		}
+		return signintest.Claims(t, token).Context, v.Challenge.Number
+	}
+	const linux, mac = "Mozilla/5.0 (X11; Linux x86_64) Chrome/130", "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Safari/605"
+	for i, c := range []struct {
+		in       signin.Intent
+		finish   bool
+		unusual  []string
+		risk, os string
+		location string
+	}{
+		{signin.Intent{Browser: "b1", ClientIP: "127.0.0.1", UserAgent: linux}, true, nil, "LOW", "LINUX", "This computer"},
+		{signin.Intent{Browser: "b1", ClientIP: "127.0.0.1", UserAgent: linux}, true, nil, "LOW", "LINUX", "This computer"},
+		{signin.Intent{Browser: "b2", ClientIP: "127.0.0.1", UserAgent: linux}, false, []string{"ANOMALOUS_DEVICE"}, "MEDIUM", "LINUX", "This computer"},
+		{signin.Intent{Browser: "b1", ClientIP: "10.1.2.3", UserAgent: linux}, false, []string{"ANOMALOUS_LOCATION"}, "MEDIUM", "LINUX", "Local network"},
+		// What came to nothing is not remembered.
+		{signin.Intent{Browser: "b2", ClientIP: "203.0.113.7", UserAgent: mac}, true, []string{"ANOMALOUS_DEVICE", "ANOMALOUS_LOCATION"}, "HIGH", "MAC_OS_X", ""},
+		{signin.Intent{Browser: "b2", ClientIP: "203.0.113.7", UserAgent: mac}, true, nil, "LOW", "MAC_OS_X", ""},
+		// An embedded page has no browser's name; the one of its maker is known.
+		{signin.Intent{ClientIP: "127.0.0.1", UserAgent: mac}, true, nil, "LOW", "MAC_OS_X", "This computer"},
+		{signin.Intent{ClientIP: "127.0.0.1", UserAgent: "curl"}, false, []string{"ANOMALOUS_DEVICE"}, "MEDIUM", "UNKNOWN", "This computer"},
+	} {
+		x, number := signIn(c.in, c.finish)
+		if !slices.Equal(x.UnusualActivities, c.unusual) || x.RiskLevel != c.risk || x.ClientOS != c.os || x.ClientLocation != c.location ||
+			x.ShowUserLocation != (c.location != "") || x.ClientIP != c.in.ClientIP || (number != "") != (len(c.unusual) > 0) {
+			t.Errorf("%d: %+v, number %q", i, x, number)
+		}
+	}
+	// Neither address nor name of the browser is kept as such, nor without bound.
+	for i := range 40 {
+		w.Clock.Advance(11 * time.Minute)
+		signIn(signin.Intent{Browser: fmt.Sprint("many", i), ClientIP: "203.0.113.7", UserAgent: mac}, true)
+	}
+	w.Write(t, func(tx store.Tx) error {
+		var n, plain int
+		err := tx.QueryRowContext(ctx, `SELECT COUNT(*), COALESCE(SUM(CASE WHEN digest LIKE '%many%' OR digest LIKE '%203.%' THEN 1 ELSE 0 END), 0)
+			FROM sign_in_places`).Scan(&n, &plain)
+		if n > 64 || plain != 0 {
+			t.Errorf("%d places, %d of them readable", n, plain)
+		}
+		return err
+	})
+}
+
+func TestLocate(t *testing.T) {
+	for ip, want := range map[string]string{
+		"127.0.0.1": "This computer", "::1": "This computer", "::ffff:127.0.0.1": "This computer", "127.9.9.9": "This computer",
+		"10.0.0.1": "Local network", "192.168.1.4": "Local network", "172.16.0.1": "Local network", "fd00::1": "Local network", "fe80::1%eth0": "Local network",
+		"203.0.113.7": "", "2001:db8::1": "", "172.32.0.1": "", "": "", "localhost": "", "10.0.0.1:80": "",
+	} {
+		if got := signin.Locate(ip); got != want {
+			t.Errorf("%s: %q, want %q", ip, got, want)
+		}
+	}
+}
+
+// A session that a push made proves the push, and no resistance to phishing.
+func TestSessionOfAPush(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	facts := func(amr ...string) signin.SessionFacts {
+		return signin.SessionFacts{UserID: w.Alice.ID, AMR: amr, AuthTime: w.Clock.Now(), EnrolmentID: agent.Enrolment.ID}
+	}
+	w.Sessions["push"], w.Sessions["hardware"] = facts("pwd", "okta_verify", "swk", "mfa"), facts("pwd", "okta_verify", "hwk", "mfa")
+	w.Sessions["code"], w.Sessions["nonce"] = facts("pwd", "okta_verify", "otp", "mfa"), facts("pwd", "okta_verify", "phr", "swk", "mfa")
+	w.Sessions["name only"] = facts("pwd", "okta_verify")
+	for id, apps := range map[okta.Secret][]string{
+		"push": {signintest.Web}, "code": {signintest.Web}, "nonce": {signintest.Web, signintest.Resist},
+		"hardware": {signintest.Web, signintest.Hardware}, "name only": nil,
+	} {
+		for _, app := range []string{signintest.Web, signintest.Strict, signintest.Verified, signintest.Hardware, signintest.Resist} {
+			h, err := w.Engine.Start(ctx, signin.Intent{ClientID: app, SessionID: id, Mode: signin.Redirect, PageOrigin: signintest.BaseURL})
+			if err != nil || h.Satisfied != slices.Contains(apps, app) {
+				t.Errorf("%s at %s: %v %v", id.Reveal(), app, h.Satisfied, err)
+			}
+		}
+	}
+}
