@@ -69,7 +69,7 @@ type field struct {
 	Form     *fields  `json:"form,omitempty"`
 	Options  []option `json:"options,omitempty"`
 	Required *bool    `json:"required,omitempty"`
-	Value    string   `json:"value,omitempty"`
+	Value    any      `json:"value,omitempty"` // a string or a boolean
 	Secret   bool     `json:"secret,omitempty"`
 	Visible  *bool    `json:"visible,omitempty"`
 	Mutable  *bool    `json:"mutable,omitempty"`
@@ -98,6 +98,7 @@ type authenticator struct {
 	Methods         []method        `json:"methods"`
 	Profile         *profile        `json:"profile,omitempty"`
 	Cancel          *form           `json:"cancel,omitempty"`
+	Resend          *form           `json:"resend,omitempty"`
 	ContextualData  *contextualData `json:"contextualData,omitempty"`
 }
 
@@ -110,7 +111,8 @@ type profile struct {
 }
 
 type contextualData struct {
-	Challenge *object[deviceChallenge] `json:"challenge,omitempty"`
+	Challenge     *object[deviceChallenge] `json:"challenge,omitempty"`
+	CorrectAnswer string                   `json:"correctAnswer,omitempty"` // the number to pick on the device
 }
 
 type deviceChallenge struct {
@@ -147,10 +149,18 @@ type success struct {
 	Href string `json:"href"`
 }
 
+// text is the value of a field, or nil: an empty one is left out.
+func text(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
 func yes() *bool { b := true; return &b }
 func no() *bool  { b := false; return &b }
 
 // hidden is a field that the page sends back as it is.
 func hidden(name, value string) field {
-	return field{Name: name, Value: value, Required: yes(), Visible: no(), Mutable: no()}
+	return field{Name: name, Value: text(value), Required: yes(), Visible: no(), Mutable: no()}
 }

@@ -26,7 +26,10 @@ type Engine interface {
 	Introspect(ctx context.Context, entry okta.Secret, page string) (signin.View, error)
 	Identify(ctx context.Context, handle okta.Secret, identifier string) (signin.View, error)
 	Password(ctx context.Context, handle, password okta.Secret) (signin.View, error)
+	Code(ctx context.Context, handle, code okta.Secret) (signin.View, error)
 	Select(ctx context.Context, handle okta.Secret, authenticatorID, method string) (signin.View, error)
+	Resend(ctx context.Context, handle okta.Secret) (signin.View, error)
+	SetAutoPush(ctx context.Context, handle okta.Secret, on bool) error
 	Launch(ctx context.Context, handle okta.Secret) (signin.View, error)
 	Poll(ctx context.Context, handle okta.Secret) (signin.View, error)
 	CancelPoll(ctx context.Context, handle okta.Secret, reason signin.CancelReason) (signin.View, error)
@@ -62,6 +65,7 @@ func New(engine Engine, baseURL string, log *slog.Logger) http.Handler {
 		"challenge":                         s.choose,
 		"challenge/answer":                  s.answer,
 		"challenge/poll":                    s.poll,
+		"challenge/resend":                  func(ctx context.Context, q *request) (signin.View, error) { return engine.Resend(ctx, q.StateHandle) },
 		"authenticators/poll":               s.poll,
 		"authenticators/poll/cancel":        s.cancelPoll,
 		"authenticators/okta-verify/launch": func(ctx context.Context, q *request) (signin.View, error) { return engine.Launch(ctx, q.StateHandle) },
@@ -84,14 +88,17 @@ type request struct {
 	InteractionHandle okta.Secret `json:"interactionHandle"`
 	Identifier        string      `json:"identifier"`
 	Credentials       struct {
-		Passcode okta.Secret `json:"passcode"`
+		Passcode okta.Secret  `json:"passcode"`
+		TOTP     *okta.Secret `json:"totp"`
 	} `json:"credentials"`
 	Authenticator struct {
-		ID         string `json:"id"`
-		MethodType string `json:"methodType"`
+		ID            string `json:"id"`
+		MethodType    string `json:"methodType"`
+		AutoChallenge *bool  `json:"autoChallenge"`
 	} `json:"authenticator"`
-	Reason     signin.CancelReason `json:"reason"`
-	StatusCode *int                `json:"statusCode"`
+	AutoChallenge *bool               `json:"autoChallenge"` // of a poll
+	Reason        signin.CancelReason `json:"reason"`
+	StatusCode    *int                `json:"statusCode"`
 
 	polled bool // the step is a poll, see status
 }
@@ -163,14 +170,31 @@ func (s *server) introspect(ctx context.Context, q *request) (signin.View, error
 
 func (s *server) poll(ctx context.Context, q *request) (signin.View, error) {
 	q.polled = true
+	if err := s.autoPush(ctx, q, q.AutoChallenge); err != nil {
+		return signin.View{}, err
+	}
 	return s.engine.Poll(ctx, q.StateHandle)
 }
 
+// autoPush remembers the person's choice to have pushes sent, if there is one.
+func (s *server) autoPush(ctx context.Context, q *request, on *bool) error {
+	if on == nil {
+		return nil
+	}
+	return s.engine.SetAutoPush(ctx, q.StateHandle, *on)
+}
+
 func (s *server) choose(ctx context.Context, q *request) (signin.View, error) {
+	if err := s.autoPush(ctx, q, q.Authenticator.AutoChallenge); err != nil {
+		return signin.View{}, err
+	}
 	return s.engine.Select(ctx, q.StateHandle, q.Authenticator.ID, q.Authenticator.MethodType)
 }
 
 func (s *server) answer(ctx context.Context, q *request) (signin.View, error) {
+	if code := q.Credentials.TOTP; code != nil {
+		return s.engine.Code(ctx, q.StateHandle, *code)
+	}
 	return s.engine.Password(ctx, q.StateHandle, q.Credentials.Passcode)
 }
 

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
 	"countersign.dev/org/api/idx"
 	"countersign.dev/org/device"
@@ -39,7 +38,12 @@ type page struct {
 func open(t testing.TB, app string, mode signin.Mode) *page {
 	t.Helper()
 	w := signintest.New(t)
-	p := &page{t: t, w: w, agent: w.Enrol(t, w.Alice.ID, jose.ProtectionSoftware), h: idx.New(w.Engine, signintest.BaseURL, nil)}
+	return openWith(t, w, w.Enrol(t, w.Alice.ID, jose.ProtectionSoftware), app, mode)
+}
+
+func openWith(t testing.TB, w *signintest.World, agent *signintest.Agent, app string, mode signin.Mode) *page {
+	t.Helper()
+	p := &page{t: t, w: w, agent: agent, h: idx.New(w.Engine, signintest.BaseURL, nil)}
 	p.introspect(app, mode, 200)
 	return p
 }
@@ -110,7 +114,7 @@ func walk(v any, path ...any) any {
 func checkDocument(t testing.TB, d map[string]any) {
 	t.Helper()
 	forms, _ := walk(d, "remediation", "value").([]any)
-	for _, path := range [][]any{{"cancel"}, {"currentAuthenticator", "value", "cancel"}, {"authenticatorChallenge", "value", "cancel"}} {
+	for _, path := range [][]any{{"cancel"}, {"currentAuthenticator", "value", "cancel"}, {"currentAuthenticator", "value", "resend"}, {"authenticatorChallenge", "value", "cancel"}} {
 		if f := walk(d, path...); f != nil {
 			forms = append(forms, f)
 		}
@@ -127,7 +131,7 @@ func checkDocument(t testing.TB, d map[string]any) {
 			handle = handle || walk(field, "name") == "stateHandle" && walk(field, "value") == d["stateHandle"] && walk(field, "mutable") == false
 			options, _ := walk(field, "options").([]any)
 			for _, o := range options {
-				if resolve(d, walk(o, "relatesTo").(string)) == nil {
+				if to, ok := walk(o, "relatesTo").(string); !ok || resolve(d, to) == nil {
 					t.Errorf("form %v: option relates to nothing: %v", name, o)
 				}
 			}
@@ -167,9 +171,8 @@ func (p *page) golden(name string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	m, _ := p.agent.Enrolment.Method(okta.MethodSignedNonce)
 	text := strings.NewReplacer(p.handle, "STATE-HANDLE", p.w.Org.Authenticators.Password, "PASSWORD-ID", p.w.Org.Authenticators.OktaVerify, "VERIFY-ID",
-		p.w.Alice.ID, "USER-ID", p.agent.Enrolment.ID, "ENROLMENT-ID", m.ID, "METHOD-ID").Replace(string(b))
+		p.w.Alice.ID, "USER-ID", p.agent.Enrolment.ID, "ENROLMENT-ID").Replace(string(b))
 	text = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+`).ReplaceAllString(text, "CHALLENGE")
 	text = regexp.MustCompile(`stateToken=[\w-]+`).ReplaceAllString(text, "stateToken=EXIT") + "\n"
 	file := filepath.Join("testdata", name+".json")
@@ -292,6 +295,12 @@ func TestRefusals(t *testing.T) {
 		{"/idp/idx/identify", `{"identifier":"a","stateHandle":"HANDLE"}` + strings.Repeat(" ", 20<<10), 413},
 		{"/idp/idx/authenticators/poll/cancel", `{"reason":"BECAUSE","stateHandle":"HANDLE"}`, 400},
 		{"/idp/idx/credential/enroll", bare, 404},
+		{"/idp/idx/challenge/resend", bare, 200}, // no push to send again: the step as it is
+		{"/idp/idx/challenge/resend", `{}`, 401},
+		{"/idp/idx/challenge/poll", `{"autoChallenge":"yes","stateHandle":"HANDLE"}`, 400},
+		{"/idp/idx/challenge/poll", `{"autoChallenge":true}`, 401},
+		{"/idp/idx/challenge", `{"authenticator":{"autoChallenge":1},"stateHandle":"HANDLE"}`, 400},
+		{"/idp/idx/challenge/answer", `{"credentials":{"totp":123456},"stateHandle":"HANDLE"}`, 400},
 		{"/idp/authenticators/aut/transactions/ft0/verify", `{"method":"signed_nonce","challengeResponse":"x"}`, 400},
 		{"/idp/myaccount/app-authenticators/challenge/ft0/verify", `{"method":"signed_nonce"}`, 400},
 	} {
@@ -334,12 +343,13 @@ func TestVerifyGone(t *testing.T) {
 // FuzzSteps: no body of any step takes a sign-in that has proven nothing
 // anywhere near success, and none makes the server fail.
 func FuzzSteps(f *testing.F) {
-	paths := []string{"introspect", "identify", "challenge", "challenge/answer", "challenge/poll", "authenticators/poll",
+	paths := []string{"introspect", "identify", "challenge", "challenge/answer", "challenge/poll", "challenge/resend", "authenticators/poll",
 		"authenticators/poll/cancel", "authenticators/okta-verify/launch", "cancel"}
 	for i := range paths {
 		f.Add(uint8(i), []byte(identify))
 		f.Add(uint8(i), []byte(`{"credentials":{"passcode":"x"},"stateHandle":"HANDLE"}`))
 		f.Add(uint8(i), []byte(`{"authenticator":{"id":"aut","methodType":"signed_nonce"},"stateHandle":"HANDLE"}`))
+		f.Add(uint8(i), []byte(`{"credentials":{"totp":"123456"},"authenticator":{"autoChallenge":true},"autoChallenge":true,"stateHandle":"HANDLE"}`))
 		f.Add(uint8(i), []byte(`{"reason":"OV_RETURNED_ERROR","statusCode":0,"stateHandle":"HANDLE"}`))
 	}
 	p := open(f, signintest.Web, signin.Redirect)

@@ -63,7 +63,17 @@ func (r renderer) document(v *signin.View) document {
 		d.Remediation = arrayOf(r.selection(v))
 		r.listChoices(&d, v)
 	case signin.StepChallenge:
-		r.signedNonce(&d, v)
+		if v.Challenge.Method == okta.MethodPush {
+			r.push(&d, v)
+		} else {
+			r.signedNonce(&d, v)
+		}
+	case signin.StepOffer:
+		r.offer(&d, v)
+	case signin.StepResend:
+		r.resendStep(&d, v)
+	case signin.StepCode:
+		r.code(&d, v)
 	case signin.StepDone:
 		r.success(&d, v)
 	}
@@ -73,7 +83,7 @@ func (r renderer) document(v *signin.View) document {
 func (r renderer) identify(d *document, v *signin.View) {
 	d.Remediation = arrayOf(
 		r.form(v, "identify", "/idp/idx/identify",
-			field{Name: "identifier", Label: "Username", Required: yes(), Value: v.Identifier},
+			field{Name: "identifier", Label: "Username", Required: yes(), Value: text(v.Identifier)},
 			field{Name: "rememberMe", Type: "boolean", Label: "Remember this device"}),
 		r.form(v, "launch-authenticator", "/idp/idx/authenticators/okta-verify/launch"),
 	)
@@ -95,13 +105,18 @@ func (r renderer) password(d *document, v *signin.View) {
 func (r renderer) signedNonce(d *document, v *signin.View) {
 	poll := r.form(v, "challenge-poll", "/idp/idx/authenticators/poll")
 	poll.RelatesTo, poll.Refresh = []string{"$.currentAuthenticator"}, refresh
-	d.Remediation = arrayOf(poll)
-	if len(v.Choices) > 0 {
-		d.Remediation.Value = append(d.Remediation.Value, r.selection(v))
-	}
 	current := verifyOf(v.VerifyID, []string{string(okta.MethodSignedNonce)})
 	current.Cancel = r.cancelPoll(v)
 	current.ContextualData = &contextualData{Challenge: objectOf(r.challenge(v))}
+	r.verify(d, v, poll, current)
+}
+
+// verify draws a step of okta_verify: its form, and the choice of another way.
+func (r renderer) verify(d *document, v *signin.View, f form, current authenticator) {
+	d.Remediation = arrayOf(f)
+	if len(v.Choices) > 0 {
+		d.Remediation.Value = append(d.Remediation.Value, r.selection(v))
+	}
 	d.CurrentAuthenticator = objectOf(current)
 	r.listChoices(d, v)
 }
