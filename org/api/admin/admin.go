@@ -1,6 +1,6 @@
 // Package admin serves what the org's administrator asks, with the admin token
-// as "Authorization: SSWS …": enrolment links and the rotation of the org's
-// keys.
+// as "Authorization: SSWS …": enrolment links, the rotation of the org's keys,
+// and the settings of the authenticators.
 package admin
 
 import (
@@ -48,6 +48,8 @@ func New(d Deps) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/users/{login}/enrolment-links", s.admin(httpx.Methods{http.MethodPost: s.issueLink}))
 	mux.Handle("/api/v1/authorizationServers/{id}/credentials/lifecycle/keyRotate", s.admin(httpx.Methods{http.MethodPost: s.rotate}))
+	mux.Handle("/api/v1/authenticators", s.admin(httpx.Methods{http.MethodGet: s.listAuthenticators}))
+	mux.Handle("/api/v1/authenticators/{id}", s.admin(httpx.Methods{http.MethodGet: s.getAuthenticator, http.MethodPut: s.putAuthenticator}))
 	mux.HandleFunc("/", httpx.NotFound)
 	return mux
 }

@@ -1,0 +1,90 @@
+package admin_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+type listed struct {
+	ID, Key, Name, Status string
+	Settings              *struct {
+		ChannelBinding struct{ Style, Required string }
+	}
+}
+
+func put(h http.Handler, path, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("PUT", base+path, strings.NewReader(body))
+	r.Header.Set("Authorization", "SSWS the-admin-token")
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestNumberChallengeSetting(t *testing.T) {
+	h, _ := setUp(t, "the-admin-token")
+	read := func(path string, dst any) {
+		t.Helper()
+		w := call(h, "GET", path, "SSWS the-admin-token")
+		if err := json.Unmarshal(w.Body.Bytes(), dst); w.Code != 200 || err != nil {
+			t.Fatalf("%s: %d %s %v", path, w.Code, w.Body, err)
+		}
+	}
+	var all, verify []listed
+	read("/api/v1/authenticators", &all)
+	read("/api/v1/authenticators?key=okta_verify", &verify)
+	if len(all) != 2 || len(verify) != 1 || verify[0].Settings == nil || verify[0].Settings.ChannelBinding.Style != "NUMBER_CHALLENGE" ||
+		verify[0].Settings.ChannelBinding.Required != "ALWAYS" || verify[0].Status != "ACTIVE" {
+		t.Fatalf("%+v %+v", all, verify)
+	}
+	path := "/api/v1/authenticators/" + verify[0].ID
+	for _, required := range []string{"NEVER", "HIGH_RISK_ONLY", "ALWAYS"} {
+		w := put(h, path, `{"key":"okta_verify","name":"Okta Verify","settings":{"channelBinding":{"style":"NUMBER_CHALLENGE","required":"`+required+`"},"compliance":{"fips":"OPTIONAL"}}}`)
+		var said, kept listed
+		if err := json.Unmarshal(w.Body.Bytes(), &said); w.Code != 200 || err != nil {
+			t.Fatalf("%s: %d %s", required, w.Code, w.Body)
+		}
+		read(path, &kept)
+		if said.Settings.ChannelBinding.Required != required || kept.Settings.ChannelBinding.Required != required {
+			t.Errorf("%s: said %+v, kept %+v", required, said, kept)
+		}
+	}
+	for body, want := range map[string]int{
+		`{}`: 200, // nothing to change
+		`{"settings":{"channelBinding":{"style":"NUMBER_CHALLENGE","required":"SOMETIMES"}}}`: 400,
+		`{"settings":{"channelBinding":{"style":"NUMBER_CHALLENGE","required":"never"}}}`:     400,
+		`{"settings":{"channelBinding":{"style":"NUMBER_CHALLENGE"}}}`:                        400,
+		`{"settings":{"channelBinding":{"style":"SMOKE","required":"NEVER"}}}`:                400,
+		`{"key":"google_otp"}`: 400,
+		`{"settings":`:         400,
+		`{"settings":{"channelBinding":{"style":"NUMBER_CHALLENGE","required":"NEVER","required":"NEVER"}}}`: 400,
+	} {
+		if w := put(h, path, body); w.Code != want {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+	var kept listed
+	read(path, &kept)
+	if kept.Settings.ChannelBinding.Required != "ALWAYS" {
+		t.Errorf("a refused change was kept: %+v", kept)
+	}
+	if w := put(h, "/api/v1/authenticators/aut0", `{}`); w.Code != 404 {
+		t.Errorf("unknown: %d", w.Code)
+	}
+	var password []listed
+	read("/api/v1/authenticators?key=okta_password", &password)
+	if w := put(h, "/api/v1/authenticators/"+password[0].ID, `{"settings":{"channelBinding":{"style":"NUMBER_CHALLENGE","required":"NEVER"}}}`); w.Code != 400 {
+		t.Errorf("of the password: %d", w.Code)
+	}
+	for _, c := range []struct{ method, path string }{{"GET", path}, {"PUT", path}, {"GET", "/api/v1/authenticators"}} {
+		if w := call(h, c.method, c.path, "SSWS wrong"); w.Code != 401 {
+			t.Errorf("%s %s without the token: %d", c.method, c.path, w.Code)
+		}
+	}
+	if w := call(h, "DELETE", path, "SSWS the-admin-token"); w.Code != 405 {
+		t.Errorf("DELETE: %d", w.Code)
+	}
+}
