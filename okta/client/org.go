@@ -126,7 +126,7 @@ func (o *Org) Enrol(ctx context.Context, auth Authorization, endpoint string, r 
 // UpdateEnrolment applies a JSON merge patch to an enrolment: an absent member
 // leaves, null deletes, a value replaces.
 func (o *Org) UpdateEnrolment(ctx context.Context, auth Authorization, id string, patch any) (okta.Enrolment, error) {
-	endpoint, err := o.enrolmentURL(id)
+	endpoint, err := o.enrolmentAt(okta.AppAuthenticatorsPath, id)
 	if err != nil {
 		return okta.Enrolment{}, err
 	}
@@ -150,22 +150,30 @@ func (o *Org) enrolment(ctx context.Context, c call, body any) (okta.Enrolment, 
 	if err := o.decode(a, &e); err != nil {
 		return okta.Enrolment{}, err
 	}
-	for _, m := range [...]struct{ name, value string }{
-		{"id", e.ID}, {"user.id", e.User.ID}, {"device.id", e.Device.ID}, {"device.clientInstanceId", e.Device.ClientInstanceID},
-	} {
-		if m.value == "" {
-			return okta.Enrolment{}, o.incomplete(a, m.name)
-		}
-	}
-	if len(e.Methods) == 0 {
-		return okta.Enrolment{}, o.incomplete(a, "methods")
+	if err := o.complete(a, e); err != nil {
+		return okta.Enrolment{}, err
 	}
 	return e, nil
 }
 
+// complete refuses an enrolment without what makes it one.
+func (o *Org) complete(a answer, e okta.Enrolment) error {
+	for _, m := range [...]struct{ name, value string }{
+		{"id", e.ID}, {"user.id", e.User.ID}, {"device.id", e.Device.ID}, {"device.clientInstanceId", e.Device.ClientInstanceID},
+	} {
+		if m.value == "" {
+			return o.incomplete(a, m.name)
+		}
+	}
+	if len(e.Methods) == 0 {
+		return o.incomplete(a, "methods")
+	}
+	return nil
+}
+
 // DeleteEnrolment deletes an enrolment at the org.
 func (o *Org) DeleteEnrolment(ctx context.Context, auth Authorization, id string) error {
-	endpoint, err := o.enrolmentURL(id)
+	endpoint, err := o.enrolmentAt(okta.AppAuthenticatorsPath, id)
 	if err != nil {
 		return err
 	}
@@ -215,12 +223,13 @@ func (o *Org) own(raw string) error {
 	return nil
 }
 
-// enrolmentURL returns the address of an enrolment; id stays one path segment.
-func (o *Org) enrolmentURL(id string) (string, error) {
+// enrolmentAt returns the address of an enrolment below path; id stays one
+// segment.
+func (o *Org) enrolmentAt(path, id string) (string, error) {
 	if id == "" || id == "." || id == ".." {
 		return "", fmt.Errorf("%w: enrolment id %.16q", ErrURL, id)
 	}
-	return o.url + okta.AppAuthenticatorsPath + "/" + url.PathEscape(id), nil
+	return o.url + path + "/" + url.PathEscape(id), nil
 }
 
 func (o *Org) incomplete(a answer, what string) error {
