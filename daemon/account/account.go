@@ -52,6 +52,7 @@ type Account struct {
 	Device          Device    `json:"device"`
 	Methods         []Method  `json:"methods,omitempty"`
 	Origins         []string  `json:"origins,omitempty"` // pages that may hand over challenges
+	Dialect         Dialect   `json:"dialect,omitempty"` // how the org is spoken to
 	Protection      string    `json:"protection"`        // "hardware" or "software"
 	Attested        bool      `json:"attested,omitempty"`
 

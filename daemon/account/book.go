@@ -74,7 +74,8 @@ type Book struct {
 
 	tokens tokens // maintenance tokens, in memory only
 
-	step func(name string) // test seam: called between the steps of a change
+	step  func(name string)                                // test seam: called between the steps of a change
+	sleep func(ctx context.Context, d time.Duration) error // test seam: waits
 }
 
 type document struct {
@@ -95,7 +96,7 @@ func Open(o Options) (*Book, error) {
 	if o.Changed == nil {
 		b.opts.Changed = func(*Account) {}
 	}
-	b.step = func(string) {}
+	b.step, b.sleep = func(string) {}, sleep
 	doc := document{Version: bookVersion}
 	if err := o.Vault.Load(room, &doc); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the accounts: %w", err)
@@ -174,24 +175,6 @@ func (b *Book) Rename(id, name string) (*Account, error) {
 		return nil, ErrBadName
 	}
 	return b.update(id, func(a *Account) { a.Name = name })
-}
-
-// Succeeded notes that the org took an answer of the account: whatever it held
-// against it is over.
-func (b *Book) Succeeded(id string) {
-	if a, err := b.Get(id); err == nil && a.State == Suspended {
-		b.note(id, Active)
-	}
-}
-
-// Refused notes what a refusal of the org says about the account.
-func (b *Book) Refused(id string, e *okta.Error) {
-	switch {
-	case e.Gone():
-		b.note(id, Gone)
-	case e.Suspended():
-		b.note(id, Suspended)
-	}
 }
 
 // SetPushesHeld holds the pushes of an account back, or lets them through again.
@@ -319,7 +302,17 @@ func (b *Book) fetchOrigins(ctx context.Context, a *Account) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := org.AuthenticatorConfiguration(ctx)
+	speak, err := a.Dialect.protocol()
+	if err != nil {
+		return nil, err
+	}
+	var auth client.Authorization
+	if a.Dialect == Legacy { // which tells nobody unknown
+		if auth, err = b.own(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	config, err := speak.offers(ctx, org, auth)
 	if err != nil {
 		return nil, err
 	}

@@ -32,9 +32,12 @@ func TestCrashChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if os.Getenv("CRASH_DO") == "remove" {
+	switch os.Getenv("CRASH_DO") {
+	case "remove":
 		_ = m.Remove(context.Background(), m.All()[0].ID, false)
-	} else {
+	case "sign in":
+		_, _ = m.signsIn(context.Background(), link.OrgURL, "00uAlice")
+	default:
 		_, _ = m.EnrolByLink(context.Background(), link, "")
 	}
 	fmt.Println("survived")
@@ -74,6 +77,30 @@ func TestKilledWhileEnrolling(t *testing.T) {
 			m.settled(t, org)
 			if len(m.All()) != 2 {
 				t.Fatalf("%d accounts", len(m.All()))
+			}
+		})
+	}
+}
+
+// kill -9 at each step of an enrolment by a person who signed in: their token is
+// gone with the process, so what was not finished is undone at the next start.
+// An enrolment that the org had taken already is then one whose keys nobody has.
+func TestKilledAfterTheSignIn(t *testing.T) {
+	for _, step := range []string{"recorded", "client key", "method push", "method totp", "prepared", "before post", "posted", "active"} {
+		t.Run(step, func(t *testing.T) {
+			org, dir := newStrictOrg(t), t.TempDir()+"/state"
+			killedAt(t, dir, "sign in", step, org.link("unused"))
+			m := boot(t, dir)
+			m.Resume(t.Context())
+			if step == "active" {
+				m.settled(t, org)
+				return
+			}
+			if len(m.All()) != 0 || m.storedKeys(t) != 0 || len(org.enrolled) != map[bool]int{true: 1}[step == "posted"] {
+				t.Fatalf("%d accounts, %d keys, %d enrolments", len(m.All()), m.storedKeys(t), len(org.enrolled))
+			}
+			if _, err := m.signsIn(t.Context(), org.URL, "00uAlice"); err != nil || len(m.All()) != 1 {
+				t.Fatalf("the next sign-in: %v", err)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"time"
 
@@ -20,11 +21,13 @@ var (
 	ErrLinkMismatch     = errors.New("the link is for another authenticator than the org's")
 	ErrMethodNotOffered = errors.New("the org offers neither push nor signed_nonce with ES256 keys")
 	ErrHardwareRequired = errors.New("the org accepts hardware-protected keys only")
+	ErrOtherUser        = errors.New("another user signed in than the account is for")
 )
 
 // pending is what an enrolment under way needs to be finished after a crash.
 type pending struct {
-	Token    sealedToken           `json:"token"`
+	Token    sealedToken           `json:"token,omitempty"` // of the link; none after a sign-in, whose token is never written
+	User     string                `json:"user,omitempty"`  // who signed in for it
 	Endpoint string                `json:"endpoint"`
 	Request  okta.EnrolmentRequest `json:"request"` // without the attestation, which is made anew each time
 	// Ready says that all keys exist and the request is complete.
@@ -39,61 +42,102 @@ func (sealedToken) String() string       { return "[redacted]" }
 func (sealedToken) GoString() string     { return "[redacted]" }
 func (sealedToken) LogValue() slog.Value { return slog.StringValue("[redacted]") }
 
+// credential is what lets this device be enrolled.
+type credential struct {
+	auth client.Authorization
+	link okta.Secret // the one-time token of a link; "" when a person signed in
+	user string      // the id of who signed in; "" with a link
+	// authenticator is the one that the link is for; "" after a sign-in.
+	authenticator string
+	username      string
+}
+
+// fits says whether an enrolment under way was begun with the same credential,
+// or by the same person, and so can be brought to its end with it.
+func (c credential) fits(a *Account) bool {
+	if a.Pending == nil {
+		return false
+	}
+	if c.link != "" {
+		return string(a.Pending.Token) == c.link.Reveal()
+	}
+	return a.Pending.Token == "" && c.user != "" && a.Pending.User == c.user
+}
+
 // EnrolByLink enrols with an enrolment link. After an error that leaves open
 // whether the org took the request, the enrolment stays pending: the same link
 // again, or the next start, finishes or drops it.
 func (b *Book) EnrolByLink(ctx context.Context, link okta.EnrolmentLink, name string) (*Account, error) {
+	org, err := b.plainOrg(link.OrgURL)
+	if err != nil {
+		return nil, err
+	}
+	return b.enrol(ctx, org, credential{
+		auth: client.OTDT(link.Token), link: link.Token, authenticator: link.AuthenticatorID, username: link.Login,
+	}, name)
+}
+
+// plainOrg is the client of an org whose name is what it looks like. A name in
+// other letters than a browser writes could look like another's, and no page's
+// origin would ever equal it (E6).
+func (b *Book) plainOrg(orgURL string) (*client.Org, error) {
+	org, err := b.Org(orgURL)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := OriginOf(org.URL()); !ok {
+		return nil, fmt.Errorf("%w: its host has other than plain ASCII letters", client.ErrURL)
+	}
+	return org, nil
+}
+
+func (b *Book) enrol(ctx context.Context, org *client.Org, by credential, name string) (*Account, error) {
 	end, err := b.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	org, err := b.Org(link.OrgURL)
-	if err != nil {
-		return nil, err
-	}
-	// A name in other letters than a browser writes could look like another's,
-	// and no page's origin would ever equal it (E6).
-	if _, ok := OriginOf(org.URL()); !ok {
-		return nil, fmt.Errorf("%w: its host has other than plain ASCII letters", client.ErrURL)
-	}
 	// What an earlier try at this org left open is settled first, so that it
 	// can never stand in the way of this one.
 	for _, a := range b.All() {
 		if a.State != Enrolling || a.OrgURL != org.URL() {
 			continue
 		}
-		sameLink := a.Pending != nil && string(a.Pending.Token) == link.Token.Reveal()
-		done, err := b.resume(ctx, a)
-		if sameLink && done != nil {
+		same := by.fits(a)
+		auth := client.Authorization{}
+		if same {
+			auth = by.auth
+		}
+		done, err := b.resume(ctx, a, auth)
+		if same && done != nil {
 			return done, nil
 		}
-		if sameLink && err != nil && !definite(err) {
+		if same && err != nil && !definite(err) {
 			return nil, err
 		}
 	}
-	a, err := b.prepare(ctx, org, link, name)
+	a, err := b.prepare(ctx, org, by, name)
 	if err != nil {
 		return nil, err
 	}
-	return b.post(ctx, org, a)
+	return b.post(ctx, org, a, by.auth)
 }
 
 // prepare checks what the org offers, makes the keys and writes them down. The
 // org hears nothing of it yet.
-func (b *Book) prepare(ctx context.Context, org *client.Org, link okta.EnrolmentLink, name string) (*Account, error) {
+func (b *Book) prepare(ctx context.Context, org *client.Org, by credential, name string) (*Account, error) {
 	who, err := org.Organization(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s who it is: %w", org.URL(), err)
 	}
-	config, err := org.AuthenticatorConfiguration(ctx)
+	config, dialect, err := discover(ctx, org, by.auth)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s what it offers: %w", org.URL(), err)
 	}
 	switch {
 	case config.OrgID != "" && config.OrgID != who.ID:
 		return nil, ErrOtherOrg
-	case config.AuthenticatorID != link.AuthenticatorID:
+	case by.link != "" && config.AuthenticatorID != by.authenticator:
 		return nil, ErrLinkMismatch
 	}
 	methods, err := offered(config)
@@ -101,10 +145,10 @@ func (b *Book) prepare(ctx context.Context, org *client.Org, link okta.Enrolment
 		return nil, err
 	}
 	a := &Account{
-		ID: newID(), Name: name, State: Enrolling, CreatedAt: b.opts.Now().UTC(),
+		ID: newID(), Name: name, State: Enrolling, CreatedAt: b.opts.Now().UTC(), Dialect: dialect,
 		OrgID: who.ID, OrgURL: org.URL(), ClientID: ClientID, AuthenticatorID: config.AuthenticatorID,
-		Username: link.Login,
-		Pending:  &pending{Token: sealedToken(link.Token.Reveal()), Endpoint: config.EnrolEndpoint},
+		Username: by.username,
+		Pending:  &pending{Token: sealedToken(by.link.Reveal()), User: by.user, Endpoint: config.EnrolEndpoint},
 	}
 	if a.Alternate, err = b.alternate(ctx, org, who); err != nil {
 		b.opts.Log.Warn("the org's other address is not used", "org", a.OrgURL, "error", err)
@@ -212,11 +256,18 @@ func protection(p jose.Protection) string {
 
 // post sends the request of a pending account and acts on the answer. A
 // refusal undoes the enrolment; an answer that is none leaves it pending.
-func (b *Book) post(ctx context.Context, org *client.Org, a *Account) (*Account, error) {
-	enrolment, err := b.send(ctx, org, a)
+func (b *Book) post(ctx context.Context, org *client.Org, a *Account, auth client.Authorization) (*Account, error) {
+	enrolment, err := b.send(ctx, org, a, auth)
+	for wait := registrationWait; registrationPending(err) && wait <= maxRegistrationWait; wait *= 2 {
+		// Another registration of this device is under way, perhaps our own of a
+		// moment ago: the org asks to come again.
+		if err = b.sleep(ctx, wait); err == nil {
+			enrolment, err = b.send(ctx, org, a, auth)
+		}
+	}
 	var refusal *okta.Error
-	if errors.As(err, &refusal) && a.Device.ID != "" && deviceForgotten(refusal) {
-		enrolment, err = b.sendAsNewDevice(ctx, org, a.ID)
+	if errors.As(err, &refusal) && a.Device.ID != "" && React(refusal, Creating) == NewDevice {
+		enrolment, err = b.sendAsNewDevice(ctx, org, a.ID, auth)
 	}
 	b.step("posted")
 	if err == nil {
@@ -231,9 +282,31 @@ func (b *Book) post(ctx context.Context, org *client.Org, a *Account) (*Account,
 	return a, nil
 }
 
+// How long a registration that is under way is waited for, at first and at most.
+const (
+	registrationWait    = time.Second
+	maxRegistrationWait = 4 * time.Second
+)
+
+func registrationPending(err error) bool {
+	return errors.Is(err, okta.NewError(okta.CodeRegistrationPending))
+}
+
+// sleep waits, unless ctx ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // sendAsNewDevice tries once more when the org no longer knows this device
 // (2.7): with a new client instance key, and without the ids of old.
-func (b *Book) sendAsNewDevice(ctx context.Context, org *client.Org, id string) (okta.Enrolment, error) {
+func (b *Book) sendAsNewDevice(ctx context.Context, org *client.Org, id string, auth client.Authorization) (okta.Enrolment, error) {
 	a, err := b.update(id, func(a *Account) { a.Device, a.Pending.Ready = Device{}, false })
 	if err != nil {
 		return okta.Enrolment{}, err
@@ -242,14 +315,14 @@ func (b *Book) sendAsNewDevice(ctx context.Context, org *client.Org, id string) 
 	if a, err = b.makeKeys(ctx, a, nil); err != nil {
 		return okta.Enrolment{}, err
 	}
-	return b.send(ctx, org, a)
+	return b.send(ctx, org, a, auth)
 }
 
-func deviceForgotten(e *okta.Error) bool {
-	return e.Code == okta.CodeInvalidToken || e.Code == okta.CodeDeviceDeleted
-}
-
-func (b *Book) send(ctx context.Context, org *client.Org, a *Account) (okta.Enrolment, error) {
+func (b *Book) send(ctx context.Context, org *client.Org, a *Account, auth client.Authorization) (okta.Enrolment, error) {
+	speak, err := a.Dialect.protocol()
+	if err != nil {
+		return okta.Enrolment{}, err
+	}
 	request := a.Pending.Request
 	if a.Device.ID != "" {
 		attestation, err := b.attest(ctx, a)
@@ -259,21 +332,17 @@ func (b *Book) send(ctx context.Context, org *client.Org, a *Account) (okta.Enro
 		request.Device.Attestation = &okta.DeviceAttestation{ClientInstanceKeyAttestation: attestation}
 	}
 	b.step("before post")
-	return org.Enrol(ctx, client.OTDT(okta.Secret(a.Pending.Token)), a.Pending.Endpoint, request)
+	return speak.create(ctx, org, auth, a.Pending.Endpoint, request)
 }
 
 // definite says whether an error proves that the org has not enrolled this
-// device. Everything else leaves that open.
+// device, or not as what it was asked for. Everything else leaves that open.
 func definite(err error) bool {
 	var refusal *okta.Error
 	if errors.As(err, &refusal) {
-		switch refusal.HTTPStatus {
-		case 408, 409, 429:
-			return false
-		}
-		return refusal.HTTPStatus/100 == 4
+		return refusal.HTTPStatus/100 == 4 && refusal.HTTPStatus != http.StatusConflict && React(refusal, Creating) != RetryLater
 	}
-	return errors.Is(err, client.ErrURL) || errors.Is(err, client.ErrInsecure) || errors.Is(err, client.ErrForeignURL)
+	return errors.Is(err, client.ErrURL) || errors.Is(err, client.ErrInsecure) || errors.Is(err, client.ErrForeignURL) || errors.Is(err, ErrOtherUser)
 }
 
 // activate makes a pending account usable with the org's answer. Keys of
@@ -282,6 +351,9 @@ func definite(err error) bool {
 func (b *Book) activate(ctx context.Context, a *Account, e okta.Enrolment) (*Account, error) {
 	if !okIDs(e.ID, e.User.ID, e.Device.ID, e.Device.ClientInstanceID) {
 		return a, &client.UnexpectedAnswer{Host: a.OrgURL, Status: 200, Kind: client.KindIncomplete, Detail: "enrolment with odd ids"}
+	}
+	if a.Pending.User != "" && e.User.ID != a.Pending.User {
+		return a, ErrOtherUser
 	}
 	methods, unused, err := enrolled(a, e)
 	if err != nil {
@@ -376,7 +448,7 @@ func (b *Book) Resume(ctx context.Context) {
 		var err error
 		switch a.State {
 		case Enrolling:
-			_, err = b.resume(ctx, a)
+			_, err = b.resume(ctx, a, client.Authorization{})
 		case Removing:
 			err = b.finishRemoval(ctx, a)
 		case Active, Suspended, Gone:
@@ -389,10 +461,17 @@ func (b *Book) Resume(ctx context.Context) {
 }
 
 // resume brings one pending enrolment to an end. It returns the account if it
-// is active now.
-func (b *Book) resume(ctx context.Context, a *Account) (*Account, error) {
-	if a.Pending == nil || !a.Pending.Ready || !b.haveKeys(ctx, a) {
-		// The org has not heard of it, or its keys are being deleted.
+// is active now. auth is what lets it be sent again; without it that is the
+// link it was begun with. One that a person signed in for has none after a
+// restart, and cannot be finished: should the org have taken it, then as a
+// device whose keys nobody has, which the person finds in the org's own list.
+func (b *Book) resume(ctx context.Context, a *Account, auth client.Authorization) (*Account, error) {
+	if auth == (client.Authorization{}) && a.Pending != nil && a.Pending.Token != "" {
+		auth = client.OTDT(okta.Secret(a.Pending.Token))
+	}
+	if a.Pending == nil || !a.Pending.Ready || auth == (client.Authorization{}) || !b.haveKeys(ctx, a) {
+		// The org has not heard of it, its keys are being deleted, or nothing
+		// can be said to the org about it.
 		b.abandon(ctx, a.ID)
 		return nil, nil
 	}
@@ -400,7 +479,7 @@ func (b *Book) resume(ctx context.Context, a *Account) (*Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.post(ctx, org, a)
+	return b.post(ctx, org, a, auth)
 }
 
 // haveKeys says whether all keys of a pending account are there. An error

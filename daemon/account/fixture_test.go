@@ -28,6 +28,7 @@ type strictOrg struct {
 	expired  bool // refuses tokens that were not used
 	forgot   bool // no longer knows devices
 	down     int  // answers this status to create calls
+	busy     int  // create calls during which another registration is under way
 	config   func(*okta.AuthenticatorConfiguration)
 	makes    func(*okta.Enrolment) // of what was enrolled
 	says     func(*okta.Organization)
@@ -58,6 +59,9 @@ func newStrictOrg(t *testing.T) *strictOrg {
 			o.config(&c)
 		}
 		answer(w, 200, []okta.AuthenticatorConfiguration{c})
+	})
+	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, map[string]string{"issuer": o.URL, "authorization_endpoint": o.URL + "/authorize", "token_endpoint": o.URL + "/token"})
 	})
 	mux.HandleFunc("POST "+okta.AppAuthenticatorsPath, o.create)
 	mux.HandleFunc("DELETE "+okta.AppAuthenticatorsPath+"/{id}", func(w http.ResponseWriter, r *http.Request) {
@@ -111,10 +115,16 @@ func (o *strictOrg) create(w http.ResponseWriter, r *http.Request) {
 		answer(w, o.down, okta.NewError(okta.CodeInternal))
 		return
 	}
+	if o.busy > 0 {
+		o.busy--
+		refuse(w, okta.CodeRegistrationPending)
+		return
+	}
 	token, kid := r.Header.Get("Authorization"), kidOf(req)
 	owner, used := o.owner[token]
-	switch {
-	case !strings.HasPrefix(token, "OTDT "), used && owner != kid, !used && o.expired:
+	// A person's own token is good for any key.
+	switch person := token == "Bearer "+aliceToken; {
+	case !person && (!strings.HasPrefix(token, "OTDT ") || used && owner != kid || !used && o.expired):
 		refuse(w, okta.CodeInvalidToken)
 		return
 	case o.forgot && req.Device.ID != "":

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"countersign.dev/okta"
-	"countersign.dev/okta/client"
 )
 
 // Remove ends an enrolment at the org and then here. localOnly leaves the org
@@ -55,17 +54,17 @@ func (b *Book) finishRemoval(ctx context.Context, a *Account) error {
 	if err != nil {
 		return err
 	}
-	m, ok := a.signer()
-	if !ok {
-		return fmt.Errorf("account %s has no key to sign with", a.ID)
+	speak, err := a.Dialect.protocol()
+	if err != nil {
+		return err
 	}
-	token, err := b.sign(ctx, m.ProofOfPossession, okta.TypeEnrolmentUpdate, a.EnrolmentID, a.UserID, a.OrgURL)
+	auth, err := b.own(ctx, a)
 	if err != nil {
 		return fmt.Errorf("sign the removal: %w", err)
 	}
-	err = org.DeleteEnrolment(ctx, client.SSWS(okta.Secret(token)), a.EnrolmentID)
+	err = speak.remove(ctx, org, auth, a.EnrolmentID)
 	var refusal *okta.Error
-	if errors.As(err, &refusal) && refusal.Gone() {
+	if errors.As(err, &refusal) && React(refusal, Using) == Lost {
 		err = nil // it was deleted at the org before
 	}
 	if err != nil {
