@@ -80,6 +80,7 @@ type Daemon struct {
 	trying     atomic.Pointer[chan struct{}] // closed when the last try has ended; nil before the first
 	refreshing gate                          // asks the orgs for their pages
 	reach      reach                         // whether the orgs answer
+	enrolments enrolments                    // sign-ins in the browser that wait for a person
 	codes      codesGiven                    // which one-time codes are on record already
 	quiet      *time.Timer                   // armed by activity: gives memory back when it ends
 }
@@ -232,12 +233,15 @@ func (d *Daemon) close() error {
 
 // spawn starts work that the agent waits for when it stops; a stopping agent
 // starts none.
-func (d *Daemon) spawn(work func()) {
+// It says whether it has.
+func (d *Daemon) spawn(work func()) bool {
 	d.working.Lock()
 	defer d.working.Unlock()
-	if d.ctx.Err() == nil {
-		d.work.Go(work)
+	if d.ctx.Err() != nil {
+		return false
 	}
+	d.work.Go(work)
+	return true
 }
 
 // pid is this process.

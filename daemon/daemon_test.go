@@ -502,7 +502,8 @@ func TestRemoveAccount(t *testing.T) {
 		{name: "404", reply: oktatest.Reply{Status: 404, Body: `{"errorCode":"E0000008"}`}, kept: true, code: "org_refused"},
 		{name: "gone code, wrong status", reply: oktatest.Reply{Status: 404, Body: `{"errorCode":"E0000154"}`}, kept: true, code: "org_refused"},
 		{name: "proxy's page", reply: oktatest.Reply{Status: 410, ContentType: "text/html", Body: "<html>"}, kept: true, code: "org_unexpected_answer"},
-		{name: "server error", reply: oktatest.Reply{Status: 500, Body: `{"errorCode":"E0000009"}`}, kept: true, code: "org_refused"},
+		{name: "server error", reply: oktatest.Reply{Status: 500, Body: `{"errorCode":"E0000009"}`}, kept: true, code: "org_busy"},
+		{name: "suspended", reply: oktatest.Reply{Status: 423, Body: `{"errorCode":"E0000155"}`}, kept: true, code: "org_suspended"},
 		{name: "here only", reply: oktatest.Reply{Status: 500, Body: `{}`}, local: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/daemon/vault"
 	"countersign.dev/daemon/vault/unlock"
+	"countersign.dev/daemon/weblogin"
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/localapi"
 	"countersign.dev/okta"
@@ -33,10 +34,18 @@ var reasons = []struct {
 	{account.ErrOtherOrg, http.StatusConflict, "other_org", "", ""},
 	{account.ErrMethodNotOffered, http.StatusConflict, "method_not_offered", "", "the org's administrator has to allow push or signed_nonce for this agent"},
 	{account.ErrHardwareRequired, http.StatusConflict, "hardware_required", "", ""},
+	{account.ErrOtherUser, http.StatusConflict, "other_user", "", "nothing was added; sign out of the org in the browser, and try again"},
+	{errWrongUser, http.StatusConflict, "other_user", "", "nothing was added; sign in as that user, or leave --username out"},
+	{errTooManyEnrolments, http.StatusTooManyRequests, "too_many_enrolments", "", "finish or cancel one of them, or wait ten minutes"},
+	{errEnrolmentUnknown, http.StatusNotFound, "enrolment_unknown", "there is no such enrolment", ""},
+	{weblogin.ErrTimedOut, http.StatusGone, "sign_in_timed_out", "", "nothing was added; try again"},
+	{weblogin.ErrCancelled, http.StatusGone, "sign_in_cancelled", "", ""},
+	{weblogin.ErrIDToken, http.StatusBadGateway, "sign_in_not_proven", "", "nothing was added; the org or something on the way to it is not what it should be"},
 	{okta.ErrEnrolmentLink, http.StatusBadRequest, "bad_link", "", "a link looks like oktaverify://LOGIN/?t=…&f=…&s=https://ORG"},
 	{client.ErrInsecure, http.StatusBadRequest, "org_insecure", "", "use https, or an org on this machine"},
 	{client.ErrURL, http.StatusBadRequest, "bad_org_url", "", ""},
 	{client.ErrForeignURL, http.StatusBadGateway, "org_unexpected_answer", "the org names an address that is not its own", ""},
+	{client.ErrSeveralAuthenticators, http.StatusConflict, "several_authenticators", "", "the org's administrator has to leave one of them active"},
 	{client.ErrNoAuthenticator, http.StatusConflict, "no_authenticator", "the org offers no authenticator to this agent", "the org's administrator has to add one"},
 	{prompt.ErrUnknown, http.StatusNotFound, "prompt_unknown", "there is no such prompt", "countersign prompt list"},
 	{prompt.ErrExpired, http.StatusGone, "prompt_expired", "the prompt has expired", "start the sign-in again"},
@@ -76,7 +85,7 @@ func explain(err error) error {
 	case errors.As(err, &odd):
 		return &api.Error{Status: http.StatusBadGateway, Code: "org_unexpected_answer", Message: odd.Error(), Hint: "a proxy or a captive portal may be in between; nothing was changed"}
 	case errors.As(err, &refusal):
-		return &api.Error{Status: http.StatusConflict, Code: "org_refused", Message: "the org refused: " + prompt.Clean(refusal.Error(), 200)}
+		return explainRefusal(refusal)
 	}
 	for _, r := range reasons {
 		if !errors.Is(err, r.is) {
@@ -91,10 +100,33 @@ func explain(err error) error {
 	return err
 }
 
+// explainRefusal says what a refusal of the org means, and what to do about it.
+func explainRefusal(e *okta.Error) *api.Error {
+	said := prompt.Clean(e.Error(), 200)
+	switch account.React(e, account.Using) {
+	case account.RetryLater:
+		hint := "try again in a minute"
+		if !e.RetryAt.IsZero() {
+			hint = "try again at " + e.RetryAt.Local().Format("15:04:05")
+		}
+		return &api.Error{Status: http.StatusBadGateway, Code: "org_busy", Message: "the org cannot do it now: " + said, Hint: hint}
+	case account.Suspend:
+		return &api.Error{Status: http.StatusConflict, Code: "org_suspended", Message: "the org has suspended the user, the device or the enrolment: " + said, Hint: "ask the org's administrator"}
+	case account.Lost:
+		return &api.Error{Status: http.StatusConflict, Code: "org_forgot", Message: "the org no longer knows the user, the device or the enrolment: " + said, Hint: "remove the account and enrol again"}
+	case account.NeedsUV:
+		return &api.Error{Status: http.StatusConflict, Code: "user_verification_needed", Message: "the org wants a key that you unlock by PIN or fingerprint, which this computer has none of: " + said, Hint: "ask the org's administrator for another way"}
+	case account.Phishing:
+		return &api.Error{Status: http.StatusConflict, Code: "phishing_suspected", Message: "the org says that the page is not its own: " + said, Hint: "leave that page, and tell the org's administrator"}
+	}
+	return &api.Error{Status: http.StatusConflict, Code: "org_refused", Message: "the org refused: " + said}
+}
+
 // explainEnrolment adds what a refusal means to somebody with a link.
 func explainEnrolment(err error) error {
 	var refusal *okta.Error
-	if errors.As(err, &refusal) && (refusal.HTTPStatus == http.StatusUnauthorized || refusal.HTTPStatus == http.StatusForbidden) {
+	if errors.As(err, &refusal) && account.React(refusal, account.Using) == account.Surface &&
+		(refusal.HTTPStatus == http.StatusUnauthorized || refusal.HTTPStatus == http.StatusForbidden) {
 		return &api.Error{Status: http.StatusConflict, Code: "link_refused", Message: "the org refused the link: it is used up or too old", Hint: "ask for a new enrolment link"}
 	}
 	return explain(err)
@@ -108,7 +140,7 @@ func explainRemoval(err error, id string) error {
 		return err
 	}
 	switch known.Code {
-	case "org_unreachable", "org_unexpected_answer", "org_refused":
+	case "org_unreachable", "org_unexpected_answer", "org_refused", "org_busy", "org_suspended":
 		e := *known
 		e.Message += "; the account was kept"
 		e.Hint = "to forget it here and leave the org alone: countersign account remove " + id + " --local-only"

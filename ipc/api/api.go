@@ -13,18 +13,20 @@ const Host = "agent"
 
 // Paths of the local API.
 const (
-	PathStatus   = "/v1/status"                // GET Status
-	PathAccounts = "/v1/accounts"              // GET AccountList; POST AddAccount -> Account
-	PathAccount  = "/v1/accounts/{id}"         // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
-	PathResume   = "/v1/accounts/{id}/resume"  // POST -> Account: its pushes are no longer held back
-	PathPrompts  = "/v1/prompts"               // GET PromptList
-	PathDecision = "/v1/prompts/{id}/decision" // POST Decision -> PromptOutcome
-	PathCodes    = "/v1/codes"                 // GET CodeList
-	PathCode     = "/v1/codes/{id}/code"       // POST GetCode -> Code; the id may be the name
-	PathAudit    = "/v1/audit"                 // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
-	PathEvents   = "/v1/events"                // GET text/event-stream of Event; ?front_end=cli|tray|…
-	PathDoctor   = "/v1/doctor"                // GET Report; ?topic=loopback
-	PathOpenAPI  = "/v1/openapi.json"          // GET
+	PathStatus     = "/v1/status"                // GET Status
+	PathAccounts   = "/v1/accounts"              // GET AccountList; POST AddAccount -> Account
+	PathAccount    = "/v1/accounts/{id}"         // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
+	PathResume     = "/v1/accounts/{id}/resume"  // POST -> Account: its pushes are no longer held back
+	PathEnrolments = "/v1/enrolments"            // POST BeginEnrolment -> Enrolment
+	PathEnrolment  = "/v1/enrolments/{id}"       // GET waits for the end -> Account; DELETE cancels
+	PathPrompts    = "/v1/prompts"               // GET PromptList
+	PathDecision   = "/v1/prompts/{id}/decision" // POST Decision -> PromptOutcome
+	PathCodes      = "/v1/codes"                 // GET CodeList
+	PathCode       = "/v1/codes/{id}/code"       // POST GetCode -> Code; the id may be the name
+	PathAudit      = "/v1/audit"                 // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
+	PathEvents     = "/v1/events"                // GET text/event-stream of Event; ?front_end=cli|tray|…
+	PathDoctor     = "/v1/doctor"                // GET Report; ?topic=loopback
+	PathOpenAPI    = "/v1/openapi.json"          // GET
 )
 
 // Status is the agent at a glance.
@@ -96,6 +98,21 @@ type Account struct {
 type AddAccount struct {
 	Link string `json:"link"`
 	Name string `json:"name,omitempty"`
+}
+
+// BeginEnrolment enrols by a sign-in in the browser.
+type BeginEnrolment struct {
+	Org      string `json:"org"` // URL; without a scheme it is https
+	Username string `json:"username,omitempty"`
+	Name     string `json:"name,omitempty"`
+}
+
+// Enrolment is a sign-in for an enrolment that waits for the person.
+type Enrolment struct {
+	ID        string    `json:"id"`
+	Org       string    `json:"org"` // URL
+	URL       string    `json:"url"` // to open in a browser on this computer
+	ExpiresAt time.Time `json:"expiresAt"`
 }
 
 // RenameAccount changes the name shown for an account.

@@ -29,9 +29,10 @@ import (
 const (
 	dialTimeout = 2 * time.Second
 	// quick bounds what the agent answers from memory, slow what may ask an
-	// org or the person.
+	// org or the person, patient a sign-in in the browser.
 	quick     = 10 * time.Second
 	slow      = 5 * time.Minute
+	patient   = 12 * time.Minute
 	maxAnswer = 16 << 20
 )
 
@@ -148,6 +149,23 @@ func (c *Client) Account(ctx context.Context, id string) (a api.Account, err err
 func (c *Client) AddAccount(ctx context.Context, add api.AddAccount) (a api.Account, err error) {
 	err = c.call(ctx, slow, http.MethodPost, api.PathAccounts, nil, add, &a)
 	return a, err
+}
+
+// BeginEnrolment makes the address where a person signs in to be enrolled.
+func (c *Client) BeginEnrolment(ctx context.Context, b api.BeginEnrolment) (e api.Enrolment, err error) {
+	err = c.call(ctx, slow, http.MethodPost, api.PathEnrolments, nil, b, &e)
+	return e, err
+}
+
+// AwaitEnrolment waits for the person and returns the account.
+func (c *Client) AwaitEnrolment(ctx context.Context, id string) (a api.Account, err error) {
+	err = c.call(ctx, patient, http.MethodGet, withID(api.PathEnrolment, id), nil, nil, &a)
+	return a, err
+}
+
+// CancelEnrolment ends the wait for the person.
+func (c *Client) CancelEnrolment(ctx context.Context, id string) error {
+	return c.call(ctx, quick, http.MethodDelete, withID(api.PathEnrolment, id), nil, nil, nil)
 }
 
 // RenameAccount changes the name shown for an account.

@@ -17,6 +17,12 @@ type Agent interface {
 	Accounts(ctx context.Context) (api.AccountList, error)
 	Account(ctx context.Context, id string) (api.Account, error)
 	AddAccount(ctx context.Context, a api.AddAccount) (api.Account, error)
+	// BeginEnrolment makes the address where a person signs in to be enrolled.
+	BeginEnrolment(ctx context.Context, b api.BeginEnrolment) (api.Enrolment, error)
+	// AwaitEnrolment waits for its end: the account, or why there is none.
+	AwaitEnrolment(ctx context.Context, id string) (api.Account, error)
+	// CancelEnrolment ends the wait for the person.
+	CancelEnrolment(ctx context.Context, id string) error
 	RenameAccount(ctx context.Context, id, name string) (api.Account, error)
 	// RemoveAccount ends the enrolment at the org and here; localOnly leaves
 	// the org alone.

@@ -17,6 +17,16 @@ func (s *Server) addAccount(c *call) (any, error) {
 	return s.agent.AddAccount(c.ctx, *c.in.(*api.AddAccount))
 }
 
+func (s *Server) beginEnrolment(c *call) (any, error) {
+	return s.agent.BeginEnrolment(c.ctx, *c.in.(*api.BeginEnrolment))
+}
+
+func (s *Server) awaitEnrolment(c *call) (any, error) { return s.agent.AwaitEnrolment(c.ctx, c.id) }
+
+func (s *Server) cancelEnrolment(c *call) (any, error) {
+	return nil, s.agent.CancelEnrolment(c.ctx, c.id)
+}
+
 func (s *Server) renameAccount(c *call) (any, error) {
 	return s.agent.RenameAccount(c.ctx, c.id, c.in.(*api.RenameAccount).Name)
 }

@@ -329,10 +329,10 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 15 {
-		t.Errorf("%d operations are described, want 15: extend this test with the new ones", n)
+	if n != 18 {
+		t.Errorf("%d operations are described, want 18: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathPrompts, api.PathDecision, api.PathCodes, api.PathCode, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathCodes, api.PathCode, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}

@@ -6,6 +6,7 @@ package localapitest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 	"slices"
@@ -37,6 +38,13 @@ type Agent struct {
 	Outcomes    map[string]api.PromptOutcome // how a decision ends, instead of as asked
 	Asked       []string                     // front ends that listed prompts
 	Removed     map[string]bool              // id -> local only
+	SignInAt    string                       // address of the sign-in, instead of one at the org
+	SignsInAs   string                       // who signs in in the browser
+	Begun       []api.BeginEnrolment         // enrolments by the browser, in order
+	Cancelled   []string                     // ids of those that were cancelled
+	Ends        map[string]error             // by org as given: how its enrolment ends instead of well
+	waiting     map[string]chan error        // by enrolment id
+	awaited     map[string]bool              // enrolments that somebody waits for
 	subscribers []*subscriber
 	lastEvent   uint64
 }
@@ -133,6 +141,109 @@ func (a *Agent) AddAccount(_ context.Context, add api.AddAccount) (api.Account, 
 		Protection: "software", State: "active", Development: true}
 	a.AccountsHeld = append(a.AccountsHeld, acc)
 	return acc, nil
+}
+
+// BeginEnrolment accepts every org and waits for End or CancelEnrolment; one
+// that Ends names ends at once.
+func (a *Agent) BeginEnrolment(_ context.Context, b api.BeginEnrolment) (api.Enrolment, error) {
+	a.Lock()
+	defer a.Unlock()
+	if a.Fail != nil {
+		return api.Enrolment{}, a.Fail
+	}
+	a.Begun = append(a.Begun, b)
+	org := b.Org
+	if !strings.Contains(org, "://") {
+		org = "https://" + org
+	}
+	e := api.Enrolment{ID: fmt.Sprintf("enr-%d", len(a.Begun)), Org: org, URL: org + "/oauth2/v1/authorize?state=abc", ExpiresAt: time.Now().Add(10 * time.Minute)}
+	if a.SignInAt != "" {
+		e.URL = a.SignInAt
+	}
+	if a.waiting == nil {
+		a.waiting = map[string]chan error{}
+	}
+	ended := make(chan error, 1)
+	a.waiting[e.ID] = ended
+	if err, ok := a.Ends[b.Org]; ok {
+		ended <- err
+	}
+	return e, nil
+}
+
+// End is the person: the enrolment ends as err says.
+func (a *Agent) End(id string, err error) {
+	a.Lock()
+	defer a.Unlock()
+	if ended, ok := a.waiting[id]; ok {
+		ended <- err
+	}
+}
+
+// Awaits says how many enrolments have begun.
+func (a *Agent) Awaits() int {
+	a.Lock()
+	defer a.Unlock()
+	return len(a.Begun)
+}
+
+// Waits says whether somebody waits for the end of an enrolment.
+func (a *Agent) Waits(id string) bool {
+	a.Lock()
+	defer a.Unlock()
+	return a.awaited[id]
+}
+
+// AwaitEnrolment waits for the end.
+func (a *Agent) AwaitEnrolment(ctx context.Context, id string) (api.Account, error) {
+	a.Lock()
+	ended, ok := a.waiting[id]
+	if a.awaited == nil {
+		a.awaited = map[string]bool{}
+	}
+	a.awaited[id] = true
+	a.Unlock()
+	if !ok {
+		return api.Account{}, notFound("enrolment")
+	}
+	select {
+	case err := <-ended:
+		if err != nil {
+			return api.Account{}, err
+		}
+	case <-ctx.Done():
+		return api.Account{}, ctx.Err()
+	}
+	a.Lock()
+	defer a.Unlock()
+	begun := a.Begun[len(a.Begun)-1]
+	user := begun.Username
+	if user == "" || a.SignsInAs != "" {
+		user = a.SignsInAs
+	}
+	acc := api.Account{ID: "acc-new", Name: begun.Name, Org: begun.Org, User: user, UserID: "00u9", Methods: []string{"push", "signed_nonce", "totp"},
+		Protection: "software", State: "active", Development: strings.HasPrefix(begun.Org, "http://")}
+	if acc.Name == "" {
+		acc.Name = user
+	}
+	a.AccountsHeld = append(a.AccountsHeld, acc)
+	return acc, nil
+}
+
+// CancelEnrolment ends the wait.
+func (a *Agent) CancelEnrolment(_ context.Context, id string) error {
+	a.Lock()
+	defer a.Unlock()
+	ended, ok := a.waiting[id]
+	if !ok {
+		return notFound("enrolment")
+	}
+	a.Cancelled = append(a.Cancelled, id)
+	select {
+	case ended <- &api.Error{Status: http.StatusGone, Code: "sign_in_cancelled", Message: "the sign-in was cancelled"}:
+	default:
+	}
+	return nil
 }
 
 // RenameAccount renames.

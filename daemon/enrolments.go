@@ -1,0 +1,246 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"countersign.dev/daemon/account"
+	"countersign.dev/daemon/audit"
+	"countersign.dev/daemon/prompt"
+	"countersign.dev/daemon/weblogin"
+	"countersign.dev/ipc/api"
+	"countersign.dev/okta"
+)
+
+const (
+	maxEnrolments  = 4                // waiting for a person at once
+	keepEnrolments = 10 * time.Minute // how long an end is remembered for who asks late
+)
+
+var (
+	errTooManyEnrolments = errors.New("too many enrolments wait for a sign-in")
+	errEnrolmentUnknown  = errors.New("no such enrolment")
+	errWrongUser         = errors.New("another user signed in than was asked for")
+)
+
+// enrolments are the sign-ins in the browser that wait for a person, or have
+// ended a moment ago.
+type enrolments struct {
+	mu   sync.Mutex
+	held map[string]*enrolment
+}
+
+type enrolment struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed at the end; then the rest may be read
+
+	account api.Account
+	err     error
+	ended   time.Time
+}
+
+// add makes room for one more.
+func (e *enrolments) add(now time.Time, cancel context.CancelFunc) (id string, one *enrolment, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	waiting := 0
+	for id, one := range e.held {
+		select {
+		case <-one.done:
+			if now.Sub(one.ended) > keepEnrolments {
+				delete(e.held, id)
+			}
+		default:
+			waiting++
+		}
+	}
+	if waiting >= maxEnrolments || len(e.held) >= 8*maxEnrolments {
+		return "", nil, errTooManyEnrolments
+	}
+	if e.held == nil {
+		e.held = map[string]*enrolment{}
+	}
+	id, one = strings.ToLower(rand.Text()[:12]), &enrolment{cancel: cancel, done: make(chan struct{})}
+	e.held[id] = one
+	return id, one, nil
+}
+
+func (e *enrolments) drop(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.held, id)
+}
+
+func (e *enrolments) get(id string) (*enrolment, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if one, ok := e.held[id]; ok {
+		return one, nil
+	}
+	return nil, explain(errEnrolmentUnknown)
+}
+
+// BeginEnrolment asks the org how to sign in there, and opens the listener for
+// what the browser brings back.
+func (f front) BeginEnrolment(caller context.Context, in api.BeginEnrolment) (api.Enrolment, error) {
+	c, err := f.open(caller)
+	if err != nil {
+		return api.Enrolment{}, err
+	}
+	waiting, cancel := context.WithCancel(f.d.ctx)
+	id, one, err := f.d.enrolments.add(f.d.now(), cancel)
+	if err != nil {
+		cancel()
+		return api.Enrolment{}, explain(err)
+	}
+	out, err := f.begin(caller, c, waiting, id, one, in)
+	if err != nil {
+		cancel()
+		f.d.enrolments.drop(id)
+		f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: prompt.Clean(err.Error(), 160)})
+		return api.Enrolment{}, explain(err)
+	}
+	return out, nil
+}
+
+func (f front) begin(caller context.Context, c *core, waiting context.Context, id string, one *enrolment, in api.BeginEnrolment) (api.Enrolment, error) {
+	ctx, cancel := context.WithTimeout(caller, orgWait)
+	defer cancel()
+	login := prompt.Clean(in.Username, maxShown)
+	prospect, err := c.book.Prospect(ctx, in.Org)
+	if err != nil {
+		return api.Enrolment{}, err
+	}
+	signIn, err := weblogin.Begin(weblogin.Options{
+		Org: prospect.Org, Metadata: prospect.Metadata, ClientID: account.ClientID, Scopes: prospect.Scopes,
+		Login: login, Proof: prospect.Proof, Now: f.d.now, Log: f.d.log,
+	})
+	if err != nil {
+		return api.Enrolment{}, fmt.Errorf("open a listener for the sign-in: %w", err)
+	}
+	started := f.d.spawn(func() {
+		defer one.cancel()
+		a, err := f.enrolInBrowser(waiting, c, prospect, signIn, login, prompt.Clean(in.Name, maxShown))
+		f.finishEnrolment(c, one, signIn, prospect.Org.URL(), a, err)
+	})
+	if !started {
+		signIn.Finish(weblogin.Ending{})
+		return api.Enrolment{}, context.Canceled
+	}
+	return api.Enrolment{ID: id, Org: prospect.Org.URL(), URL: signIn.URL(), ExpiresAt: signIn.ExpiresAt().UTC()}, nil
+}
+
+// enrolInBrowser waits for the person and enrols who that is. What they cancel
+// is the wait: once they have signed in, the enrolment comes to its end.
+func (f front) enrolInBrowser(waiting context.Context, c *core, p account.Prospect, s *weblogin.SignIn, login, name string) (*account.Account, error) {
+	grant, err := s.Wait(waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer f.d.quiet.Reset(quietAfter)
+	defer f.d.reach.forget()
+	defer func() {
+		if err := grant.Revoke(f.d.ctx); err != nil {
+			f.d.log.Info("token of an enrolment not revoked", "org", p.Org.URL(), "error", err)
+		}
+	}()
+	if login != "" && grant.Username != "" && !account.SameUser(login, grant.Username) {
+		return nil, fmt.Errorf("%w: %s, not %s", errWrongUser, grant.Username, login)
+	}
+	ctx, cancel := context.WithTimeout(f.d.ctx, orgWait)
+	defer cancel()
+	return c.book.EnrolSignedIn(ctx, p, account.Person{UserID: grant.UserID, Username: grant.Username, Authorization: grant.Authorization}, name)
+}
+
+// finishEnrolment tells everybody how it ended: the record, whoever waits, and
+// the page in the browser.
+func (f front) finishEnrolment(c *core, one *enrolment, s *weblogin.SignIn, orgURL string, a *account.Account, err error) {
+	end := weblogin.Ending{Org: host(orgURL)}
+	if err != nil {
+		f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: prompt.Clean(err.Error(), 160)})
+		one.err = explainSignIn(err)
+		var known *api.Error
+		if errors.As(one.err, &known) {
+			end.Why = sentence(known.Message)
+		}
+	} else {
+		f.d.record(c, audit.Record{Event: "enrolment", Outcome: "done", Account: a.ID, Reason: a.OrgURL})
+		one.account = *accountView(a)
+		end.User = cmp.Or(one.account.User, one.account.Name)
+	}
+	one.ended = f.d.now()
+	close(one.done)
+	s.Finish(end)
+}
+
+// AwaitEnrolment waits for the end of an enrolment.
+func (f front) AwaitEnrolment(ctx context.Context, id string) (api.Account, error) {
+	one, err := f.d.enrolments.get(id)
+	if err != nil {
+		return api.Account{}, err
+	}
+	select {
+	case <-one.done:
+		return one.account, one.err
+	case <-ctx.Done():
+		return api.Account{}, context.Cause(ctx)
+	}
+}
+
+// CancelEnrolment ends the wait for the person.
+func (f front) CancelEnrolment(ctx context.Context, id string) error {
+	one, err := f.d.enrolments.get(id)
+	if err != nil {
+		return err
+	}
+	one.cancel()
+	select {
+	case <-one.done:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// explainSignIn adds what errors mean to somebody who signed in to be enrolled.
+func explainSignIn(err error) error {
+	var refused *weblogin.RefusedError
+	var oauth *okta.TokenError
+	var refusal *okta.Error
+	switch {
+	case errors.As(err, &refused) && refused.Code == "access_denied":
+		return &api.Error{Status: http.StatusForbidden, Code: "sign_in_denied", Message: refused.Error(), Hint: "nothing was added; ask the org's administrator if you did not refuse it yourself"}
+	case errors.As(err, &refused):
+		return &api.Error{Status: http.StatusForbidden, Code: "sign_in_refused", Message: refused.Error(), Hint: "the org's rules do not let you add this computer in this way; ask its administrator"}
+	case errors.As(err, &oauth):
+		return &api.Error{Status: http.StatusConflict, Code: "sign_in_not_accepted", Message: "the org did not accept the sign-in: " + prompt.Clean(oauth.Error(), 160), Hint: "try again"}
+	case errors.As(err, &refusal) && refusal.HTTPStatus == http.StatusUnauthorized:
+		return &api.Error{Status: http.StatusConflict, Code: "sign_in_not_accepted", Message: "the org does not take the token that it gave: " + prompt.Clean(refusal.Error(), 160), Hint: "try again"}
+	case errors.As(err, &refusal) && refusal.Code == okta.CodeForbidden:
+		return &api.Error{Status: http.StatusForbidden, Code: "recent_sign_in_needed", Message: "the org did not let this sign-in add a computer: " + prompt.Clean(refusal.Error(), 160), Hint: "it wants a sign-in of the last minutes: try again, and sign in without a break"}
+	}
+	return explain(err)
+}
+
+// host is an org as people know it.
+func host(orgURL string) string {
+	if u, err := url.Parse(orgURL); err == nil && u.Host != "" {
+		return prompt.Clean(u.Host, maxShown)
+	}
+	return prompt.Clean(orgURL, maxShown)
+}
+
+// sentence makes an error's text one that stands alone.
+func sentence(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
