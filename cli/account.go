@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"net/url"
 	"strings"
 
@@ -13,37 +12,6 @@ import (
 func (a *app) accountCommand() *cobra.Command {
 	c := group("account", "Accounts that sign in from this computer", "")
 	c.AddCommand(a.accountAdd(), a.accountList(), a.accountShow(), a.accountRename(), a.accountRemove())
-	return c
-}
-
-func (a *app) accountAdd() *cobra.Command {
-	var name string
-	c := &cobra.Command{
-		Use: "add LINK", Short: "Enrol this computer with an enrolment link", Args: takes(1, 1),
-		Long:    "Enrol this computer with the link that your organisation gave you. It works once, for a short time.",
-		Example: "  countersign account add 'oktaverify://alice@example.com/?t=…'",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			const tried = "add the account"
-			if u, err := url.Parse(args[0]); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
-				return &failure{tried: tried, err: errors.New("needs an enrolment link for now"), code: exitFailed,
-					hint: "ask your organisation for one, it begins with oktaverify://"}
-			}
-			agent, err := a.agent()
-			if err != nil {
-				return err
-			}
-			defer agent.Close()
-			account, err := agent.AddAccount(cmd.Context(), api.AddAccount{Link: args[0], Name: name})
-			if err != nil {
-				return failed(tried, err)
-			}
-			return show(a, account, func(a *app, acc api.Account) {
-				a.out.line("%s %s signs in to %s from this computer", a.out.paint(green, "added:"), clean(acc.User), orgName(acc))
-				a.printAccount(acc)
-			})
-		},
-	}
-	c.Flags().StringVar(&name, "name", "", "the name to show for it")
 	return c
 }
 
@@ -68,7 +36,7 @@ func (a *app) accountList() *cobra.Command {
 func (a *app) printAccounts(list api.AccountList) {
 	if len(list.Accounts) == 0 {
 		a.out.line("no accounts yet")
-		a.out.line("hint: add one with: countersign account add LINK")
+		a.out.line("hint: add one with: countersign account add ORG_URL")
 		return
 	}
 	rows := make([][]string, len(list.Accounts))

@@ -115,6 +115,7 @@ func prompt(id, app string) api.Prompt {
 
 // steer is the script command "agent": stop | start | drop | alone | subscribed | event TYPE | ask ID APP [number|numbers|choices|push|unusual|again|ciba] |
 // outcome ID OUTCOME REASON | await FRONTEND | drop | decided ID ACTION … |
+// begun N | waiting ID | end ID | ends ORG CODE MESSAGE HINT | asked WORD … | elsewhere URL | cancelled ID |
 // fail CODE MESSAGE HINT | late ID CODE MESSAGE HINT | break | empty | problem | hostile
 func steer(ts *testscript.TestScript, neg bool, args []string) {
 	w := ts.Value(agentKey{}).(*world)
@@ -133,6 +134,15 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	case "subscribed":
 		awaits(ts, func() bool { return w.Subscribers() > 0 })
+		return
+	case "begun":
+		awaits(ts, func() bool { return fmt.Sprint(w.Awaits()) == args[1] })
+		return
+	case "waiting":
+		awaits(ts, func() bool { return w.Waits(args[1]) })
+		return
+	case "end":
+		w.End(args[1], nil)
 		return
 	case "await":
 		awaits(ts, func() bool { return slices.Contains(w.FrontEnds(), args[1]) })
@@ -176,6 +186,21 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 			if strings.Contains(got, want) == neg {
 				ts.Fatalf("decided %s, want %q (%v)", got, want, !neg)
 			}
+		}
+	case "asked":
+		got := fmt.Sprintf("%+v", w.Begun[len(w.Begun)-1])
+		for _, want := range args[1:] {
+			if !strings.Contains(got, want) {
+				ts.Fatalf("asked for %s, want %q", got, want)
+			}
+		}
+	case "ends":
+		w.Ends = map[string]error{args[1]: &api.Error{Status: 403, Code: args[2], Message: args[3], Hint: args[4]}}
+	case "elsewhere":
+		w.SignInAt = args[1]
+	case "cancelled":
+		if !slices.Contains(w.Cancelled, args[1]) {
+			ts.Fatalf("cancelled: %v", w.Cancelled)
 		}
 	case "removed":
 		if local, ok := w.Removed[args[1]]; !ok || fmt.Sprint(local) != args[2] {

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/client"
+)
+
+const (
+	addTried   = "add the account"
+	cancelWait = 2 * time.Second // an interrupted command does not stay longer
+)
+
+func (a *app) accountAdd() *cobra.Command {
+	var in api.BeginEnrolment
+	var noBrowser bool
+	c := &cobra.Command{
+		Use: "add ORG_URL|LINK", Short: "Add an account: sign in with the browser, or use an enrolment link", Args: takes(1, 1),
+		Long: `Add an account at your organisation to this computer.
+
+With the organisation's address, your browser opens there: sign in, and this
+computer is added. With an enrolment link that your organisation gave you,
+nobody is asked anything; it works once, for a short time.`,
+		Example: "  countersign account add https://id.example.com\n  countersign account add 'oktaverify://alice@example.com/?t=…'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			if isAddress(args[0]) {
+				in.Org = args[0]
+				return a.addInBrowser(cmd.Context(), agent, in, noBrowser)
+			}
+			if in.Username != "" || noBrowser {
+				return usageError(cmd, errors.New("--username and --no-browser go with an organisation's address, not with a link"))
+			}
+			account, err := agent.AddAccount(cmd.Context(), api.AddAccount{Link: args[0], Name: in.Name})
+			if err != nil {
+				return failed(addTried, err)
+			}
+			return show(a, account, (*app).printAdded)
+		},
+	}
+	c.Flags().StringVar(&in.Name, "name", "", "the name to show for it")
+	c.Flags().StringVar(&in.Username, "username", "", "who signs in; the organisation's form is filled in with it")
+	c.Flags().BoolVar(&noBrowser, "no-browser", false, "print the address instead of opening it")
+	return c
+}
+
+// isAddress tells an organisation's address from an enrolment link. What could
+// be neither is left to the agent to name.
+func isAddress(s string) bool {
+	if scheme, _, ok := strings.Cut(s, "://"); ok {
+		return strings.EqualFold(scheme, "https") || strings.EqualFold(scheme, "http")
+	}
+	return strings.ContainsAny(s, ".:") && !strings.ContainsAny(s, " ?&=@")
+}
+
+func (a *app) printAdded(acc api.Account) {
+	a.out.line("%s %s signs in to %s from this computer", a.out.paint(green, "added:"), clean(acc.User), orgName(acc))
+	a.printAccount(acc)
+}
+
+// addInBrowser lets the person sign in, and waits.
+func (a *app) addInBrowser(ctx context.Context, agent *client.Client, in api.BeginEnrolment, noBrowser bool) error {
+	e, err := agent.BeginEnrolment(ctx, in)
+	if err != nil {
+		return failed(addTried, err)
+	}
+	// The agent goes on when this program is gone; an interrupt means both.
+	ended := false
+	defer func() {
+		if !ended {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelWait)
+			defer cancel()
+			_ = agent.CancelEnrolment(ctx, e.ID)
+		}
+	}()
+	page, err := pageOf(e)
+	if err != nil {
+		return &failure{tried: addTried, err: err, code: exitFailed}
+	}
+	if !noBrowser {
+		if err := openBrowser(ctx, page); err != nil {
+			a.errs.line("the browser did not open: %s", clean(err.Error()))
+			noBrowser = true
+		}
+	}
+	// With --json the one document is the account.
+	say := a.out
+	if a.json {
+		say = a.errs
+	}
+	if noBrowser {
+		say.line("open this address in a browser on this computer, and sign in:")
+		say.line("")
+		say.line("  %s", page)
+		say.line("")
+	}
+	say.line("waiting for you to sign in to %s in the browser, until %s; Ctrl-C cancels", orgHost(e.Org, false), e.ExpiresAt.Local().Format("15:04"))
+	account, err := agent.AwaitEnrolment(ctx, e.ID)
+	if err != nil {
+		ended = ctx.Err() == nil
+		return signInFailed(err)
+	}
+	ended = true
+	if in.Username != "" && !strings.HasPrefix(strings.ToLower(account.User), strings.ToLower(in.Username)) {
+		a.errs.line("%s %s signed in, not %s", a.errs.paint(bold, "note:"), clean(account.User), clean(in.Username))
+	}
+	return show(a, account, (*app).printAdded)
+}
+
+// pageOf returns the address to open: a page of that organisation and nothing
+// else, since what opens addresses on a desktop opens more than pages.
+func pageOf(e api.Enrolment) (string, error) {
+	u, err := url.Parse(e.URL)
+	org, orgErr := url.Parse(e.Org)
+	if err := cmp.Or(err, orgErr); err != nil {
+		return "", errors.New("the agent named an address that is none")
+	}
+	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Scheme != org.Scheme || u.Host != org.Host {
+		return "", fmt.Errorf("the agent named an address that is not at %s", clean(e.Org))
+	}
+	// Written anew, so that nothing is in it that an address does not have.
+	return u.String(), nil
+}
+
+// signInFailed adds the exit codes that scripts tell the endings apart by.
+func signInFailed(err error) error {
+	result := failed(addTried, err)
+	var refused *api.Error
+	var f *failure
+	if errors.As(err, &refused) && errors.As(result, &f) {
+		switch refused.Code {
+		case "sign_in_denied":
+			f.code = exitDenied
+		case "sign_in_timed_out":
+			f.code = exitTimeout
+		}
+	}
+	return result
+}
