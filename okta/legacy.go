@@ -12,6 +12,14 @@ const (
 	LegacyEnrolmentsPath     = "/idp/authenticators"    // POST; PUT and DELETE …/{enrolmentId}
 )
 
+// Scopes of the legacy API. Those of the app-authenticator API stand in for
+// them: ScopeManage for all three.
+const (
+	ScopeAuthenticatorsRead       = "okta.authenticators.read"
+	ScopeAuthenticatorsManage     = "okta.authenticators.manage"
+	ScopeAuthenticatorsManageSelf = "okta.authenticators.manage.self"
+)
+
 // LegacyAuthenticator is one element of the legacy listing (1.2, L1). Only
 // entries whose Status is ACTIVE count.
 type LegacyAuthenticator struct {

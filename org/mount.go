@@ -11,6 +11,7 @@ import (
 	"countersign.dev/okta/jose"
 	"countersign.dev/org/api/httpx"
 	"countersign.dev/org/api/idx"
+	"countersign.dev/org/api/legacy"
 	"countersign.dev/org/api/myaccount"
 	"countersign.dev/org/api/oidc"
 	"countersign.dev/org/device"
@@ -41,15 +42,26 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 		DB: s.db, Tokens: tokens, Engine: oauthEngine{engine}, Devices: registry, Keys: s.keys, Pages: pages,
 		BaseURL: c.BaseURL, Trusted: s.trusts, Now: c.Now, Log: c.Log,
 	})
+	access := accessTokens{tokens, s.db, s.keys, c.BaseURL, c.Now}
 	account := myaccount.New(myaccount.Deps{
-		DB: s.db, Registry: registry, Tokens: accessTokens{tokens, s.db, s.keys, c.BaseURL, c.Now},
+		DB: s.db, Registry: registry, Tokens: access,
 		Pending: factor.PendingPush, Lot: s.lot, BaseURL: c.BaseURL, Now: c.Now, Log: c.Log,
 	})
 
 	mux.Handle(okta.OrganizationPath, account)
-	mux.Handle(okta.AuthenticatorConfigurationPath, account)
-	mux.Handle(okta.AppAuthenticatorsPath, account)
-	mux.Handle(okta.AppAuthenticatorsPath+"/", account)
+	mux.Handle(okta.AppAuthenticatorsPath+"/{id}/push/notifications", account)
+	if !c.LegacyOnly {
+		mux.Handle(okta.AuthenticatorConfigurationPath, account)
+		mux.Handle(okta.AppAuthenticatorsPath, account)
+		mux.Handle(okta.AppAuthenticatorsPath+"/{id}", account)
+	}
+	older := legacy.New(legacy.Deps{
+		DB: s.db, Registry: registry, Tokens: access, AdminToken: s.token,
+		BaseURL: c.BaseURL, Notify: s.lot.Notify, Now: c.Now, Log: c.Log,
+	})
+	mux.Handle(okta.LegacyAuthenticatorsPath, older)
+	mux.Handle(okta.LegacyEnrolmentsPath, older)
+	mux.Handle(okta.LegacyEnrolmentsPath+"/{id}", older)
 
 	steps := idx.New(engine, c.BaseURL, c.Log)
 	mux.Handle("/idp/idx/", steps)

@@ -47,6 +47,7 @@ type Config struct {
 	Demo           bool     // seed the demonstration's users and apps, once
 	TrustedOrigins []string // further page origins that may call the org
 	LoopbackPorts  []int    // nil: DefaultLoopbackPorts
+	LegacyOnly     bool     // enrolment in its older shape alone, as orgs had it once
 	Log            *slog.Logger
 	Now            func() time.Time // nil: time.Now
 }

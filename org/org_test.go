@@ -317,12 +317,20 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	req := devicetest.New(t).Request(link.AuthenticatorID)
-	call(s, "POST", okta.AppAuthenticatorsPath, req, "Authorization", "OTDT "+link.Token.Reveal())
+	req.Methods.TOTP = &okta.MethodRequest{}
+	var e okta.Enrolment
+	if err := json.Unmarshal(call(s, "POST", okta.AppAuthenticatorsPath, req, "Authorization", "OTDT "+link.Token.Reveal()).Body.Bytes(), &e); err != nil {
+		t.Fatal(err)
+	}
+	seed := e.Methods[okta.MethodTOTP].SharedSecret.Reveal()
+	if seed == "" {
+		t.Fatal("no secret of one-time codes")
+	}
 	call(s, "POST", okta.AppAuthenticatorsPath, req, "Authorization", "Bearer canary-bearer")
 	if logs.Len() == 0 {
 		t.Fatal("nothing was logged")
 	}
-	for name, secret := range map[string]string{"admin token": s.AdminToken().Reveal(), "link": link.Token.Reveal(), "bearer": "canary-bearer", "password": "Countersign-Demo-1"} {
+	for name, secret := range map[string]string{"admin token": s.AdminToken().Reveal(), "link": link.Token.Reveal(), "seed": seed, "bearer": "canary-bearer", "password": "Countersign-Demo-1"} {
 		if strings.Contains(logs.String(), secret) {
 			t.Errorf("the logs hold the %s", name)
 		}

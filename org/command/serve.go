@@ -31,7 +31,7 @@ const shutdownTime = 1200 * time.Millisecond
 type serveFlags struct {
 	listen, baseURL, state, database string
 	tlsListen, tlsCert, tlsKey       string
-	demo                             bool
+	demo, legacy                     bool
 	origins                          []string
 	ports                            []int
 	logLevel                         string
@@ -55,6 +55,7 @@ and, with --demo, the admin token, which otherwise lies in STATE/admin-token.`,
 	fl.StringVar(&f.state, "state", "", "folder of the org's state (default "+defaultState()+")")
 	fl.StringVar(&f.database, "database", "", "SQLite file, in place of --state")
 	fl.BoolVar(&f.demo, "demo", false, "seed demonstration users and apps, once; print the admin token")
+	fl.BoolVar(&f.legacy, "legacy", false, "serve enrolment in its older shape only, for trying agents")
 	fl.StringArrayVar(&f.origins, "trusted-origin", nil, "page origin that may call the org; may be repeated")
 	fl.StringVar(&f.tlsListen, "tls-listen", "", "address for https")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate chain, PEM")
@@ -144,7 +145,7 @@ func run(ctx context.Context, listeners []net.Listener, server *http.Server) err
 
 // config checks the flags that need no listening.
 func (f serveFlags) config() (org.Config, error) {
-	config := org.Config{Demo: f.demo, TrustedOrigins: f.origins, LoopbackPorts: f.ports}
+	config := org.Config{Demo: f.demo, LegacyOnly: f.legacy, TrustedOrigins: f.origins, LoopbackPorts: f.ports}
 	switch {
 	case f.listen == "" && f.tlsListen == "":
 		return config, errors.New("nothing to listen on: give --listen or --tls-listen")

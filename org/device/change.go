@@ -73,15 +73,32 @@ func (p Patch) ChangesKeys() bool {
 // Caller is who asks for a change: a user's token, or a proof signed by the
 // enrolment's own key. The zero value may do nothing.
 type Caller struct {
-	userID string
-	proof  *Proof
+	userID   string
+	proof    *Proof
+	keepKeys error // why it may neither change keys nor delete; nil: it may
 }
 
 // AsUser is a caller with a user's access token.
 func AsUser(id string) Caller { return Caller{userID: id} }
 
-// AsDevice is a caller with a proof, which the operation uses up.
+// KeepingKeys is the caller without the right to add or take away keys, for
+// this reason.
+func (by Caller) KeepingKeys(why error) Caller {
+	by.keepKeys = why
+	return by
+}
+
+// AsDevice is a caller with a proof, which the operation uses up. A silent key
+// cannot change keys: whoever may only use the device must not make it count
+// as verified. It may always end the enrolment.
 func AsDevice(p Proof) Caller { return Caller{userID: p.Enrolment.UserID, proof: &p} }
+
+func (by Caller) mayChangeKeys() error {
+	if by.proof != nil && !by.proof.UserVerified() {
+		return okta.NewError(okta.CodeUVRequired)
+	}
+	return by.keepKeys
+}
 
 // Standing is what remains of a caller that was admitted to an enrolment, for
 // asking later whether it still would be. It is small, and worth nothing by
@@ -113,16 +130,26 @@ func Recheck(ctx context.Context, tx store.Tx, s Standing) error {
 	return refusalOf(e)
 }
 
-// Update applies a patch. All of it happens or none. A silent key cannot change
-// keys: whoever may only use the device must not make it count as verified.
+// Update applies a patch. All of it happens or none.
 func (r *Registry) Update(ctx context.Context, by Caller, id string, p Patch) (Enrolment, error) {
-	if by.proof != nil && p.ChangesKeys() && !by.proof.UserVerified() {
-		return Enrolment{}, okta.NewError(okta.CodeUVRequired)
+	if p.ChangesKeys() {
+		if err := by.mayChangeKeys(); err != nil { // before it uses a proof up
+			return Enrolment{}, err
+		}
 	}
+	return r.update(ctx, by, id, func(Enrolment) (Patch, error) { return p, nil })
+}
+
+// update applies the patch that comes of what the enrolment is now.
+func (r *Registry) update(ctx context.Context, by Caller, id string, change func(Enrolment) (Patch, error)) (Enrolment, error) {
 	var out Enrolment
 	err := r.db.Write(ctx, func(tx store.Tx) error {
 		now := r.now()
 		e, err := r.admit(ctx, tx, by, id, now)
+		if err != nil {
+			return err
+		}
+		p, err := change(e)
 		if err != nil {
 			return err
 		}
@@ -141,8 +168,11 @@ func (r *Registry) Update(ctx context.Context, by Caller, id string, p Patch) (E
 	return out, nil
 }
 
-// Delete ends an enrolment.
+// Delete ends an enrolment, which takes keys away.
 func (r *Registry) Delete(ctx context.Context, by Caller, id string) error {
+	if by.keepKeys != nil {
+		return by.keepKeys
+	}
 	return r.db.Write(ctx, func(tx store.Tx) error {
 		now := r.now()
 		if _, err := r.admit(ctx, tx, by, id, now); err != nil {

@@ -42,6 +42,27 @@ func IssueLink(ctx context.Context, tx store.Tx, userID string, now time.Time) (
 // nothing.
 func errLink() error { return okta.NewError(okta.CodeInvalidToken, "the enrolment link is not valid") }
 
+// CheckLink says whether a link's token admits to what is needed before
+// enrolling. It does not use the link up, and takes one that was used, too, as
+// long as it would have been good: its agent may not have heard the answer.
+func (r *Registry) CheckLink(ctx context.Context, token okta.Secret) error {
+	return r.db.Read(ctx, func(tx store.Tx) error {
+		var userID string
+		var expires int64
+		err := tx.QueryRowContext(ctx, `SELECT user_id, expires_at FROM enrolment_links WHERE token_digest = ?`,
+			ids.Digest(token.Reveal())).Scan(&userID, &expires)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return errLink()
+		case err != nil:
+			return fmt.Errorf("looking up an enrolment link: %w", err)
+		case token == "" || !r.now().Before(store.Time(expires)):
+			return errLink()
+		}
+		return activeUser(ctx, tx, userID)
+	})
+}
+
 // redeemed is what a link's token stands for.
 type redeemed struct {
 	digest, userID string

@@ -20,6 +20,20 @@ var platforms = []string{"ANDROID", "IOS", "MACOS", "WINDOWS", "CHROMEOS", "LINU
 // first: its proof-of-possession key makes create idempotent.
 var offered = []okta.Method{okta.MethodSignedNonce, okta.MethodPush}
 
+// Supported says what this org enrols, for the documents that tell apps.
+func Supported() []okta.SupportedMethod {
+	algorithms := []string{"ES256", "RS256"}
+	return []okta.SupportedMethod{
+		{Type: okta.MethodPush, Status: StatusActive, Settings: okta.MethodSettings{
+			Algorithms: algorithms, KeyProtection: "ANY", TransactionTypes: []string{okta.TransactionLogin, okta.TransactionCIBA}}},
+		// Extensions to the newer shape: its published list ends with push.
+		{Type: okta.MethodSignedNonce, Status: StatusActive, Settings: okta.MethodSettings{
+			Algorithms: algorithms, KeyProtection: "ANY"}},
+		{Type: okta.MethodTOTP, Status: StatusActive, Settings: okta.MethodSettings{
+			TimeInterval: TOTPPeriod, Encoding: "Base32", HMAC: "HMAC" + TOTPAlgorithm, PassCodeLength: TOTPDigits}},
+	}
+}
+
 func invalid(format string, args ...any) *okta.Error {
 	return okta.NewError(okta.CodeValidation, fmt.Sprintf(format, args...))
 }

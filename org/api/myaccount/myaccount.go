@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"countersign.dev/okta"
+	"countersign.dev/org/api/gate"
 	"countersign.dev/org/api/httpx"
 	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
@@ -34,25 +35,13 @@ const (
 const (
 	maxCreateBody = 32 << 10
 	maxPatchBody  = 16 << 10
-	// freshLogin is how recent a sign-in must be to enrol or delete a device, or
-	// to change verification keys.
-	freshLogin = 5 * time.Minute
 )
 
-// Access is what a verified access token says.
-type Access struct {
-	UserID   string
-	Scopes   []string
-	AuthTime time.Time
-	// EnrolmentID is the one enrolment that the token is good for; "" for a
-	// token of a person, which is good for all of theirs.
-	EnrolmentID string
-}
-
-// Tokens verifies access tokens.
-type Tokens interface {
-	VerifyAccessToken(ctx context.Context, token okta.Secret) (Access, error)
-}
+// Access is what a verified access token says, and Tokens who verifies it.
+type (
+	Access = gate.Access
+	Tokens = gate.Tokens
+)
 
 // Pending lists the push challenges that wait for an enrolment.
 type Pending func(ctx context.Context, tx store.Tx, enrolmentID string, now time.Time) ([]okta.PendingChallenge, error)
@@ -71,6 +60,7 @@ type Deps struct {
 
 type server struct {
 	Deps
+	gate  gate.Gate
 	polls polls
 }
 
@@ -78,7 +68,7 @@ type server struct {
 // /.well-known/app-authenticator-configuration and the paths from
 // /idp/myaccount/app-authenticators on, except the verification of challenges.
 func New(d Deps) http.Handler {
-	s := &server{Deps: d}
+	s := &server{Deps: d, gate: gate.Gate{Registry: d.Registry, Tokens: d.Tokens, Full: []string{ScopeManage}, Now: d.Now, Log: d.Log}}
 	mux := http.NewServeMux()
 	mux.Handle(okta.OrganizationPath, httpx.Methods{http.MethodGet: s.organization})
 	mux.Handle(okta.AuthenticatorConfigurationPath, httpx.Methods{http.MethodGet: s.configuration})
@@ -158,7 +148,6 @@ func (s *server) configuration(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) configurationFor(app directory.App, info directory.OrgInfo, origins []string) okta.AuthenticatorConfiguration {
-	algorithms := []string{"ES256", "RS256"}
 	return okta.AuthenticatorConfiguration{
 		AuthenticatorID: info.Authenticators.OktaVerify,
 		OrgID:           info.ID,
@@ -174,22 +163,14 @@ func (s *server) configurationFor(app directory.App, info directory.OrgInfo, ori
 			UserVerificationMethods: []string{"PIN", "BIOMETRICS"},
 			OAuthClientID:           app.ClientID,
 		},
-		SupportedMethods: []okta.SupportedMethod{
-			{Type: okta.MethodPush, Status: "ACTIVE", Settings: okta.MethodSettings{
-				Algorithms: algorithms, KeyProtection: "ANY", TransactionTypes: []string{okta.TransactionLogin, okta.TransactionCIBA}}},
-			// Extensions: the published list ends with push.
-			{Type: okta.MethodSignedNonce, Status: "ACTIVE", Settings: okta.MethodSettings{
-				Algorithms: algorithms, KeyProtection: "ANY"}},
-			{Type: okta.MethodTOTP, Status: "ACTIVE", Settings: okta.MethodSettings{
-				TimeInterval: device.TOTPPeriod, Encoding: "Base32", HMAC: "HMAC" + device.TOTPAlgorithm, PassCodeLength: device.TOTPDigits}},
-		},
-		EnrolEndpoint:   s.BaseURL + okta.AppAuthenticatorsPath,
-		LoopbackOrigins: origins, // extension
+		SupportedMethods: device.Supported(),
+		EnrolEndpoint:    s.BaseURL + okta.AppAuthenticatorsPath,
+		LoopbackOrigins:  origins, // extension
 	}
 }
 
 func (s *server) create(w http.ResponseWriter, r *http.Request) {
-	by, err := s.authority(r)
+	by, err := s.gate.Authority(r)
 	if err != nil {
 		httpx.Fail(w, r, s.Log, err)
 		return
@@ -208,80 +189,8 @@ func (s *server) create(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, e)
 }
 
-// authority says who lets a device be enrolled.
-func (s *server) authority(r *http.Request) (device.Authority, error) {
-	scheme, credential := httpx.Authorization(r)
-	switch scheme {
-	case "otdt":
-		return device.ByLink(credential), nil
-	case "bearer":
-		access, err := s.access(r.Context(), credential, ScopeManage)
-		if err != nil {
-			return device.Authority{}, err
-		}
-		if err := s.mayChangeKeys(access); err != nil { // it brings keys of its own
-			return device.Authority{}, err
-		}
-		return device.ByUser(access.UserID), nil
-	default:
-		return device.Authority{}, okta.NewError(okta.CodeInvalidToken)
-	}
-}
-
-// access verifies an access token that must carry one of the scopes.
-func (s *server) access(ctx context.Context, token okta.Secret, scopes ...string) (Access, error) {
-	if token == "" {
-		return Access{}, okta.NewError(okta.CodeInvalidToken)
-	}
-	access, err := s.Tokens.VerifyAccessToken(ctx, token)
-	if err != nil {
-		var refusal *okta.Error
-		if errors.As(err, &refusal) {
-			return Access{}, refusal
-		}
-		if ctx.Err() != nil {
-			return Access{}, err
-		}
-		s.Log.DebugContext(ctx, "access token refused", "error", err)
-		return Access{}, okta.NewError(okta.CodeInvalidToken)
-	}
-	if access.UserID == "" {
-		return Access{}, okta.NewError(okta.CodeInvalidToken)
-	}
-	if !slices.ContainsFunc(scopes, func(s string) bool { return slices.Contains(access.Scopes, s) }) {
-		return Access{}, okta.NewError(okta.CodeForbidden, "the access token lacks the scope")
-	}
-	return access, nil
-}
-
-// caller says who asks about an existing enrolment. That a token signed by an
-// enrolment key is taken here is documented for none of these calls, but is
-// what the SDK can send; for pending it is an extension.
-func (s *server) caller(r *http.Request, scopes ...string) (device.Caller, Access, error) {
-	scheme, credential := httpx.Authorization(r)
-	switch scheme {
-	case "ssws":
-		proof, err := s.Registry.VerifyProof(r.Context(), credential.Reveal())
-		if err != nil {
-			return device.Caller{}, Access{}, err
-		}
-		return device.AsDevice(proof), Access{}, nil
-	case "bearer":
-		access, err := s.access(r.Context(), credential, scopes...)
-		if err != nil {
-			return device.Caller{}, Access{}, err
-		}
-		if access.EnrolmentID != "" && access.EnrolmentID != r.PathValue("id") {
-			return device.Caller{}, Access{}, okta.NewError(okta.CodeNotFound) // as if it did not exist
-		}
-		return device.AsUser(access.UserID), access, nil
-	default:
-		return device.Caller{}, Access{}, okta.NewError(okta.CodeInvalidToken)
-	}
-}
-
 func (s *server) update(w http.ResponseWriter, r *http.Request) {
-	by, access, err := s.caller(r, ScopeMaintenanceManage, ScopeManage)
+	by, err := s.gate.Caller(r, r.PathValue("id"), ScopeMaintenanceManage, ScopeManage)
 	if err != nil {
 		httpx.Fail(w, r, s.Log, err)
 		return
@@ -290,12 +199,6 @@ func (s *server) update(w http.ResponseWriter, r *http.Request) {
 	if err := httpx.ReadJSON(w, r, &patch, maxPatchBody); err != nil {
 		httpx.Fail(w, r, s.Log, err)
 		return
-	}
-	if access.UserID != "" && patch.ChangesKeys() {
-		if err := s.mayChangeKeys(access); err != nil {
-			httpx.Fail(w, r, s.Log, err)
-			return
-		}
 	}
 	e, err := s.Registry.Update(r.Context(), by, r.PathValue("id"), patch)
 	if err != nil {
@@ -307,23 +210,8 @@ func (s *server) update(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, e)
 }
 
-// mayChangeKeys demands the full scope and a person who signed in just now:
-// whoever finds a token lying about must not become the one who verifies.
-func (s *server) mayChangeKeys(a Access) error {
-	if !slices.Contains(a.Scopes, ScopeManage) {
-		return okta.NewError(okta.CodeForbidden, "changing keys takes the scope "+ScopeManage)
-	}
-	if age := s.Now().Sub(a.AuthTime); a.AuthTime.IsZero() || age > freshLogin {
-		return okta.NewError(okta.CodeForbidden, "changing keys takes a recent sign-in")
-	}
-	return nil
-}
-
 func (s *server) remove(w http.ResponseWriter, r *http.Request) {
-	by, access, err := s.caller(r, ScopeManage)
-	if err == nil && access.UserID != "" {
-		err = s.mayChangeKeys(access) // it takes keys away; a device may always end its own
-	}
+	by, err := s.gate.Caller(r, r.PathValue("id"), ScopeManage)
 	if err != nil {
 		httpx.Fail(w, r, s.Log, err)
 		return

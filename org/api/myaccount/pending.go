@@ -25,12 +25,12 @@ var pendingScopes = []string{ScopeMaintenanceRead, ScopeMaintenanceManage, Scope
 // prefers to wait (RFC 7240, extension) hears when there is something new to
 // it: something at all, or with If-None-Match something else.
 func (s *server) pending(w http.ResponseWriter, r *http.Request) {
-	by, _, err := s.caller(r, pendingScopes...)
+	id := r.PathValue("id")
+	by, err := s.gate.Caller(r, id, pendingScopes...)
 	if err != nil {
 		httpx.Fail(w, r, s.Log, err)
 		return
 	}
-	id := r.PathValue("id")
 	var turn park.Turn
 	if s.Lot != nil {
 		turn = s.Lot.Look(id)
@@ -143,7 +143,7 @@ func (p *waiter) Answer(ctx context.Context, why park.Reason, w http.ResponseWri
 
 func (p *waiter) look(ctx context.Context) (now pendingList, err error) {
 	if p.token != "" {
-		if _, err := p.access(ctx, p.token, pendingScopes...); err != nil {
+		if _, err := p.gate.Access(ctx, p.token, pendingScopes...); err != nil {
 			return now, err
 		}
 	}

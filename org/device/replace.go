@@ -1,0 +1,71 @@
+package device
+
+import (
+	"context"
+
+	"countersign.dev/okta"
+	"countersign.dev/okta/jose"
+)
+
+// Replacement changes an enrolment by saying all of it again, as the older API
+// does. What cannot be changed must be repeated as it is; a key that is
+// repeated is none that changes. As in a patch, a verification key that is not
+// mentioned stays and null removes it; so does a method that is not mentioned.
+type Replacement struct {
+	AuthenticatorID string
+	Device          okta.Device // its ids count; a new description needs a new enrolment
+	Patch           Patch
+}
+
+// Replace applies a replacement. All of it happens or none.
+func (r *Registry) Replace(ctx context.Context, by Caller, id string, w Replacement) (Enrolment, error) {
+	return r.update(ctx, by, id, func(e Enrolment) (Patch, error) {
+		switch {
+		case w.AuthenticatorID != e.AuthenticatorID:
+			return Patch{}, invalid("authenticatorId: not that of the enrolment")
+		case w.Device.ID != e.Device.ID || w.Device.ClientInstanceID != e.Device.ClientInstanceID:
+			return Patch{}, invalid("device: id and clientInstanceId are not those of the enrolment")
+		}
+		p := w.Patch.without(e)
+		if p.ChangesKeys() {
+			if err := by.mayChangeKeys(); err != nil {
+				return Patch{}, err
+			}
+		}
+		return p, nil
+	})
+}
+
+// without is the patch without the keys that the enrolment has already.
+func (p Patch) without(e Enrolment) Patch {
+	methods := map[okta.Method]Field[MethodPatch]{}
+	for t, f := range p.Methods.Value {
+		m, _ := e.Method(t)
+		keys := &f.Value.Keys.Value
+		for _, k := range [...]struct {
+			role okta.KeyType
+			jwk  *Field[jose.JWK]
+		}{
+			{okta.KeyProofOfPossession, &keys.ProofOfPossession},
+			{okta.KeyUserVerification, &keys.UserVerification},
+			{okta.KeyUserVerificationBioOrPIN, &keys.UserVerificationBioOrPIN},
+		} {
+			if m.has(k.role, *k.jwk) {
+				*k.jwk = Field[jose.JWK]{}
+			}
+		}
+		methods[t] = f
+	}
+	p.Methods.Value = methods
+	return p
+}
+
+// has says whether a member of a patch leaves the method's key as it is.
+func (m Method) has(role okta.KeyType, jwk Field[jose.JWK]) bool {
+	current, ok := m.Key(role)
+	if !jwk.Present || jwk.Null {
+		return jwk.Null && !ok
+	}
+	thumbprint, err := jwk.Value.Thumbprint()
+	return ok && err == nil && thumbprint == current.Thumbprint && jwk.Value.KeyID == current.JWK.KeyID
+}
