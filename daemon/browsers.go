@@ -45,7 +45,7 @@ func (b browsers) AllowOrigin(ctx context.Context, origin string) bool {
 		return true
 	}
 	// Once a minute is little enough for the record, too.
-	d.record(c, audit.Record{Event: "page_refused", Outcome: challenge.ForeignOrigin.String(), Reason: "no account's org lists this page", Origin: origin})
+	_ = d.record(c, audit.Record{Event: "page_refused", Outcome: challenge.ForeignOrigin.String(), Reason: "no account's org lists this page", Origin: origin})
 	return false
 }
 

@@ -90,7 +90,7 @@ func (f front) Code(ctx context.Context, name string) (api.Code, error) {
 		outcome, reason = "refused", err.Error()
 	}
 	if f.d.codes.first(a.ID, outcome, now) {
-		f.d.record(c, audit.Record{Event: "code", Outcome: outcome, Account: a.ID, Reason: reason})
+		_ = f.d.record(c, audit.Record{Event: "code", Outcome: outcome, Account: a.ID, Reason: reason})
 	}
 	return code, err
 }

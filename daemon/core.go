@@ -85,7 +85,7 @@ func (d *Daemon) openCore() (_ *core, err error) {
 	c.pipeline = challenge.New(challenge.Config{
 		Accounts: c.book, Posture: d.posture, OrgKeys: c.orgKeys, Keys: c.store, Prompts: d.prompts, Claims: claims,
 		Deliver: c.deliver, Now: d.now, Log: d.log,
-		Record: func(r audit.Record) { d.record(c, r) },
+		Record: func(r audit.Record) error { return d.record(c, r) },
 	})
 	return c, nil
 }
@@ -136,19 +136,6 @@ func (c *core) deliver(ctx context.Context, a *account.Account, uri string, r ok
 		return err
 	}
 	return org.Answer(ctx, uri, r)
-}
-
-// record writes a decision down and tells the subscribers.
-func (d *Daemon) record(c *core, r audit.Record) {
-	r.Time = d.now()
-	written, err := c.audit.Record(r)
-	if err != nil {
-		d.log.Error("decision not recorded", "event", r.Event, "error", err)
-		return
-	}
-	if view := recordView(written); d.hub.listened() {
-		d.hub.publish(api.Event{Type: "audit", Audit: &view})
-	}
 }
 
 // unlockAtStart opens the core of a vault that needs nobody: its key is in a

@@ -78,6 +78,7 @@ type Daemon struct {
 
 	unlocking  atomic.Int64                  // unix nanoseconds of the last try
 	trying     atomic.Pointer[chan struct{}] // closed when the last try has ended; nil before the first
+	gaps       gaps                          // in the record of decisions
 	refreshing gate                          // asks the orgs for their pages
 	reach      reach                         // whether the orgs answer
 	enrolments enrolments                    // sign-ins in the browser that wait for a person

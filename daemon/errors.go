@@ -87,6 +87,9 @@ func explain(err error) error {
 	case errors.As(err, &refusal):
 		return explainRefusal(refusal)
 	}
+	if e := notWritten(err); e != nil {
+		return e
+	}
 	for _, r := range reasons {
 		if !errors.Is(err, r.is) {
 			continue

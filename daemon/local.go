@@ -80,10 +80,10 @@ func (f front) AddAccount(caller context.Context, in api.AddAccount) (api.Accoun
 	defer f.d.reach.forget()
 	a, err := c.book.EnrolByLink(ctx, link, prompt.Clean(in.Name, maxShown))
 	if err != nil {
-		f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: err.Error()})
+		_ = f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: err.Error()})
 		return api.Account{}, explainEnrolment(err)
 	}
-	f.d.record(c, audit.Record{Event: "enrolment", Outcome: "done", Account: a.ID, Reason: a.OrgURL})
+	_ = f.d.record(c, audit.Record{Event: "enrolment", Outcome: "done", Account: a.ID, Reason: a.OrgURL})
 	return *accountView(a), nil
 }
 
@@ -112,14 +112,14 @@ func (f front) RemoveAccount(caller context.Context, id string, localOnly bool) 
 	defer cancel()
 	defer f.d.reach.forget()
 	if err := c.book.Remove(ctx, id, localOnly); err != nil {
-		f.d.record(c, audit.Record{Event: "removal", Outcome: "failed", Account: id, Reason: err.Error()})
+		_ = f.d.record(c, audit.Record{Event: "removal", Outcome: "failed", Account: id, Reason: err.Error()})
 		return explainRemoval(err, id)
 	}
 	reason := a.OrgURL
 	if localOnly {
 		reason += ", here only"
 	}
-	f.d.record(c, audit.Record{Event: "removal", Outcome: "done", Account: id, Reason: reason})
+	_ = f.d.record(c, audit.Record{Event: "removal", Outcome: "done", Account: id, Reason: reason})
 	gone := accountView(a)
 	gone.State = "removed"
 	f.d.hub.publish(api.Event{Type: "account", Account: gone})
@@ -140,7 +140,7 @@ func (f front) ResumePushes(ctx context.Context, id string) (api.Account, error)
 		if err := c.book.SetPushesHeld(id, false); err != nil {
 			return api.Account{}, explain(err)
 		}
-		f.d.record(c, audit.Record{Event: "pushes_resumed", Outcome: "done", Account: id})
+		_ = f.d.record(c, audit.Record{Event: "pushes_resumed", Outcome: "done", Account: id})
 		if a, err = c.book.Get(id); err != nil {
 			return api.Account{}, explain(err)
 		}

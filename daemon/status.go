@@ -68,6 +68,13 @@ func (d *Daemon) problems() []api.Problem {
 		add("no_free_port", message, "stop what listens there, or choose others with --loopback-ports, and start the agent again")
 	}
 	if c := d.core.Load(); c != nil {
+		if err := d.recordProblem(c); err != nil {
+			e := notWritten(err)
+			if e == nil {
+				e = &api.Error{Message: "the record of decisions cannot be written: " + err.Error(), Hint: "look at the disk of the state folder, and start the agent again"}
+			}
+			add("state_not_written", e.Message+"; sign-ins are refused until it can", e.Hint)
+		}
 		for _, a := range c.book.All() {
 			if a.Usable() && !hasKeys(c, a) {
 				add("keys_missing", "the keys of "+accountView(a).Name+" are not on this computer any more", "countersign account remove "+a.ID+", then enrol again")

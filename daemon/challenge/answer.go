@@ -126,12 +126,18 @@ func (p *Pipeline) question(c *Challenge) prompt.Prompt {
 	return q
 }
 
-// answer signs and sends.
+// answer signs, records and sends.
 func (p *Pipeline) answer(ctx context.Context, c *Challenge) error {
 	token, err := p.prove(ctx, c)
 	if err != nil {
 		return err
 	}
+	// Before the org hears of it: no answer without a record, also when the agent
+	// dies right after.
+	if err := p.Record(c.record("challenge", Result{Outcome: outcomeOf(c.consent)})); err != nil {
+		return refuse(Failed, fmt.Errorf("record the decision: %w", err))
+	}
+	c.recorded = true
 	method := uses[c.transport.Kind].method
 	err = p.Deliver(ctx, c.account, c.claims.VerificationURI, okta.AnswerRequest{Method: method, ChallengeResponse: token})
 	var refused *okta.Error
@@ -226,27 +232,22 @@ func (p *Pipeline) refused(c *Challenge, r Result) {
 		budget = &p.held
 	}
 	if c.token != nil && c.token.Verified() && budget.spend(p.Now()) {
-		p.Record(c.record("challenge_refused", r))
+		_ = p.Record(c.record("challenge_refused", r)) // whoever records says so when it fails
 	}
 }
 
-// finished records how a claimed challenge ended and tells the front ends.
+// finished records how a claimed challenge ended, unless that is what the
+// record says already, and tells the front ends.
 func (p *Pipeline) finished(c *Challenge, r Result) {
-	record := c.record("challenge", r)
-	switch {
-	case r.Outcome.Delivered() && !c.plan.ask:
-		record.Reason = "not asked"
-	case r.Outcome == Denied && c.reported:
-		record.Reason = "reported as not theirs"
-	}
 	// What nobody was asked about can come as often as a stranger likes.
-	if r.Outcome != Held && r.Outcome != Superseded || p.held.spend(p.Now()) {
-		p.Record(record)
+	rare := r.Outcome != Held && r.Outcome != Superseded
+	if (!c.recorded || !r.Outcome.Delivered()) && (rare || p.held.spend(p.Now())) {
+		_ = p.Record(c.record("challenge", r)) // nothing was approved, or it is on record that it was
 	}
 	if c.prompt != "" {
 		p.Prompts.Settle(c.prompt, decisionWord(r.Outcome), r.Reason)
 	}
-	p.Log.Debug("challenge ended", "outcome", r.Outcome.String(), "reason", r.Reason, "account", record.Account)
+	p.Log.Debug("challenge ended", "outcome", r.Outcome.String(), "reason", r.Reason, "transaction", prompt.Clean(c.claims.TransactionID, 128))
 }
 
 // decisionWord says in the words of the local API what became of a decision.
@@ -268,6 +269,12 @@ func (c *Challenge) record(event string, r Result) audit.Record {
 	}
 	if c.account != nil {
 		rec.Account = c.account.ID
+	}
+	switch {
+	case r.Outcome.Delivered() && !c.plan.ask:
+		rec.Reason = "not asked"
+	case r.Outcome == Denied && c.reported:
+		rec.Reason = "reported as not theirs"
 	}
 	return rec
 }

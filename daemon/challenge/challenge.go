@@ -12,8 +12,8 @@
 //	decide   which key, and whether the person is asked
 //	ask      the prompt broker
 //	prove    the key signs
-//	answer   the org gets the answer
-//	record   audit
+//	answer   the decision goes on record, then to the org
+//	record   how it ended, if otherwise
 //
 // Nothing is shown before check has passed. One transaction gets one signature
 // at most, across restarts: the claim is on disk before anything is signed. A
@@ -144,8 +144,8 @@ type Config struct {
 	Prompts   Prompter
 	Deliver   Deliver
 	Claims    *Claims
-	Record    func(audit.Record)
-	Audiences []string // accepted besides the account's own client id
+	Record    func(audit.Record) error // an error keeps an answer from being sent
+	Audiences []string                 // accepted besides the account's own client id
 	Now       func() time.Time
 	Log       *slog.Logger
 }
@@ -169,7 +169,7 @@ func New(c Config) *Pipeline {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Record == nil {
-		c.Record = func(audit.Record) {}
+		c.Record = func(audit.Record) error { return nil }
 	}
 	p := &Pipeline{Config: c}
 	p.ctx, p.stop = context.WithCancel(context.Background())
@@ -202,6 +202,7 @@ type Challenge struct {
 	consent  okta.Consent
 	number   string // what the person picked, as the org wrote it
 	reported bool   // the person said that it is not theirs
+	recorded bool   // the decision is on record
 }
 
 // refusal ends a challenge early.

@@ -140,14 +140,15 @@ func (p *paper) Rewrite(keep func([]byte) bool) error {
 // world is a pipeline with everything around it.
 type world struct {
 	*Pipeline
-	org     *oktatest.Org
-	book    *account.Book
-	keyring *keyring
-	asker   *asker
-	paper   *paper
-	records []audit.Record
-	clock   time.Duration // how far the agent's clock is ahead
-	mu      sync.Mutex
+	org        *oktatest.Org
+	book       *account.Book
+	keyring    *keyring
+	asker      *asker
+	paper      *paper
+	records    []audit.Record
+	unrecorded error         // makes recording fail
+	clock      time.Duration // how far the agent's clock is ahead
+	mu         sync.Mutex
 }
 
 func accountAt(org *oktatest.Org, id string) *account.Account {
@@ -213,10 +214,14 @@ func (w *world) start(t *testing.T) {
 			}
 			return org.Answer(ctx, uri, r)
 		},
-		Record: func(r audit.Record) {
+		Record: func(r audit.Record) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
+			if w.unrecorded != nil {
+				return w.unrecorded
+			}
 			w.records = append(w.records, r)
+			return nil
 		},
 	})
 	t.Cleanup(w.Pipeline.Close)

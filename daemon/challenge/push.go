@@ -117,7 +117,7 @@ func (p *Pipeline) report(c *Challenge) {
 			r.Outcome, r.Reason = "failed", err.Error()
 			p.Log.Error("pushes not held back", "account", a.ID, "error", err)
 		}
-		p.Record(r)
+		_ = p.Record(r)
 		p.Prompts.HoldBack(a.ID) // what else of it waits for the person
 	}
 }
