@@ -14,6 +14,7 @@ import (
 
 	"countersign.dev/daemon/account"
 	"countersign.dev/ipc/api"
+	"countersign.dev/okta"
 )
 
 const checkWait = 5 * time.Second
@@ -189,33 +190,35 @@ func (x *examination) orgs(ctx context.Context) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, checkWait)
 			defer cancel()
-			check := checkOrg(ctx, c, a)
+			check, who := checkOrg(ctx, c, a)
+			now := x.d.now()
 			mu.Lock()
 			defer mu.Unlock()
 			x.checks = append(x.checks, check)
+			x.clock(who, now, a.OrgURL)
 		})
 	}
 	wg.Wait()
 }
 
-func checkOrg(ctx context.Context, c *core, a *account.Account) api.Check {
-	check := api.Check{Name: "org " + a.OrgURL, State: "failed"}
+func checkOrg(ctx context.Context, c *core, a *account.Account) (check api.Check, who okta.Organization) {
+	check = api.Check{Name: "org " + a.OrgURL, State: "failed"}
 	org, err := c.book.Org(a.OrgURL)
 	if err != nil {
 		check.Message = err.Error()
-		return check
+		return check, who
 	}
-	who, err := org.Organization(ctx)
+	who, err = org.Organization(ctx)
 	if err == nil && who.ID != a.OrgID {
 		check.Message = "another org answers there than the one enrolled at"
-		return check
+		return check, who
 	}
 	if err == nil {
 		var keys int
 		list, _, fetch := org.SigningKeys(ctx, a.OrgURL)
 		if keys, err = len(list), fetch; err == nil && keys == 0 {
 			check.Message = "the org publishes no signing key"
-			return check
+			return check, who
 		}
 	}
 	if err != nil {
@@ -224,13 +227,23 @@ func checkOrg(ctx context.Context, c *core, a *account.Account) api.Check {
 		if errors.As(explain(err), &known) {
 			check.Hint = known.Hint
 		}
-		return check
+		return check, who
 	}
 	check.State, check.Message = "ok", "answers and publishes its signing keys"
 	if a.Development() {
 		check.Message += " (development org, plain http)"
 	}
-	return check
+	return check, who
+}
+
+// clock compares this computer's clock with an org's.
+func (x *examination) clock(who okta.Organization, now time.Time, orgURL string) {
+	switch off := clockOff(who, now); {
+	case off != 0:
+		x.fail("clock", clockWords(off, orgURL)+"; challenges are refused as too old, or not yet good", clockHint)
+	case !who.AnsweredAt.IsZero():
+		x.ok("clock", "agrees with that of "+orgURL)
+	}
 }
 
 func (x *examination) frontEnds() {

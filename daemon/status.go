@@ -36,7 +36,7 @@ func (f front) Status(ctx context.Context) (api.Status, error) {
 		keys := c.store.State(ctx)
 		s.DeviceKey = api.Component{Kind: string(keys.Kind), State: keys.State}
 		s.Accounts = len(c.book.All())
-		s.Problems = append(s.Problems, d.reach.look(d.ctx, c)...)
+		s.Problems = append(s.Problems, d.reach.look(d.ctx, c, d.now)...)
 		d.quiet.Reset(quietAfter)
 	}
 	return s, nil

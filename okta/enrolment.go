@@ -15,6 +15,8 @@ type Organization struct {
 		Organization *Link `json:"organization,omitempty"`
 		Alternate    *Link `json:"alternate,omitempty"`
 	} `json:"_links"`
+	// AnsweredAt is what the org's clock said, to the second; zero when it did not.
+	AnsweredAt time.Time `json:"-"`
 }
 
 // Link is a hypertext reference of the Okta APIs.

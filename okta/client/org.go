@@ -29,6 +29,7 @@ func (o *Org) Organization(ctx context.Context) (okta.Organization, error) {
 	if org.ID == "" {
 		return okta.Organization{}, o.incomplete(a, "id")
 	}
+	org.AnsweredAt, _ = http.ParseTime(a.header.Get("Date"))
 	return org, nil
 }
 
