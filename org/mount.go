@@ -31,7 +31,7 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 	c := s.config
 	tokens := token.New(token.Deps{DB: s.db, Signing: s.keys, BaseURL: c.BaseURL, Now: c.Now})
 	engine, err := signin.New(signin.Deps{
-		DB: s.db, Signing: s.keys, Hasher: hasher, Codes: codeIssuer{tokens}, Session: sessionFacts(c.Now),
+		DB: s.db, Signing: s.keys, Hasher: hasher, Codes: codeIssuer{tokens}, Session: sessionFacts(c.Now), Notify: s.lot.Notify,
 		BaseURL: c.BaseURL, LoopbackPorts: c.LoopbackPorts, Now: c.Now, Log: c.Log,
 	})
 	if err != nil {
