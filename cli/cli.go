@@ -86,6 +86,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 		a.accountCommand(),
 		a.promptCommand(),
 		a.codeCommand(),
+		a.deviceCommand(),
 		a.eventsCommand(),
 		a.auditCommand(),
 		a.doctorCommand(),

@@ -71,6 +71,7 @@ func setup(env *testscript.Env) error {
 			{Seq: 1, Time: time.Now(), Event: "enrolled", Account: "acc-1", Outcome: "ok", Hash: "h1"},
 			{Seq: 2, Time: time.Now(), Event: "challenge", Account: "acc-1", Outcome: "denied", Reason: "by_user", Prev: "h1", Hash: "h2", App: "Payroll", Origin: "https://id.example.com"},
 		},
+		Signals: []api.Signal{{Name: "platform", Value: "LINUX", Known: true}, {Name: "serialNumber"}, {Name: "diskEncryptionType", Value: "NONE", Known: true}},
 		CodesHeld: []api.CodeEntry{
 			{ID: "acc-1", Name: "alice@example.com", Issuer: "id.example.com", Account: "acc-1", State: "active"},
 			{ID: "acc-2", Name: "bob@example.com", Issuer: "localhost:8080", Account: "acc-2", State: "suspended"},
@@ -232,6 +233,7 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 		w.AccountsHeld[1].Name = w.AccountsHeld[0].Name
 	case "hostile":
 		w.AccountsHeld[0].Name = "a\x1b[2Jb\nc\u202ed\u009be"
+		w.Signals[0].Value = "LI\x1b[2JNUX"
 		w.CodesHeld[0].Issuer, w.Digits[0].Code = "id\x1b[2J.example.com", "12\x1b[2J"
 		w.PromptsHeld[0].App = "Pay\x1b]0;owned\x07roll\u202e"
 		w.PromptsHeld[0].Location = strings.Repeat("long ", 100)

@@ -169,6 +169,16 @@ func (f front) DecidePrompt(ctx context.Context, id string, d api.Decision, p pe
 	return api.PromptOutcome(o), nil
 }
 
+// Device says what an org can be told of this device. That is no secret from
+// the person, whether the vault is open or not.
+func (f front) Device(ctx context.Context) (api.Device, error) {
+	d := api.Device{Signals: []api.Signal{}}
+	for _, r := range f.d.posture.Readings(ctx) {
+		d.Signals = append(d.Signals, api.Signal{Name: r.Name, Value: r.Value, Known: r.Value != ""})
+	}
+	return d, nil
+}
+
 func (f front) Audit(ctx context.Context, from uint64) (iter.Seq2[api.AuditRecord, error], error) {
 	c, err := f.open(ctx)
 	if err != nil {

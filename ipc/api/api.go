@@ -23,6 +23,7 @@ const (
 	PathDecision   = "/v1/prompts/{id}/decision" // POST Decision -> PromptOutcome
 	PathCodes      = "/v1/codes"                 // GET CodeList
 	PathCode       = "/v1/codes/{id}/code"       // POST GetCode -> Code; the id may be the name
+	PathDevice     = "/v1/device"                // GET Device
 	PathAudit      = "/v1/audit"                 // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
 	PathEvents     = "/v1/events"                // GET text/event-stream of Event; ?front_end=cli|tray|…
 	PathDoctor     = "/v1/doctor"                // GET Report; ?topic=loopback
@@ -200,6 +201,19 @@ type Code struct {
 	Issuer           string `json:"issuer"`
 	Code             string `json:"code"`
 	ExpiresInSeconds int    `json:"expiresInSeconds"` // whole seconds that are left of it
+}
+
+// Device is all that an org can be told of this device, as it would be told. A
+// challenge is answered with those of the signals that it asks for.
+type Device struct {
+	Signals []Signal `json:"signals"`
+}
+
+// Signal is one fact about the device. What is not known is not told.
+type Signal struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	Known bool   `json:"known"`
 }
 
 // AuditRecord is one line of the record of decisions.

@@ -215,6 +215,12 @@ func (c *Client) Code(ctx context.Context, name string) (code api.Code, err erro
 	return code, err
 }
 
+// Device is what orgs can be told of this device.
+func (c *Client) Device(ctx context.Context) (d api.Device, err error) {
+	err = c.call(ctx, quick, http.MethodGet, api.PathDevice, nil, nil, &d)
+	return d, err
+}
+
 // Doctor asks for a self-examination; an empty topic means everything.
 func (c *Client) Doctor(ctx context.Context, topic string) (r api.Report, err error) {
 	var query url.Values

@@ -42,6 +42,9 @@ type Agent interface {
 	// login, or its account's name, if only one fits.
 	Code(ctx context.Context, name string) (api.Code, error)
 
+	// Device is what orgs can be told of this device.
+	Device(ctx context.Context) (api.Device, error)
+
 	// Audit yields the records from sequence number from on, oldest first,
 	// and ends after the newest.
 	Audit(ctx context.Context, from uint64) (iter.Seq2[api.AuditRecord, error], error)

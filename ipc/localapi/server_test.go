@@ -113,6 +113,7 @@ func sample() *localapitest.Agent {
 	return &localapitest.Agent{
 		AccountsHeld: []api.Account{{ID: "acc-1", User: "alice@example.com", Org: "https://id.example.com", State: "active"}},
 		PromptsHeld:  []api.Prompt{{ID: "p-1", App: "Payroll"}},
+		Signals:      []api.Signal{{Name: "platform", Value: "LINUX", Known: true}},
 		CodesHeld:    []api.CodeEntry{{ID: "acc-1", Name: "alice@example.com", Issuer: "id.example.com", Account: "acc-1", State: "active"}},
 		Digits:       []api.Code{{Code: "012345", ExpiresInSeconds: 7}},
 		Records:      []api.AuditRecord{{Seq: 1, Event: "challenge"}, {Seq: 2, Event: "challenge"}},
@@ -141,6 +142,7 @@ func TestOperations(t *testing.T) {
 		{"GET", "/v1/codes", "", 200, `{"codes":[{"id":"acc-1","name":"alice@example.com","issuer":"id.example.com","account":"acc-1","state":"active"}]}`},
 		{"POST", "/v1/codes/alice%40example.com/code", `{}`, 200, `{"name":"alice@example.com","issuer":"id.example.com","code":"012345","expiresInSeconds":7}`},
 		{"POST", "/v1/codes/nope/code", `{}`, 404, `"not_found"`},
+		{"GET", "/v1/device", "", 200, `{"signals":[{"name":"platform","value":"LINUX","known":true}]}`},
 		{"GET", "/v1/audit", "", 200, "\n{\"seq\":2"},
 		{"GET", "/v1/audit?from=2", "", 200, `{"seq":2`},
 		{"GET", "/v1/audit?verify=true", "", 200, `{"seq":1`},
@@ -329,10 +331,10 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 18 {
-		t.Errorf("%d operations are described, want 18: extend this test with the new ones", n)
+	if n != 19 {
+		t.Errorf("%d operations are described, want 19: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathCodes, api.PathCode, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathCodes, api.PathCode, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}
@@ -343,7 +345,7 @@ func TestOpenAPI(t *testing.T) {
 		"AddAccount": api.AddAccount{Name: "x"}, "RenameAccount": api.RenameAccount{}, "PromptList": api.PromptList{},
 		"Prompt": api.Prompt{Choices: []api.Choice{{}}, Numbers: []string{"1"}, TransactionType: "x", BindingMessage: "x", Unusual: []string{"x"}, Client: "x", Repeats: 1, RequestedAt: time.Now()}, "Choice": api.Choice{},
 		"Decision": api.Decision{Account: "x", Number: "x", PIN: "x", Report: true},
-		"CodeList": api.CodeList{}, "CodeEntry": api.CodeEntry{}, "GetCode": api.GetCode{}, "Code": api.Code{},
+		"CodeList": api.CodeList{}, "CodeEntry": api.CodeEntry{}, "Device": api.Device{}, "Signal": api.Signal{}, "GetCode": api.GetCode{}, "Code": api.Code{},
 		"PromptOutcome": api.PromptOutcome{}, "AuditRecord": api.AuditRecord{Origin: "x", App: "x", Transaction: "x", KeyType: "x"},
 		"Event":  api.Event{Prompt: &api.Prompt{}, Outcome: &api.PromptOutcome{}, Account: &api.Account{}, Audit: &api.AuditRecord{}},
 		"Report": api.Report{}, "Check": api.Check{Hint: "x"}, "Error": api.Error{Hint: "x"}, "ErrorBody": api.ErrorBody{},

@@ -27,6 +27,7 @@ type Agent struct {
 	PromptsHeld  []api.Prompt // newest first
 	CodesHeld    []api.CodeEntry
 	Digits       []api.Code // what Code answers, in this order; the last one again and again
+	Signals      []api.Signal
 	Records      []api.AuditRecord
 	Report       api.Report
 	AuditErr     error
@@ -353,6 +354,13 @@ func (a *Agent) Code(_ context.Context, name string) (api.Code, error) {
 	}
 	code.Name, code.Issuer = a.CodesHeld[i].Name, a.CodesHeld[i].Issuer
 	return code, nil
+}
+
+// Device tells Signals.
+func (a *Agent) Device(context.Context) (api.Device, error) {
+	a.Lock()
+	defer a.Unlock()
+	return api.Device{Signals: append([]api.Signal{}, a.Signals...)}, a.Fail
 }
 
 // Record appends to the audit and tells the subscribers.
