@@ -22,6 +22,7 @@ type Metadata struct {
 	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	ProofAlgorithms       []string `json:"dpop_signing_alg_values_supported"`
 	ChallengeMethods      []string `json:"code_challenge_methods_supported"`
+	Scopes                []string `json:"scopes_supported"`
 }
 
 // BindsTokens says whether the org binds tokens to keys as ours (DPoP).
