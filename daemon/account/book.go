@@ -1,7 +1,6 @@
 package account
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -268,58 +267,6 @@ func (b *Book) begin(ctx context.Context) (end func(), err error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
 	}
-}
-
-// RefreshOrigins asks the orgs anew which pages may talk to the agent. It
-// returns the first error, after trying every org.
-func (b *Book) RefreshOrigins(ctx context.Context) error {
-	var first error
-	done := map[string][]string{}
-	for _, a := range b.All() {
-		if !a.Usable() {
-			continue
-		}
-		origins, ok := done[a.OrgURL]
-		if !ok {
-			var err error
-			if origins, err = b.fetchOrigins(ctx, a); err != nil {
-				first = cmp.Or(first, fmt.Errorf("ask %s for its pages: %w", a.OrgURL, err))
-				continue
-			}
-			done[a.OrgURL] = origins
-		}
-		if !slices.Equal(origins, a.Origins) {
-			if _, err := b.update(a.ID, func(a *Account) { a.Origins = origins }); err != nil {
-				first = cmp.Or(first, err)
-			}
-		}
-	}
-	return first
-}
-
-func (b *Book) fetchOrigins(ctx context.Context, a *Account) ([]string, error) {
-	org, err := b.Org(a.OrgURL)
-	if err != nil {
-		return nil, err
-	}
-	speak, err := a.Dialect.protocol()
-	if err != nil {
-		return nil, err
-	}
-	var auth client.Authorization
-	if a.Dialect == Legacy { // which tells nobody unknown
-		if auth, err = b.own(ctx, a); err != nil {
-			return nil, err
-		}
-	}
-	config, err := speak.offers(ctx, org, auth)
-	if err != nil {
-		return nil, err
-	}
-	if config.OrgID != "" && config.OrgID != a.OrgID {
-		return nil, ErrOtherOrg
-	}
-	return allowedOrigins(a.OrgURL, a.Alternate, config.LoopbackOrigins), nil
 }
 
 // newID makes a local id: short enough to type.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -32,6 +33,10 @@ type strictOrg struct {
 	config   func(*okta.AuthenticatorConfiguration)
 	makes    func(*okta.Enrolment) // of what was enrolled
 	says     func(*okta.Organization)
+	updates  []string                      // authorisation scheme and body of each
+	refusals []okta.ErrorCode              // of the next updates
+	legacy   []okta.LegacyAuthenticator    // set: only the older shape is spoken
+	old      []okta.LegacyEnrolmentRequest // in that shape, as it came
 }
 
 func newStrictOrg(t *testing.T) *strictOrg {
@@ -46,7 +51,15 @@ func newStrictOrg(t *testing.T) *strictOrg {
 		}
 		answer(w, 200, who)
 	})
+	mux.HandleFunc("GET "+okta.LegacyAuthenticatorsPath, o.legacyListing)
+	mux.HandleFunc("POST "+okta.LegacyEnrolmentsPath, o.legacyCreate)
+	mux.HandleFunc("PUT "+okta.LegacyEnrolmentsPath+"/{id}", o.legacyReplace)
+	mux.HandleFunc("DELETE "+okta.LegacyEnrolmentsPath+"/{id}", o.remove)
 	mux.HandleFunc("GET "+okta.AuthenticatorConfigurationPath, func(w http.ResponseWriter, _ *http.Request) {
+		if o.legacy != nil {
+			refuse(w, okta.CodePathNotFound)
+			return
+		}
 		c := okta.AuthenticatorConfiguration{
 			AuthenticatorID: "autStrict", OrgID: "00oStrict", EnrolEndpoint: o.URL + okta.AppAuthenticatorsPath,
 			SupportedMethods: []okta.SupportedMethod{
@@ -61,27 +74,50 @@ func newStrictOrg(t *testing.T) *strictOrg {
 		answer(w, 200, []okta.AuthenticatorConfiguration{c})
 	})
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, 200, map[string]string{"issuer": o.URL, "authorization_endpoint": o.URL + "/authorize", "token_endpoint": o.URL + "/token"})
+		answer(w, 200, map[string]any{"issuer": o.URL, "authorization_endpoint": o.URL + "/authorize", "token_endpoint": o.URL + "/token",
+			"scopes_supported": []string{"openid", okta.ScopeAuthenticatorsRead, okta.ScopeAuthenticatorsManageSelf}})
+	})
+	mux.HandleFunc("POST /oauth2/v1/token", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, map[string]any{"access_token": "maintenance", "token_type": "Bearer", "expires_in": 3600})
 	})
 	mux.HandleFunc("POST "+okta.AppAuthenticatorsPath, o.create)
-	mux.HandleFunc("DELETE "+okta.AppAuthenticatorsPath+"/{id}", func(w http.ResponseWriter, r *http.Request) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		if !strings.HasPrefix(r.Header.Get("Authorization"), "SSWS ey") {
-			refuse(w, okta.CodeInvalidToken)
-			return
-		}
-		if o.deleted[r.PathValue("id")] {
-			refuse(w, okta.CodeEnrolmentDeleted)
-			return
-		}
-		o.deleted[r.PathValue("id")] = true
-		w.WriteHeader(http.StatusNoContent)
-	})
+	mux.HandleFunc("PATCH "+okta.AppAuthenticatorsPath+"/{id}", o.patch)
+	mux.HandleFunc("DELETE "+okta.AppAuthenticatorsPath+"/{id}", o.remove)
 	o.Server = httptest.NewUnstartedServer(mux)
 	o.Start()
 	t.Cleanup(o.Close)
 	return o
+}
+
+func (o *strictOrg) remove(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !strings.HasPrefix(r.Header.Get("Authorization"), "SSWS ey") {
+		refuse(w, okta.CodeInvalidToken)
+		return
+	}
+	if o.deleted[r.PathValue("id")] {
+		refuse(w, okta.CodeEnrolmentDeleted)
+		return
+	}
+	o.deleted[r.PathValue("id")] = true
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// patch records updates and answers with what updates says, or well.
+func (o *strictOrg) patch(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.updates = append(o.updates, strings.Fields(r.Header.Get("Authorization"))[0]+" "+string(body))
+	if len(o.refusals) > 0 {
+		code := o.refusals[0]
+		o.refusals = o.refusals[1:]
+		refuse(w, code)
+		return
+	}
+	answer(w, 200, okta.Enrolment{ID: r.PathValue("id"), User: okta.EnrolmentUser{ID: "00uAlice"},
+		Device: okta.EnrolmentDevice{ID: "guo1", ClientInstanceID: "cli1"}, Methods: map[okta.Method]okta.EnrolledMethod{okta.MethodPush: {ID: "opp"}}})
 }
 
 // set changes how the org behaves from now on.

@@ -5,19 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
 )
 
-// What a person's token must be good for (devices-notes 3). An org refuses
-// scopes that it does not know, so the older ones are asked for only where the
-// older protocol is spoken.
-const (
-	signInScopes       = "openid profile " + okta.ScopeManage
-	legacySignInScopes = "openid profile okta.authenticators.read okta.authenticators.manage okta.authenticators.manage.self " + okta.ScopeManage
-)
+// scopes are what a person's token must be good for (devices-notes 3). An org
+// refuses what it does not know, so of the scopes that the older protocol has
+// beside the one of the newer, only those are asked for that it names.
+func scopes(d Dialect, meta client.Metadata) string {
+	list := []string{"openid", "profile", okta.ScopeManage}
+	if d == Legacy {
+		for _, s := range [...]string{okta.ScopeAuthenticatorsRead, okta.ScopeAuthenticatorsManage, okta.ScopeAuthenticatorsManageSelf} {
+			if slices.Contains(meta.Scopes, s) {
+				list = append(list, s)
+			}
+		}
+	}
+	return strings.Join(list, " ")
+}
 
 // Prospect is an org at which a person is about to sign in, to enrol.
 type Prospect struct {
@@ -47,11 +55,11 @@ func (b *Book) Prospect(ctx context.Context, orgURL string) (Prospect, error) {
 	if err != nil {
 		return Prospect{}, fmt.Errorf("ask %s who it is: %w", org.URL(), err)
 	}
-	p := Prospect{Org: org, Scopes: signInScopes}
+	p := Prospect{Org: org}
 	config, dialect, err := discover(ctx, org, client.Authorization{})
 	switch {
 	case dialect == Legacy && needsToken(err):
-		p.Scopes = legacySignInScopes // what it offers is seen after the sign-in
+		// What it offers is seen after the sign-in.
 	case err != nil:
 		return Prospect{}, fmt.Errorf("ask %s what it offers: %w", org.URL(), err)
 	default:
@@ -61,13 +69,11 @@ func (b *Book) Prospect(ctx context.Context, orgURL string) (Prospect, error) {
 		if _, err := offered(config); err != nil {
 			return Prospect{}, err
 		}
-		if dialect == Legacy {
-			p.Scopes = legacySignInScopes
-		}
 	}
 	if p.Metadata, err = org.Metadata(ctx); err != nil {
 		return Prospect{}, fmt.Errorf("ask %s how to sign in: %w", org.URL(), err)
 	}
+	p.Scopes = scopes(dialect, p.Metadata)
 	if p.Proof, err = b.Proof(org.URL(), p.Metadata); err != nil {
 		return Prospect{}, err
 	}
