@@ -44,7 +44,7 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 	})
 	access := accessTokens{tokens, s.db, s.keys, c.BaseURL, c.Now}
 	account := myaccount.New(myaccount.Deps{
-		DB: s.db, Registry: registry, Tokens: access,
+		DB: s.db, Registry: registry, Tokens: access, Bound: access,
 		Pending: factor.PendingPush, Lot: s.lot, BaseURL: c.BaseURL, Now: c.Now, Log: c.Log,
 	})
 
@@ -56,7 +56,7 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 		mux.Handle(okta.AppAuthenticatorsPath+"/{id}", account)
 	}
 	older := legacy.New(legacy.Deps{
-		DB: s.db, Registry: registry, Tokens: access, AdminToken: s.token,
+		DB: s.db, Registry: registry, Tokens: access, Bound: access, AdminToken: s.token,
 		BaseURL: c.BaseURL, Notify: s.lot.Notify, Now: c.Now, Log: c.Log,
 	})
 	mux.Handle(okta.LegacyAuthenticatorsPath, older)
@@ -141,6 +141,21 @@ type accessTokens struct {
 
 func (a accessTokens) VerifyAccessToken(ctx context.Context, t okta.Secret) (myaccount.Access, error) {
 	claims, err := a.tokens.VerifyAccessToken(ctx, t.Reveal())
+	return a.access(ctx, t, claims, err)
+}
+
+// VerifyProof implements gate.BoundTokens.
+func (a accessTokens) VerifyProof(ctx context.Context, proofs []string, method, url string, t okta.Secret) (string, error) {
+	return a.tokens.ProveForToken(ctx, token.Possession{Proofs: proofs, Method: method, URL: url}, t.Reveal())
+}
+
+// VerifyBoundToken implements gate.BoundTokens.
+func (a accessTokens) VerifyBoundToken(ctx context.Context, t okta.Secret, key string) (myaccount.Access, error) {
+	claims, err := a.tokens.VerifyBoundToken(ctx, token.ServerOrg, t.Reveal(), key)
+	return a.access(ctx, t, claims, err)
+}
+
+func (a accessTokens) access(ctx context.Context, t okta.Secret, claims token.AccessClaims, err error) (myaccount.Access, error) {
 	if err != nil {
 		if refusal := a.userRefusal(ctx, t); refusal != nil {
 			return myaccount.Access{}, refusal

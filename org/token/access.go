@@ -34,6 +34,7 @@ type AccessClaims struct {
 	// ByDevice says that the token is its enrolment's own: good for that one,
 	// and for nothing that takes a person.
 	ByDevice bool
+	Key      string // thumbprint of the key that the token is bound to; "" for a bearer's
 }
 
 // Has says whether the token carries a scope.
@@ -43,7 +44,8 @@ func (c AccessClaims) Has(scope string) bool { return slices.Contains(c.Scopes, 
 // server, which the org's APIs take: signature, issuer, audience, expiry, not
 // revoked, user still active. It returns TokenInvalid for anything else; for the
 // token of an enrolment that is gone or suspended, with the *okta.Error that
-// says so.
+// says so. One that is bound to a key is invalid here, too: see
+// VerifyBoundToken.
 func (s *Service) VerifyAccessToken(ctx context.Context, token string) (AccessClaims, error) {
 	return s.VerifyAccessTokenOf(ctx, ServerOrg, token)
 }
@@ -51,6 +53,11 @@ func (s *Service) VerifyAccessToken(ctx context.Context, token string) (AccessCl
 // VerifyAccessTokenOf does the same for the tokens of the named server, and
 // refuses those of every other (E5).
 func (s *Service) VerifyAccessTokenOf(ctx context.Context, server, token string) (AccessClaims, error) {
+	return s.verifyAccess(ctx, server, token, "")
+}
+
+// verifyAccess takes a token that is bound to exactly this key; "" is none.
+func (s *Service) verifyAccess(ctx context.Context, server, token, key string) (AccessClaims, error) {
 	c, err := s.readAccess(server, token)
 	if err != nil {
 		return AccessClaims{}, fmt.Errorf("verifying an access token: %w", err)
@@ -60,15 +67,18 @@ func (s *Service) VerifyAccessTokenOf(ctx context.Context, server, token string)
 		ExpiresAt: c.ExpiresAt.Time(), ACR: c.ACR,
 	}
 	err = s.db.Read(ctx, func(tx store.Tx) error {
-		var grantID string
+		var grantID, bound string
 		var revokedAt sql.NullInt64
-		err := tx.QueryRowContext(ctx, `SELECT grant_id, revoked_at FROM oauth_access_tokens WHERE id = ?`, c.ID).
-			Scan(&grantID, &revokedAt)
+		err := tx.QueryRowContext(ctx, `SELECT grant_id, key_thumbprint, revoked_at FROM oauth_access_tokens WHERE id = ?`, c.ID).
+			Scan(&grantID, &bound, &revokedAt)
 		if errors.Is(err, sql.ErrNoRows) || err == nil && revokedAt.Valid {
 			return TokenInvalid
 		}
 		if err != nil {
 			return fmt.Errorf("looking up an access token: %w", err)
+		}
+		if bound != key || bound != c.key() {
+			return TokenInvalid
 		}
 		g, revoked, err := loadGrant(ctx, tx, grantID)
 		if err != nil {
@@ -86,7 +96,7 @@ func (s *Service) VerifyAccessTokenOf(ctx context.Context, server, token string)
 		}
 		out.UserID, out.ClientID, out.AuthTime = g.UserID, g.ClientID, g.AuthTime
 		out.AMR, out.EnrolmentID, out.DeviceID, out.KeyID = g.AMR, g.EnrolmentID, g.DeviceID, g.KeyID
-		out.ByDevice = g.ByDevice
+		out.ByDevice, out.Key = g.ByDevice, bound
 		return nil
 	})
 	if err == nil {
@@ -97,6 +107,13 @@ func (s *Service) VerifyAccessTokenOf(ctx context.Context, server, token string)
 		err = TokenInvalid // why is nobody's business
 	}
 	return AccessClaims{}, fmt.Errorf("verifying an access token: %w", err)
+}
+
+func (c accessClaims) key() string {
+	if c.Confirmation == nil {
+		return ""
+	}
+	return c.Confirmation.Thumbprint
 }
 
 // readAccess checks all that the token itself can tell.

@@ -81,6 +81,7 @@ type Redemption struct {
 	Code                string
 	RedirectURI         string // must equal the request's; may be empty for an interaction code
 	Verifier            string // PKCE code_verifier
+	Key                 string // thumbprint of the proven key to bind the tokens to; "" for none
 }
 
 // RedeemCode turns an authorization code into tokens, once. A second
@@ -114,7 +115,7 @@ func (s *Service) redeem(ctx context.Context, kind string, r Redemption) (Tokens
 		}
 		nonce = c.nonce
 		var err error
-		p, err = s.prepare(ctx, tx, c.grantID, c.grant, s.now().Add(RefreshLifetime), c.grant.has("offline_access"))
+		p, err = s.prepare(ctx, tx, c.grantID, c.grant, issue{key: r.Key, refresh: c.grant.has("offline_access"), refreshUntil: s.now().Add(RefreshLifetime)})
 		refused = err
 		return internal(err)
 	})
@@ -190,11 +191,26 @@ type pending struct {
 	user     directory.User
 	orgID    string
 	accessID string
+	key      string // thumbprint of the key that the tokens are bound to
 	refresh  okta.Secret
 }
 
+func (p pending) confirmation() *confirmation {
+	if p.key == "" {
+		return nil
+	}
+	return &confirmation{p.key}
+}
+
+// issue says what to issue beside an access token, and how.
+type issue struct {
+	key          string // thumbprint of the key to bind it to; "" for none
+	refresh      bool
+	refreshUntil time.Time
+}
+
 // prepare writes the rows of an access token and, if wanted, of a refresh token.
-func (s *Service) prepare(ctx context.Context, tx store.Tx, grantID string, g Grant, refreshUntil time.Time, refresh bool) (pending, error) {
+func (s *Service) prepare(ctx context.Context, tx store.Tx, grantID string, g Grant, i issue) (pending, error) {
 	user, err := activeUser(ctx, tx, g)
 	if err != nil {
 		return pending{}, err
@@ -203,21 +219,21 @@ func (s *Service) prepare(ctx context.Context, tx store.Tx, grantID string, g Gr
 	if err != nil {
 		return pending{}, fmt.Errorf("loading the organisation: %w", err)
 	}
-	p := pending{grant: g, user: user, orgID: org.ID, accessID: "AT." + ids.Secret()}
+	p := pending{grant: g, user: user, orgID: org.ID, accessID: "AT." + ids.Secret(), key: i.key}
 	accessUntil := s.now().Add(AccessLifetime)
-	_, err = tx.ExecContext(ctx, `INSERT INTO oauth_access_tokens (id, grant_id, expires_at) VALUES (?, ?, ?)`,
-		p.accessID, grantID, accessUntil.UnixMilli())
+	_, err = tx.ExecContext(ctx, `INSERT INTO oauth_access_tokens (id, grant_id, key_thumbprint, expires_at) VALUES (?, ?, ?, ?)`,
+		p.accessID, grantID, i.key, accessUntil.UnixMilli())
 	if err != nil {
 		return pending{}, fmt.Errorf("recording an access token: %w", err)
 	}
 	last := accessUntil
-	if refresh {
-		if refreshUntil.After(last) {
-			last = refreshUntil
+	if i.refresh {
+		if i.refreshUntil.After(last) {
+			last = i.refreshUntil
 		}
 		p.refresh = okta.Secret(ids.Secret())
-		_, err = tx.ExecContext(ctx, `INSERT INTO oauth_refresh_tokens (hash, grant_id, expires_at) VALUES (?, ?, ?)`,
-			ids.Digest(p.refresh.Reveal()), grantID, refreshUntil.UnixMilli())
+		_, err = tx.ExecContext(ctx, `INSERT INTO oauth_refresh_tokens (hash, grant_id, key_thumbprint, expires_at) VALUES (?, ?, ?, ?)`,
+			ids.Digest(p.refresh.Reveal()), grantID, i.key, i.refreshUntil.UnixMilli())
 		if err != nil {
 			return pending{}, fmt.Errorf("recording a refresh token: %w", err)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"countersign.dev/okta"
 	"countersign.dev/org/device"
@@ -16,6 +15,7 @@ import (
 type Maintenance struct {
 	ClientID, UserID, EnrolmentID, DeviceID, KeyID string
 	Scopes                                         []string
+	Key                                            string // as in Redemption
 }
 
 // IssueMaintenance makes the tokens of a device: an access token alone. Nobody
@@ -47,7 +47,7 @@ func (s *Service) IssueMaintenance(ctx context.Context, m Maintenance) (Tokens, 
 		if err != nil {
 			return err
 		}
-		p, err = s.prepare(ctx, tx, id, g, time.Time{}, false)
+		p, err = s.prepare(ctx, tx, id, g, issue{key: m.Key})
 		return err
 	})
 	if err != nil {

@@ -53,6 +53,7 @@ const (
 	RefreshMissing
 	TokenMissing
 	AssertionMissing
+	ProofMissing
 
 	// The decision.
 	LoginRequired
@@ -72,6 +73,8 @@ const (
 	TokenInvalid
 	AssertionInvalid
 	AssertionIssuer
+	ProofInvalid
+	NonceNeeded
 	ScopeInsufficient
 )
 
@@ -117,6 +120,7 @@ var reasons = map[Reason]row{
 	RefreshMissing:          {400, "invalid_request", "The parameter refresh_token is missing."},
 	TokenMissing:            {400, "invalid_request", "The parameter token is missing."},
 	AssertionMissing:        {400, "invalid_request", "The parameter assertion is missing."},
+	ProofMissing:            {400, "invalid_request", "The token is bound to a key: the request needs one DPoP proof of it."},
 
 	LoginRequired:   {400, "login_required", "The user is not signed in, or must sign in again."},
 	UserNotAssigned: {400, "access_denied", "The user is not assigned to the app."},
@@ -134,6 +138,8 @@ var reasons = map[Reason]row{
 	TokenInvalid:      {401, "invalid_token", "The access token is invalid, expired or revoked."},
 	AssertionInvalid:  {400, "invalid_grant", "The assertion is invalid, expired, already used or not for this organisation."},
 	AssertionIssuer:   {401, "invalid_token", "The issuer of the assertion is not known."},
+	ProofInvalid:      {400, "invalid_dpop_proof", "The DPoP proof is invalid, expired, already used or for another request."},
+	NonceNeeded:       {400, "use_dpop_nonce", "The authorization server requires a nonce in the DPoP proof."},
 	ScopeInsufficient: {403, "insufficient_scope", "The access token does not have the required scope."},
 }
 

@@ -18,6 +18,7 @@ type RefreshRequest struct {
 	AuthorizationServer string
 	RefreshToken        string
 	Scopes              []string // a subset of what was granted; nil for all of it
+	Key                 string   // as in Redemption; must be the token's own, if it has one
 }
 
 // Refresh rotates a refresh token: the client gets new tokens, and the old
@@ -50,11 +51,12 @@ func (s *Service) rotate(ctx context.Context, tx store.Tx, r RefreshRequest) (pe
 		digest    = ids.Digest(r.RefreshToken)
 		now       = s.now()
 		grantID   string
+		key       string
 		expiresAt int64
 		rotatedAt sql.NullInt64
 	)
-	err := tx.QueryRowContext(ctx, `SELECT grant_id, expires_at, rotated_at FROM oauth_refresh_tokens WHERE hash = ?`, digest).
-		Scan(&grantID, &expiresAt, &rotatedAt)
+	err := tx.QueryRowContext(ctx, `SELECT grant_id, key_thumbprint, expires_at, rotated_at FROM oauth_refresh_tokens WHERE hash = ?`, digest).
+		Scan(&grantID, &key, &expiresAt, &rotatedAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return pending{}, RefreshInvalid
 	}
@@ -67,6 +69,14 @@ func (s *Service) rotate(ctx context.Context, tx store.Tx, r RefreshRequest) (pe
 	}
 	if revoked || g.ClientID != r.ClientID || g.AuthorizationServer != r.AuthorizationServer || now.UnixMilli() >= expiresAt {
 		return pending{}, RefreshInvalid
+	}
+	// Before anything is revoked: whoever has the token without its key can do
+	// nothing with it, and must not be able to end the sign-in either.
+	switch {
+	case key != "" && r.Key == "":
+		return pending{}, ProofMissing
+	case key != "" && key != r.Key:
+		return pending{}, fmt.Errorf("%w: the refresh token is bound to another key", ProofInvalid)
 	}
 	if rotatedAt.Valid && !now.Before(time.UnixMilli(rotatedAt.Int64).Add(RefreshGrace)) {
 		if err := revokeGrant(ctx, tx, grantID, now.UnixMilli()); err != nil {
@@ -90,5 +100,5 @@ func (s *Service) rotate(ctx context.Context, tx store.Tx, r RefreshRequest) (pe
 		}
 	}
 	g.Scopes = scopes
-	return s.prepare(ctx, tx, grantID, g, time.UnixMilli(expiresAt), true)
+	return s.prepare(ctx, tx, grantID, g, issue{key: r.Key, refresh: true, refreshUntil: time.UnixMilli(expiresAt)})
 }

@@ -72,6 +72,7 @@ type Service struct {
 	signing Signer
 	baseURL string
 	now     func() time.Time
+	nonces  nonces
 }
 
 // New returns a Service.
@@ -79,7 +80,7 @@ func New(d Deps) *Service {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
-	return &Service{db: d.DB, signing: d.Signing, baseURL: strings.TrimSuffix(d.BaseURL, "/"), now: d.Now}
+	return &Service{db: d.DB, signing: d.Signing, baseURL: strings.TrimSuffix(d.BaseURL, "/"), now: d.Now, nonces: newNonces()}
 }
 
 // Grant is what one finished sign-in gives one client.
@@ -157,7 +158,7 @@ func (s *Service) issue(ctx context.Context, p pending, nonce string) (Tokens, e
 		Version: 1, ID: p.accessID, Issuer: issuer, Audience: s.audience(g.AuthorizationServer),
 		IssuedAt: okta.DateOf(now), ExpiresAt: okta.DateOf(now.Add(AccessLifetime)),
 		ClientID: g.ClientID, UserID: g.UserID, Scopes: g.Scopes,
-		AuthTime: authTime(g), ACR: g.ACR, Subject: p.user.Login,
+		AuthTime: authTime(g), ACR: g.ACR, Subject: p.user.Login, Confirmation: p.confirmation(),
 	})
 	if err != nil {
 		return Tokens{}, fmt.Errorf("signing an access token: %w", err)
@@ -165,6 +166,9 @@ func (s *Service) issue(ctx context.Context, p pending, nonce string) (Tokens, e
 	t := Tokens{
 		TokenType: "Bearer", ExpiresIn: int(AccessLifetime.Seconds()), AccessToken: at,
 		Scope: strings.Join(g.Scopes, " "), RefreshToken: p.refresh.Reveal(),
+	}
+	if p.key != "" {
+		t.TokenType = "DPoP"
 	}
 	if !g.has("openid") {
 		return t, nil
@@ -202,6 +206,8 @@ type accessClaims struct {
 	AuthTime  okta.NumericDate `json:"auth_time,omitempty"` // absent when nobody signed in
 	ACR       string           `json:"acr,omitempty"`
 	Subject   string           `json:"sub"` // the login
+	// Confirmation names the key that the token is bound to; nil for a bearer's.
+	Confirmation *confirmation `json:"cnf,omitempty"`
 }
 
 // idClaims are the claims of an ID token. It travels beside an access token,

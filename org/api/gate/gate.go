@@ -35,11 +35,13 @@ type Tokens interface {
 	VerifyAccessToken(ctx context.Context, token okta.Secret) (Access, error)
 }
 
-// Gate admits callers. All members are required.
+// Gate admits callers. All members but Bound are required.
 type Gate struct {
 	Registry *device.Registry
 	Tokens   Tokens
-	Full     []string // any of these scopes lets a person do everything
+	Bound    BoundTokens // nil: none are taken
+	BaseURL  string      // the org's own address, for which proofs are made
+	Full     []string    // any of these scopes lets a person do everything
 	Now      func() time.Time
 	Log      *slog.Logger
 }
@@ -50,8 +52,8 @@ func (g Gate) Authority(r *http.Request) (device.Authority, error) {
 	switch scheme {
 	case "otdt":
 		return device.ByLink(credential), nil
-	case "bearer":
-		access, err := g.Access(r.Context(), credential, g.Full...)
+	case "bearer", "dpop":
+		access, err := g.AccessOf(r, g.Full...)
 		if err != nil {
 			return device.Authority{}, err
 		}
@@ -64,12 +66,12 @@ func (g Gate) Authority(r *http.Request) (device.Authority, error) {
 	}
 }
 
-// Access verifies an access token that must carry one of the scopes.
-func (g Gate) Access(ctx context.Context, token okta.Secret, scopes ...string) (Access, error) {
-	if token == "" {
+// access verifies an access token that must carry one of the scopes.
+func (g Gate) access(ctx context.Context, t Ticket, scopes []string) (Access, error) {
+	if t.token == "" {
 		return Access{}, okta.NewError(okta.CodeInvalidToken)
 	}
-	access, err := g.Tokens.VerifyAccessToken(ctx, token)
+	access, err := g.verify(ctx, t)
 	if err != nil {
 		var refusal *okta.Error
 		if errors.As(err, &refusal) {
@@ -107,8 +109,8 @@ func (g Gate) Caller(r *http.Request, id string, scopes ...string) (device.Calle
 			return device.Caller{}, err
 		}
 		return device.AsDevice(proof), nil
-	case "bearer":
-		access, err := g.Access(r.Context(), credential, scopes...)
+	case "bearer", "dpop":
+		access, err := g.AccessOf(r, scopes...)
 		if err != nil {
 			return device.Caller{}, err
 		}

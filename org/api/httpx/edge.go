@@ -167,7 +167,7 @@ func CORS(trusted func(ctx context.Context) []string, base string) func(http.Han
 			if allowed {
 				w.Header().Set("Access-Control-Allow-Origin", origins[0])
 				w.Header().Set("Access-Control-Allow-Credentials", "true")
-				w.Header().Set("Access-Control-Expose-Headers", "X-Okta-Request-Id")
+				w.Header().Set("Access-Control-Expose-Headers", "X-Okta-Request-Id, DPoP-Nonce, WWW-Authenticate")
 				r = r.WithContext(context.WithValue(r.Context(), originKey, origins[0]))
 			}
 			if r.Method == http.MethodOptions {

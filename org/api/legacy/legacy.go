@@ -32,11 +32,12 @@ var (
 	read   = append([]string{okta.ScopeAuthenticatorsRead, okta.ScopeAuthenticatorsManage}, full...)
 )
 
-// Deps are what the facade is made of; all but Notify are required.
+// Deps are what the facade is made of; all but Bound and Notify are required.
 type Deps struct {
 	DB         *store.DB
 	Registry   *device.Registry
 	Tokens     gate.Tokens
+	Bound      gate.BoundTokens // nil: none are taken
 	AdminToken okta.Secret
 	BaseURL    string
 	// Notify is told of enrolments that changed; nil: nobody is.
@@ -53,7 +54,7 @@ type server struct {
 // New makes the facade. It serves /api/v1/authenticators, /idp/authenticators
 // and the enrolments below the latter.
 func New(d Deps) http.Handler {
-	s := &server{d, gate.Gate{Registry: d.Registry, Tokens: d.Tokens, Full: full, Now: d.Now, Log: d.Log}}
+	s := &server{d, gate.Gate{Registry: d.Registry, Tokens: d.Tokens, Bound: d.Bound, BaseURL: d.BaseURL, Full: full, Now: d.Now, Log: d.Log}}
 	mux := http.NewServeMux()
 	mux.Handle(okta.LegacyAuthenticatorsPath, httpx.Methods{http.MethodGet: s.authenticators})
 	mux.Handle(okta.LegacyEnrolmentsPath, httpx.Methods{http.MethodPost: s.create})
@@ -136,8 +137,8 @@ func (s *server) authenticator(info directory.OrgInfo, key, clientID string) okt
 func (s *server) mayRead(r *http.Request) error {
 	scheme, credential := httpx.Authorization(r)
 	switch scheme {
-	case "bearer":
-		_, err := s.gate.Access(r.Context(), credential, read...)
+	case "bearer", "dpop":
+		_, err := s.gate.AccessOf(r, read...)
 		return err
 	case "otdt":
 		return s.Registry.CheckLink(r.Context(), credential)
@@ -159,7 +160,7 @@ func (s *server) mayRead(r *http.Request) error {
 func (s *server) create(w http.ResponseWriter, r *http.Request) {
 	by, err := s.gate.Authority(r)
 	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
+		s.gate.TurnAway(w, r, err)
 		return
 	}
 	req, ok := s.request(w, r)
@@ -183,7 +184,7 @@ func (s *server) create(w http.ResponseWriter, r *http.Request) {
 func (s *server) replace(w http.ResponseWriter, r *http.Request) {
 	by, err := s.gate.Caller(r, r.PathValue("id"), manage...)
 	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
+		s.gate.TurnAway(w, r, err)
 		return
 	}
 	req, ok := s.request(w, r)
@@ -211,7 +212,7 @@ func (s *server) remove(w http.ResponseWriter, r *http.Request) {
 		err = s.Registry.Delete(r.Context(), by, id)
 	}
 	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
+		s.gate.TurnAway(w, r, err)
 		return
 	}
 	s.changed(r.Context(), "enrolment deleted", id)

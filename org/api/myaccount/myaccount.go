@@ -46,11 +46,12 @@ type (
 // Pending lists the push challenges that wait for an enrolment.
 type Pending func(ctx context.Context, tx store.Tx, enrolmentID string, now time.Time) ([]okta.PendingChallenge, error)
 
-// Deps are what the facade is made of; all but Lot are required.
+// Deps are what the facade is made of; all but Bound and Lot are required.
 type Deps struct {
 	DB       *store.DB
 	Registry *device.Registry
 	Tokens   Tokens
+	Bound    gate.BoundTokens // nil: none are taken
 	Pending  Pending
 	Lot      *park.Lot // where callers wait for a push; nil: nobody waits
 	BaseURL  string
@@ -68,7 +69,7 @@ type server struct {
 // /.well-known/app-authenticator-configuration and the paths from
 // /idp/myaccount/app-authenticators on, except the verification of challenges.
 func New(d Deps) http.Handler {
-	s := &server{Deps: d, gate: gate.Gate{Registry: d.Registry, Tokens: d.Tokens, Full: []string{ScopeManage}, Now: d.Now, Log: d.Log}}
+	s := &server{Deps: d, gate: gate.Gate{Registry: d.Registry, Tokens: d.Tokens, Bound: d.Bound, BaseURL: d.BaseURL, Full: []string{ScopeManage}, Now: d.Now, Log: d.Log}}
 	mux := http.NewServeMux()
 	mux.Handle(okta.OrganizationPath, httpx.Methods{http.MethodGet: s.organization})
 	mux.Handle(okta.AuthenticatorConfigurationPath, httpx.Methods{http.MethodGet: s.configuration})
@@ -172,7 +173,7 @@ func (s *server) configurationFor(app directory.App, info directory.OrgInfo, ori
 func (s *server) create(w http.ResponseWriter, r *http.Request) {
 	by, err := s.gate.Authority(r)
 	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
+		s.gate.TurnAway(w, r, err)
 		return
 	}
 	var req okta.EnrolmentRequest
@@ -192,7 +193,7 @@ func (s *server) create(w http.ResponseWriter, r *http.Request) {
 func (s *server) update(w http.ResponseWriter, r *http.Request) {
 	by, err := s.gate.Caller(r, r.PathValue("id"), ScopeMaintenanceManage, ScopeManage)
 	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
+		s.gate.TurnAway(w, r, err)
 		return
 	}
 	var patch device.Patch
@@ -213,7 +214,7 @@ func (s *server) update(w http.ResponseWriter, r *http.Request) {
 func (s *server) remove(w http.ResponseWriter, r *http.Request) {
 	by, err := s.gate.Caller(r, r.PathValue("id"), ScopeManage)
 	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
+		s.gate.TurnAway(w, r, err)
 		return
 	}
 	if err := s.Registry.Delete(r.Context(), by, r.PathValue("id")); err != nil {

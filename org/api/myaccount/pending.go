@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"countersign.dev/okta"
+	"countersign.dev/org/api/gate"
 	"countersign.dev/org/api/httpx"
 	"countersign.dev/org/device"
 	"countersign.dev/org/park"
@@ -28,7 +29,7 @@ func (s *server) pending(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	by, err := s.gate.Caller(r, id, pendingScopes...)
 	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
+		s.gate.TurnAway(w, r, err)
 		return
 	}
 	var turn park.Turn
@@ -58,10 +59,7 @@ func (s *server) pending(w http.ResponseWriter, r *http.Request) {
 	knows := matches(known, now.tag)
 	news := !knows && (len(known) > 0 || len(now.challenges) > 0)
 	if wait := preferredWait(r.Header); !news && wait > 0 && s.Lot != nil && r.Method == http.MethodGet {
-		who := &waiter{server: s, standing: standing, tag: now.tag, knows: knows, wait: wait}
-		if scheme, credential := httpx.Authorization(r); scheme == "bearer" {
-			who.token = credential
-		}
+		who := &waiter{server: s, standing: standing, ticket: gate.TicketOf(r), tag: now.tag, knows: knows, wait: wait}
 		err := s.Lot.Park(w, r, park.Place{Key: id, Turn: turn, Wait: wait, For: who})
 		if err == nil {
 			return
@@ -114,9 +112,9 @@ func (l pendingList) write(w http.ResponseWriter, known bool) {
 type waiter struct {
 	*server
 	standing device.Standing
-	token    okta.Secret // of a bearer; a device's proof was good for this once
-	tag      string      // of the list when it began to wait
-	knows    bool        // it has that list already; otherwise the list was empty
+	ticket   gate.Ticket
+	tag      string // of the list when it began to wait
+	knows    bool   // it has that list already; otherwise the list was empty
 	wait     time.Duration
 }
 
@@ -142,10 +140,8 @@ func (p *waiter) Answer(ctx context.Context, why park.Reason, w http.ResponseWri
 }
 
 func (p *waiter) look(ctx context.Context) (now pendingList, err error) {
-	if p.token != "" {
-		if _, err := p.gate.Access(ctx, p.token, pendingScopes...); err != nil {
-			return now, err
-		}
+	if err := p.gate.Recheck(ctx, p.ticket, pendingScopes...); err != nil {
+		return now, err
 	}
 	err = p.DB.Read(ctx, func(tx store.Tx) error {
 		if err := device.Recheck(ctx, tx, p.standing); err != nil {

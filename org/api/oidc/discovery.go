@@ -30,6 +30,7 @@ type metadata struct {
 	ChallengeMethods             []string `json:"code_challenge_methods_supported"`
 	RevocationEndpoint           string   `json:"revocation_endpoint"`
 	RevocationAuthMethods        []string `json:"revocation_endpoint_auth_methods_supported"`
+	ProofAlgorithms              []string `json:"dpop_signing_alg_values_supported"`
 	RequestParameterSupported    bool     `json:"request_parameter_supported"`
 	RequestURIParameterSupported bool     `json:"request_uri_parameter_supported"`
 }
@@ -62,6 +63,7 @@ func (s *server) discovery(as string) http.HandlerFunc {
 		ChallengeMethods:      []string{"S256"},
 		RevocationEndpoint:    base + "/revoke",
 		RevocationAuthMethods: []string{"none"},
+		ProofAlgorithms:       jose.ProofAlgorithms(),
 	}
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=3600, must-revalidate")

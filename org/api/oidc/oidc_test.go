@@ -786,7 +786,7 @@ func TestTokenEndpointErrors(t *testing.T) {
 	if r := f.post("/oauth2/v1/token?"+q.Encode(), nil); oauthError(t, r) != "invalid_client" {
 		t.Error("parameters of the address were read")
 	}
-	for _, h := range []string{"", "Bearer ", "Bearer nonsense", "Basic x", "DPoP x"} {
+	for _, h := range []string{"", "Bearer ", "Bearer nonsense", "Basic x", "DPoP", "DPoP "} {
 		req := httptest.NewRequest(http.MethodGet, base+"/oauth2/v1/userinfo?access_token=x", nil)
 		req.Header.Set("Authorization", h)
 		if r := f.do(req); r.StatusCode != 401 || r.Header.Get("WWW-Authenticate") == "" {
@@ -831,6 +831,7 @@ func TestDiscovery(t *testing.T) {
 			"acr_values_supported":                       []any{"urn:okta:loa:1fa:any", "urn:okta:loa:1fa:pwd", "urn:okta:loa:2fa:any", "urn:okta:loa:2fa:any:ifpossible", "phr", "phrh"},
 			"code_challenge_methods_supported":           []any{"S256"},
 			"revocation_endpoint_auth_methods_supported": []any{"none"},
+			"dpop_signing_alg_values_supported":          []any{"ES256", "RS256"},
 			"request_parameter_supported":                false,
 			"request_uri_parameter_supported":            false,
 		}

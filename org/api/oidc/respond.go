@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 
+	"countersign.dev/okta/jose"
+	"countersign.dev/org/api/httpx"
 	"countersign.dev/org/token"
 )
 
@@ -65,7 +67,11 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		s.Log.InfoContext(r.Context(), "oauth request refused", "path", r.URL.Path, "error", err)
 	}
 	if e.HTTPStatus == http.StatusUnauthorized && e.Code == "invalid_token" || e.Code == "insufficient_scope" {
-		w.Header().Set("WWW-Authenticate", `Bearer error="`+e.Code+`", error_description="`+e.Description+`"`)
+		scheme := "Bearer"
+		if given, _ := httpx.Authorization(r); given == "dpop" {
+			scheme = `DPoP algs="` + strings.Join(jose.ProofAlgorithms(), " ") + `",`
+		}
+		w.Header().Set("WWW-Authenticate", scheme+` error="`+e.Code+`", error_description="`+e.Description+`"`)
 	}
 	writeJSON(w, e.HTTPStatus, e)
 }

@@ -57,11 +57,15 @@ func (s *server) interact(as string) http.HandlerFunc {
 func (s *server) token(as string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, app, err := s.clientForm(w, r)
+		var key string
+		if err == nil {
+			key, err = s.prove(w, r)
+		}
 		if err != nil {
 			s.refuse(w, r, err)
 			return
 		}
-		t, err := s.grant(r, as, app, v)
+		t, err := s.grant(r, as, app, v, key)
 		var refusal *okta.Error
 		if errors.As(err, &refusal) {
 			// A device that has proven itself hears why it is turned away, in the
@@ -78,7 +82,9 @@ func (s *server) token(as string) http.HandlerFunc {
 	}
 }
 
-func (s *server) grant(r *http.Request, as string, app directory.App, v url.Values) (token.Tokens, error) {
+// grant issues what a grant type gives; key is the thumbprint of the key that
+// the client has proven, "" for none.
+func (s *server) grant(r *http.Request, as string, app directory.App, v url.Values, key string) (token.Tokens, error) {
 	grantType := v.Get("grant_type")
 	switch grantType {
 	case "authorization_code", "interaction_code", "refresh_token":
@@ -103,14 +109,14 @@ func (s *server) grant(r *http.Request, as string, app directory.App, v url.Valu
 			scopes = scope
 		}
 		return s.Tokens.Refresh(r.Context(), token.RefreshRequest{
-			ClientID: app.ClientID, AuthorizationServer: as, RefreshToken: v.Get("refresh_token"), Scopes: scopes,
+			ClientID: app.ClientID, AuthorizationServer: as, RefreshToken: v.Get("refresh_token"), Scopes: scopes, Key: key,
 		})
 	}
 	if grantType == okta.GrantJWTBearer {
-		return s.maintenance(r, app, v)
+		return s.maintenance(r, app, v, key)
 	}
 	code := token.Redemption{
-		ClientID: app.ClientID, AuthorizationServer: as, RedirectURI: v.Get("redirect_uri"), Verifier: v.Get("code_verifier"),
+		ClientID: app.ClientID, AuthorizationServer: as, RedirectURI: v.Get("redirect_uri"), Verifier: v.Get("code_verifier"), Key: key,
 	}
 	redeem := s.Tokens.RedeemCode
 	if code.Code = v.Get("code"); grantType == "interaction_code" {
@@ -129,7 +135,7 @@ func (s *server) grant(r *http.Request, as string, app directory.App, v url.Valu
 
 // maintenance gives a device what it needs to look after its enrolment, for an
 // assertion that the enrolment's key signed (spec 5.1).
-func (s *server) maintenance(r *http.Request, app directory.App, v url.Values) (token.Tokens, error) {
+func (s *server) maintenance(r *http.Request, app directory.App, v url.Values, key string) (token.Tokens, error) {
 	assertion := v.Get("assertion")
 	scopes, err := maintenanceScopes(v.Get("scope"), app)
 	switch {
@@ -148,7 +154,7 @@ func (s *server) maintenance(r *http.Request, app directory.App, v url.Values) (
 		return token.Tokens{}, err
 	}
 	return s.Tokens.IssueMaintenance(r.Context(), token.Maintenance{
-		ClientID: app.ClientID, UserID: by.UserID, EnrolmentID: by.EnrolmentID, DeviceID: by.DeviceID, KeyID: by.KeyID, Scopes: scopes,
+		ClientID: app.ClientID, UserID: by.UserID, EnrolmentID: by.EnrolmentID, DeviceID: by.DeviceID, KeyID: by.KeyID, Scopes: scopes, Key: key,
 	})
 }
 
@@ -194,12 +200,21 @@ func (s *server) revoke(as string) http.HandlerFunc {
 func (s *server) userinfo(as string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		// The header only: a token in an address or a form gets logged and cached.
-		scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		if !strings.EqualFold(scheme, "Bearer") || bearer == "" {
-			s.refuse(w, r, token.BearerMissing)
-			return
+		var c token.AccessClaims
+		var err error
+		switch scheme, credential := httpx.Authorization(r); {
+		case credential == "":
+			err = token.BearerMissing
+		case scheme == "bearer":
+			c, err = s.Tokens.VerifyAccessTokenOf(r.Context(), as, credential.Reveal())
+		case scheme == "dpop":
+			var key string
+			if key, err = s.Tokens.ProveForToken(r.Context(), s.possession(r), credential.Reveal()); err == nil {
+				c, err = s.Tokens.VerifyBoundToken(r.Context(), as, credential.Reveal(), key)
+			}
+		default:
+			err = token.BearerMissing
 		}
-		c, err := s.Tokens.VerifyAccessTokenOf(r.Context(), as, strings.TrimSpace(bearer))
 		if err != nil {
 			s.refuse(w, r, err)
 			return
