@@ -65,6 +65,13 @@ func TestLegacyShape(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != 200 {
 			t.Fatalf("legacy %v: create: %d %s", only, w.Code, w.Body)
 		}
+		// The administrator lists at the same address, as ever.
+		token := []string{"Authorization", "SSWS " + s.AdminToken().Reveal()}
+		for query, want := range map[string]string{"": "okta_password", "?key=okta_verify": "channelBinding", "?key=okta_verify&expand=methods": "signed_nonce"} {
+			if w := call(s, "GET", okta.LegacyAuthenticatorsPath+query, nil, token...); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
+				t.Errorf("legacy %v: %q: %d %s", only, query, w.Code, w.Body)
+			}
+		}
 		for path, want := range map[string]int{
 			"PUT " + okta.LegacyEnrolmentsPath + "/" + e.ID:                             401,
 			"PATCH " + okta.LegacyEnrolmentsPath + "/" + e.ID:                           405,
@@ -72,7 +79,7 @@ func TestLegacyShape(t *testing.T) {
 			"POST /idp/authenticators/" + e.AuthenticatorID + "/transactions/ft/verify": 400,
 			"POST " + okta.AppAuthenticatorsPath + "/challenge/ft/verify":               400,
 			"GET " + okta.OrganizationPath:                                              200,
-			"GET /api/v1/authenticators/" + e.AuthenticatorID:                           404,
+			"GET /api/v1/authenticators/" + e.AuthenticatorID:                           401, // the administrator's
 			"POST /idp/authenticators/" + e.AuthenticatorID + "/nothing":                404,
 		} {
 			method, path, _ := strings.Cut(path, " ")

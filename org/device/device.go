@@ -81,16 +81,17 @@ func (e Enrolment) Active() bool { return e.Refusal() == nil }
 // Refusal is the error that tells the agent why its enrolment may not be used,
 // or nil.
 func (e Enrolment) Refusal() *okta.Error {
-	// Named before the enrolment's own status, since a deleted device takes
-	// its enrolments along.
-	if refusal := e.Device.Refusal(); refusal != nil {
+	// What is gone for good is said first: an agent that heard "suspended"
+	// would wait for ever. A deleted device takes its enrolments along.
+	switch refusal := e.Device.Refusal(); {
+	case e.Device.Status == StatusDeleted:
 		return refusal
-	}
-	switch e.Status {
-	case StatusActive:
-		return nil
-	case StatusDeleted:
+	case e.Status == StatusDeleted:
 		return okta.NewError(okta.CodeEnrolmentDeleted)
+	case refusal != nil:
+		return refusal
+	case e.Status == StatusActive:
+		return nil
 	default:
 		return okta.NewError(okta.CodeEnrolmentSuspended)
 	}

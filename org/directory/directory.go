@@ -32,8 +32,8 @@ type User struct {
 	ID, Login, FirstName, LastName, Email, Status string
 	PasswordHash                                  PasswordHash
 	// AutoPush says that the person has a push sent without being asked first.
-	AutoPush  bool
-	CreatedAt time.Time
+	AutoPush             bool
+	CreatedAt, UpdatedAt time.Time
 }
 
 // Active says whether the user may do anything at all.
@@ -101,7 +101,7 @@ func EnsureOrg(ctx context.Context, tx store.Tx, now time.Time) (OrgInfo, error)
 	return Org(ctx, tx)
 }
 
-const userColumns = `id, login, first_name, last_name, email, status, password_hash, auto_push, created_at`
+const userColumns = `id, login, first_name, last_name, email, status, password_hash, auto_push, created_at, updated_at`
 
 // UserByLogin finds a user by login name, in any case of letters.
 func UserByLogin(ctx context.Context, tx store.Tx, login string) (User, error) {
@@ -116,16 +116,16 @@ func UserByID(ctx context.Context, tx store.Tx, id string) (User, error) {
 func scanUser(row *sql.Row) (User, error) {
 	var u User
 	var hash string
-	var created int64
-	err := row.Scan(&u.ID, &u.Login, &u.FirstName, &u.LastName, &u.Email, &u.Status, &hash, &u.AutoPush, &created)
-	u.PasswordHash, u.CreatedAt = PasswordHash(hash), store.Time(created)
+	var created, updated int64
+	err := row.Scan(&u.ID, &u.Login, &u.FirstName, &u.LastName, &u.Email, &u.Status, &hash, &u.AutoPush, &created, &updated)
+	u.PasswordHash, u.CreatedAt, u.UpdatedAt = PasswordHash(hash), store.Time(created), store.Time(updated)
 	return u, found("the user", err)
 }
 
 // CreateUser stores a new user, who also becomes a member of Everyone, and
 // returns it with its id.
 func CreateUser(ctx context.Context, tx store.Tx, u User, now time.Time) (User, error) {
-	u.ID, u.CreatedAt = ids.New(ids.User), now
+	u.ID, u.CreatedAt, u.UpdatedAt = ids.New(ids.User), now, now
 	if u.Status == "" {
 		u.Status = StatusActive
 	}

@@ -5,7 +5,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -24,14 +23,18 @@ type Keys interface {
 	Public(ctx context.Context) ([]jose.JWK, time.Duration)
 }
 
-// Deps are what the facade is made of; all are required.
+// Deps are what the facade is made of; all but Notify are required.
 type Deps struct {
-	DB      *store.DB
-	Keys    Keys
-	Token   okta.Secret // the admin token; an empty one admits nobody
-	BaseURL string
-	Now     func() time.Time
-	Log     *slog.Logger
+	DB       *store.DB
+	Registry *device.Registry
+	Keys     Keys
+	Token    okta.Secret // the admin token; an empty one admits nobody
+	BaseURL  string
+	// Notify is told of enrolments that may be used no more, or again; nil:
+	// nobody is.
+	Notify func(enrolmentIDs []string)
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Link is the answer to a request for an enrolment link (extension).
@@ -50,6 +53,11 @@ func New(d Deps) http.Handler {
 	mux.Handle("/api/v1/authorizationServers/{id}/credentials/lifecycle/keyRotate", s.admin(httpx.Methods{http.MethodPost: s.rotate}))
 	mux.Handle("/api/v1/authenticators", s.admin(httpx.Methods{http.MethodGet: s.listAuthenticators}))
 	mux.Handle("/api/v1/authenticators/{id}", s.admin(httpx.Methods{http.MethodGet: s.getAuthenticator, http.MethodPut: s.putAuthenticator}))
+	mux.Handle("/api/v1/devices/{id}", s.admin(httpx.Methods{http.MethodGet: s.getDevice, http.MethodDelete: s.deleteDevice}))
+	mux.Handle("/api/v1/devices/{id}/lifecycle/{transition}", s.admin(httpx.Methods{http.MethodPost: s.changeDevice}))
+	mux.Handle("/api/v1/users/{login}", s.admin(httpx.Methods{http.MethodGet: s.getUser}))
+	mux.Handle("/api/v1/users/{login}/devices", s.admin(httpx.Methods{http.MethodGet: s.userDevices}))
+	mux.Handle("/api/v1/users/{login}/lifecycle/{transition}", s.admin(httpx.Methods{http.MethodPost: s.changeUser}))
 	mux.HandleFunc("/", httpx.NotFound)
 	return mux
 }
@@ -72,14 +80,8 @@ func (s *server) issueLink(w http.ResponseWriter, r *http.Request) {
 	var out Link
 	var userID string
 	err := s.DB.Write(ctx, func(tx store.Tx) error {
-		user, err := directory.UserByLogin(ctx, tx, r.PathValue("login"))
-		if errors.Is(err, store.ErrNotFound) {
-			user, err = directory.UserByID(ctx, tx, r.PathValue("login"))
-		}
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return okta.NewError(okta.CodeNotFound, "there is no such user")
-		case err != nil:
+		user, err := findUser(ctx, tx, r.PathValue("login"))
+		if err != nil {
 			return err
 		}
 		if refusal := user.Refusal(); refusal != nil {
