@@ -95,6 +95,7 @@ func (f front) BeginEnrolment(caller context.Context, in api.BeginEnrolment) (ap
 	if err != nil {
 		return api.Enrolment{}, err
 	}
+	defer f.d.quiet.Reset(quietAfter)
 	waiting, cancel := context.WithCancel(f.d.ctx)
 	id, one, err := f.d.enrolments.add(f.d.now(), cancel)
 	if err != nil {

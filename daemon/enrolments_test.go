@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -213,6 +214,41 @@ func TestEnrolmentIsCancelled(t *testing.T) {
 		if err := call(); !errors.As(err, &refusal) || refusal.Code != "enrolment_unknown" || refusal.Status != 404 {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// C8: neither the log at its most talkative nor the record of decisions holds
+// anything of a sign-in that could be used again.
+func TestSignInLeavesNoSecrets(t *testing.T) {
+	var log locked
+	c := testConfig(t)
+	c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	org := oktatest.NewOrg(t)
+	org.BindTokens("n")
+	a := startAgent(t, c)
+	if _, _, err := a.add(t, api.BeginEnrolment{Org: org.URL}); err != nil {
+		t.Fatal(err)
+	}
+	org.SignsIn(oktatest.SignIn{Login: "bob@example.com"})
+	if _, _, err := a.add(t, api.BeginEnrolment{Org: org.URL, Username: "alice"}); err == nil {
+		t.Fatal("bob was enrolled for alice")
+	}
+	said := log.String() + fmt.Sprintf("%+v", a.audit(t))
+	_ = a.stop()
+	said += log.String()
+	q := org.Authorizations()[0]
+	secrets := map[string]string{"token": org.Revoked()[0], "state": q.Get("state"), "nonce": q.Get("nonce"), "seed": oktatest.Seed}
+	for _, form := range org.TokenRequests() {
+		secrets["code "+form.Get("code")] = form.Get("code")
+		secrets["verifier "+form.Get("code_verifier")] = form.Get("code_verifier")
+	}
+	for name, secret := range secrets {
+		if secret == "" || strings.Contains(said, secret) {
+			t.Errorf("the log or the record holds the %s", name)
+		}
+	}
+	if !strings.Contains(said, "another user") {
+		t.Fatalf("nothing was said: the test proves nothing: %s", said)
 	}
 }
 

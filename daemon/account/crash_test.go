@@ -96,8 +96,11 @@ func TestKilledAfterTheSignIn(t *testing.T) {
 				m.settled(t, org)
 				return
 			}
-			if len(m.All()) != 0 || m.storedKeys(t) != 0 || len(org.enrolled) != map[bool]int{true: 1}[step == "posted"] {
-				t.Fatalf("%d accounts, %d keys, %d enrolments", len(m.All()), m.storedKeys(t), len(org.enrolled))
+			org.mu.Lock()
+			known := len(org.enrolled)
+			org.mu.Unlock()
+			if len(m.All()) != 0 || m.storedKeys(t) != 0 || known != map[bool]int{true: 1}[step == "posted"] {
+				t.Fatalf("%d accounts, %d keys, %d enrolments", len(m.All()), m.storedKeys(t), known)
 			}
 			if _, err := m.signsIn(t.Context(), org.URL, "00uAlice"); err != nil || len(m.All()) != 1 {
 				t.Fatalf("the next sign-in: %v", err)
@@ -111,7 +114,7 @@ func TestKilledAfterTheSignIn(t *testing.T) {
 func TestKilledWhileDiscarding(t *testing.T) {
 	for _, step := range []string{"active", "unused keys wiped"} {
 		org, dir := newStrictOrg(t), t.TempDir()+"/state"
-		org.makes = func(e *okta.Enrolment) { delete(e.Methods, okta.MethodSignedNonce) }
+		org.set(func() { org.makes = func(e *okta.Enrolment) { delete(e.Methods, okta.MethodSignedNonce) } })
 		killedAt(t, dir, "enrol", step, org.link("one"))
 		m := boot(t, dir)
 		m.Resume(t.Context())

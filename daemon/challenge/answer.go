@@ -148,8 +148,13 @@ func (p *Pipeline) answer(ctx context.Context, c *Challenge) error {
 		return nil
 	case errors.As(err, &refused):
 		p.Accounts.Refused(c.account.ID, refused)
-		if refused.HTTPStatus >= 500 || refused.HTTPStatus == 429 {
+		switch account.React(refused, account.Using) {
+		case account.RetryLater:
 			return refuse(OrgUnreachable, err)
+		case account.Phishing:
+			err = fmt.Errorf("the org says that the page is not its own, leave it: %w", err)
+		case account.NeedsUV:
+			err = fmt.Errorf("the org wants a key that is unlocked by PIN or fingerprint: %w", err)
 		}
 		return refuse(OrgRefused, err)
 	case errors.As(err, &odd) && odd.Status/100 == 4:
