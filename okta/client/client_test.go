@@ -142,7 +142,7 @@ func TestHeaders(t *testing.T) {
 		{"delete", func() error { return org.DeleteEnrolment(ctx, client.SSWS("secret"), "pfd1") },
 			seen{"DELETE", path + "/pfd1", v1, "", "SSWS secret", agent, ""}},
 		{"pending", func() error {
-			_, err := org.Pending(ctx, client.Bearer("secret"), fake.URL+path+"/pfd1/push/notifications")
+			_, err := org.Pending(ctx, client.Bearer("secret"), fake.URL+path+"/pfd1/push/notifications", client.PendingRequest{})
 			return err
 		},
 			seen{"GET", path + "/pfd1/push/notifications", v1, "", "Bearer secret", agent, ""}},
@@ -348,7 +348,7 @@ func TestE12StaysAtTheOrg(t *testing.T) {
 		if _, err := org.Enrol(ctx, auth, foreign, okta.EnrolmentRequest{}); foreign != "" && !errors.Is(err, client.ErrForeignURL) {
 			t.Errorf("enrol at %q: %v", foreign, err)
 		}
-		if _, err := org.Pending(ctx, auth, foreign); !errors.Is(err, client.ErrForeignURL) {
+		if _, err := org.Pending(ctx, auth, foreign, client.PendingRequest{}); !errors.Is(err, client.ErrForeignURL) {
 			t.Errorf("pending at %q: %v", foreign, err)
 		}
 		if _, _, err := org.SigningKeys(ctx, foreign); !errors.Is(err, client.ErrForeignURL) {

@@ -182,22 +182,6 @@ func (o *Org) DeleteEnrolment(ctx context.Context, auth Authorization, id string
 	return err
 }
 
-// Pending gets the challenges that wait at the "pending" link of a method.
-func (o *Org) Pending(ctx context.Context, auth Authorization, pendingURL string) ([]okta.PendingChallenge, error) {
-	if err := o.own(pendingURL); err != nil {
-		return nil, err
-	}
-	a, err := o.do(ctx, call{method: http.MethodGet, url: pendingURL, auth: auth, accept: okta.AcceptVersion, limit: maxDocument})
-	if err != nil {
-		return nil, err
-	}
-	var list []okta.PendingChallenge
-	if err := o.decode(a, &list); err != nil {
-		return nil, err
-	}
-	return list, nil
-}
-
 // Answer delivers a signed answer and returns nil when the org took it,
 // approval or denial. Where it goes is the caller's responsibility: the
 // verification URI has to be compared with the org before.

@@ -71,6 +71,9 @@ type call struct {
 	limit       int64 // of a 2xx body
 	discard     bool  // the body of a 2xx answer does not matter
 	oauth       bool  // errors have the shape of RFC 6749
+	header      map[string]string
+	timeout     time.Duration // 0: the client's
+	conditional bool          // 304 is an answer
 }
 
 // answer is a 2xx answer.
@@ -82,7 +85,11 @@ type answer struct {
 
 // do sends c and returns the 2xx answer, or one of the package's errors.
 func (o *Org) do(ctx context.Context, c call) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	timeout := o.timeout
+	if c.timeout > 0 {
+		timeout = c.timeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var body io.Reader
 	if c.body != nil {
@@ -116,6 +123,9 @@ func (o *Org) do(ctx context.Context, c call) (answer, error) {
 		}
 		req.Header["Dpop"] = []string{proof}
 	}
+	for name, value := range c.header {
+		req.Header[name] = []string{value}
+	}
 	resp, err := o.http.Do(req)
 	if err != nil {
 		return answer{}, unreachable(req.URL.Host, err)
@@ -141,6 +151,9 @@ func read(resp *http.Response, host string, c call) (answer, error) {
 		return answer{}, unexpected(KindTooLarge, fmt.Sprintf("at most %d bytes", limit))
 	case err != nil:
 		return answer{}, unreachable(host, err)
+	}
+	if resp.StatusCode == http.StatusNotModified && c.conditional {
+		return answer{resp.StatusCode, resp.Header, nil}, nil
 	}
 	if resp.StatusCode/100 == 3 {
 		return answer{}, unexpected(KindRedirect, redirectTarget(resp))

@@ -53,8 +53,8 @@ func TestOrg(t *testing.T) {
 		t.Fatalf("%d answers, want 2", n)
 	}
 	fake.PushChallenge("pfd", nil)
-	list, err := org.Pending(t.Context(), client.Bearer("t"), fake.URL+okta.AppAuthenticatorsPath+"/pfd/push/notifications")
-	if err != nil || len(list) != 1 {
+	list, err := org.Pending(t.Context(), client.Bearer("t"), fake.URL+okta.AppAuthenticatorsPath+"/pfd/push/notifications", client.PendingRequest{})
+	if err != nil || len(list.Challenges) != 1 {
 		t.Fatalf("pending: %v, %v", list, err)
 	}
 }
