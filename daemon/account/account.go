@@ -83,6 +83,7 @@ type Method struct {
 	UserVerification  *devicekey.Ref `json:"userVerification,omitempty"`
 	PendingURL        string         `json:"pendingUrl,omitempty"`   // where push challenges wait
 	Transactions      []string       `json:"transactions,omitempty"` // what the org was told that a push may be about
+	PushToken         string         `json:"pushToken,omitempty"`    // what the org was told that pushes go to
 	// TOTP is what one-time codes are made from; nil for other methods.
 	TOTP *totp.Parameters `json:"totp,omitempty"`
 }

@@ -176,6 +176,18 @@ func (b *Book) Rename(id, name string) (*Account, error) {
 	return b.update(id, func(a *Account) { a.Name = name })
 }
 
+// SetPushed notes what the org was told of how an account is pushed to.
+func (b *Book) SetPushed(id, token string, transactions []string) error {
+	_, err := b.update(id, func(a *Account) {
+		for i := range a.Methods {
+			if a.Methods[i].Type == okta.MethodPush {
+				a.Methods[i].PushToken, a.Methods[i].Transactions = token, transactions
+			}
+		}
+	})
+	return err
+}
+
 // SetPushesHeld holds the pushes of an account back, or lets them through again.
 func (b *Book) SetPushesHeld(id string, held bool) error {
 	a, err := b.Get(id)
