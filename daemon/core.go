@@ -15,6 +15,7 @@ import (
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/challenge"
 	"countersign.dev/daemon/journal"
+	"countersign.dev/daemon/push"
 	"countersign.dev/daemon/vault/unlock"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
@@ -38,6 +39,7 @@ type core struct {
 	orgKeys  *keys.Cache
 	audit    *audit.Log
 	pipeline *challenge.Pipeline
+	push     *push.Poller
 	journals []*journal.Journal
 }
 
@@ -51,10 +53,14 @@ func (d *Daemon) openCore() (_ *core, err error) {
 	}()
 	if c.book, err = account.Open(account.Options{
 		Vault: d.vault, Keys: c.store, Device: d.posture.Device, UserAgent: d.posture.UserAgent(), Now: d.now, Log: d.log,
-		Changed: func(a *account.Account) { d.hub.publish(api.Event{Type: "account", Account: accountView(a)}) },
+		Changed: func(a *account.Account) {
+			d.hub.publish(api.Event{Type: "account", Account: accountView(a)})
+			c.push.Changed()
+		},
 	}); err != nil {
 		return nil, err
 	}
+	c.push = d.newPoller(c)
 	// Keys are read at their first use. Damage is looked for now, while nothing
 	// rests on them yet.
 	if _, err := c.store.Open(d.ctx, devicekey.Ref{Kind: devicekey.KindSoftware}); err != nil && !errors.Is(err, devicekey.ErrNotFound) {
@@ -89,6 +95,9 @@ func (d *Daemon) openCore() (_ *core, err error) {
 	})
 	return c, nil
 }
+
+// listen waits for pushes until the agent stops.
+func (d *Daemon) listen(c *core) { d.spawn(func() { c.push.Run(d.ctx) }) }
 
 func (c *core) journal(d *Daemon, name string) (*journal.Journal, error) {
 	j, err := journal.Open(filepath.Join(d.vault.Dir(), name+".log"), d.vault.MACKey(name))
@@ -190,6 +199,7 @@ func (d *Daemon) askForUnlock() {
 		d.core.Store(c)
 		d.hub.fail(nil)
 		d.hub.publish(api.Event{Type: "status"})
+		d.listen(c)
 		d.catchUp(c)
 	})
 }

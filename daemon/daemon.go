@@ -178,6 +178,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.spawn(func() { broken <- d.browser.Serve(d.pages) })
 	}
 	if c := d.core.Load(); c != nil {
+		d.listen(c)
 		d.spawn(func() { d.catchUp(c) })
 	} else {
 		d.askForUnlock()

@@ -50,6 +50,7 @@ func (f front) Doctor(ctx context.Context, topic string) (api.Report, error) {
 	x.orgs(ctx)
 	x.frontEnds()
 	if topic == "" {
+		x.pushes()
 		x.record()
 	}
 	x.browser()

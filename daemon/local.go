@@ -120,6 +120,7 @@ func (f front) RemoveAccount(caller context.Context, id string, localOnly bool) 
 		reason += ", here only"
 	}
 	_ = f.d.record(c, audit.Record{Event: "removal", Outcome: "done", Account: id, Reason: reason})
+	c.push.Changed()
 	gone := accountView(a)
 	gone.State = "removed"
 	f.d.hub.publish(api.Event{Type: "account", Account: gone})
@@ -150,6 +151,7 @@ func (f front) ResumePushes(ctx context.Context, id string) (api.Account, error)
 
 // Prompts lists what waits for the person. Whoever asks is a front end.
 func (f front) Prompts(context.Context, string) (api.PromptList, error) {
+	f.d.nudge()
 	list := api.PromptList{Prompts: []api.Prompt{}}
 	for _, p := range f.d.prompts.List() {
 		list.Prompts = append(list.Prompts, promptView(p))
@@ -205,6 +207,7 @@ func (f front) Subscribe(ctx context.Context, frontEnd string) (<-chan api.Event
 	detach := func() {}
 	if frontEnd != "" {
 		detach = f.d.prompts.Attach(frontEnd)
+		f.d.nudge()
 	}
 	return f.d.hub.subscribe(ctx, detach), nil
 }

@@ -1,0 +1,121 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"countersign.dev/daemon/account"
+	"countersign.dev/daemon/challenge"
+	"countersign.dev/daemon/push"
+	"countersign.dev/okta"
+	"countersign.dev/okta/client"
+)
+
+// wrongClock is how far clocks may differ before it is said.
+const wrongClock = time.Minute
+
+// newPoller waits for what is pushed to the accounts of c.
+func (d *Daemon) newPoller(c *core) *push.Poller {
+	return push.New(push.Config{
+		Accounts: c.book, Authorize: c.book.Maintenance,
+		List: func(ctx context.Context, a *account.Account, auth client.Authorization, url string, r client.PendingRequest) (client.PendingList, error) {
+			org, err := c.book.Org(a.OrgURL)
+			if err != nil {
+				return client.PendingList{}, err
+			}
+			return org.Pending(ctx, auth, url, r)
+		},
+		Receive: func(ctx context.Context, account, token string) (later bool) {
+			defer d.quiet.Reset(quietAfter)
+			return worthAnotherTry(c.pipeline.Receive(ctx, token, challenge.Transport{Kind: challenge.Push, Account: account}).Outcome)
+		},
+		Watched:  func() bool { return len(d.prompts.FrontEnds()) > 0 },
+		Announce: c.announce,
+		Network:  push.Network, Reconnect: client.CloseIdle,
+		Log: d.log,
+	})
+}
+
+// worthAnotherTry says whether a push that came to nothing may come to
+// something in a moment.
+func worthAnotherTry(o challenge.Outcome) bool {
+	switch o {
+	case challenge.NoFrontEnd, challenge.Locked, challenge.OrgUnreachable:
+		return true
+	}
+	return false
+}
+
+// announce brings the org's picture of an account's pushes up to date.
+func (c *core) announce(ctx context.Context, a *account.Account) error {
+	if a.Dialect == account.Legacy {
+		return nil // there an update replaces the whole enrolment, keys and all
+	}
+	org, err := c.book.Org(a.OrgURL)
+	if err != nil {
+		return err
+	}
+	return push.Update(ctx, org, a,
+		func(ctx context.Context, renew bool) (client.Authorization, error) {
+			return c.book.Maintenance(ctx, a, renew)
+		},
+		func(token string, transactions []string) error { return c.book.SetPushed(a.ID, token, transactions) })
+}
+
+// nudge says that somebody would see a prompt now.
+func (d *Daemon) nudge() {
+	if c := d.core.Load(); c != nil {
+		c.push.Nudge()
+	}
+}
+
+// pushes says how each account is reached, and whether the clocks agree.
+func (x *examination) pushes() {
+	c := x.d.core.Load()
+	if c == nil {
+		return
+	}
+	channels := c.push.Channels()
+	clocks := map[string]bool{}
+	for _, a := range usableAccounts(c) {
+		if _, ok := a.Method(okta.MethodPush); !ok {
+			continue
+		}
+		channel, listening := channels[a.ID]
+		x.channel(a, channel, listening)
+		if off := channel.Offset; off.Abs() > wrongClock && !clocks[a.OrgURL] {
+			clocks[a.OrgURL] = true
+			side := "behind"
+			if off < 0 {
+				side = "ahead of"
+			}
+			x.warn("clock", fmt.Sprintf("this computer's clock is %s %s that of %s; beyond five minutes sign-ins fail", off.Abs().Round(time.Second), side, a.OrgURL), "set the clock")
+		}
+	}
+}
+
+func (x *examination) channel(a *account.Account, c push.Channel, listening bool) {
+	name, since := "push "+accountView(a).Name, "; no list has come yet"
+	if !c.LastContact.IsZero() {
+		since = fmt.Sprintf("; last contact %s ago", time.Since(c.LastContact).Round(time.Second))
+	}
+	switch {
+	case a.PushesHeld:
+		x.warn(name, "held back: a sign-in was reported", "when it is safe again: countersign prompt resume "+a.ID)
+	case !listening:
+		x.warn(name, "the org has named no address where pushes wait", "ask the org's administrator, or enrol again")
+	case c.State == push.Connected:
+		x.ok(name, "connected: the org tells at once when a sign-in waits"+since)
+	case c.State == push.Polling:
+		x.ok(name, fmt.Sprintf("asks about every %s%s", c.Every, since))
+	case c.Err != nil:
+		message := fmt.Sprintf("asking again: %v", c.Err)
+		if !c.Until.IsZero() {
+			message = fmt.Sprintf("waits until %s after an error: %v", c.Until.Local().Format("15:04:05"), c.Err)
+		}
+		x.warn(name, message+since, "what is pushed meanwhile is seen when it works again")
+	default:
+		x.ok(name, "asking"+since)
+	}
+}

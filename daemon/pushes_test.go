@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"countersign.dev/daemon/challenge"
+	"countersign.dev/ipc/api"
+	"countersign.dev/okta"
+	"countersign.dev/okta/jose"
+	"countersign.dev/okta/oktatest"
+)
+
+// nextPrompt waits for the event that shows one.
+func nextPrompt(t *testing.T, events <-chan api.Event) api.Prompt {
+	t.Helper()
+	for e := range events {
+		if e.Prompt != nil {
+			return *e.Prompt
+		}
+	}
+	t.Fatal("the events ended without a prompt")
+	return api.Prompt{}
+}
+
+// subscribed is a front end that watches.
+func (a *agent) subscribed(t *testing.T) (events <-chan api.Event) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	stream, err := a.client.Subscribe(ctx, "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := make(chan api.Event, 64)
+	go func() {
+		defer close(c)
+		for e, err := range stream {
+			if err != nil {
+				return
+			}
+			c <- e
+		}
+	}()
+	return c
+}
+
+// The second half of the main job, in one process: the org pushes a sign-in
+// with a number, a person picks it, the org gets an answer by the push key.
+func TestPushIsAnswered(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a := startAgent(t, testConfig(t))
+	added := a.enrol(t, org)
+	org.PushChallenge(added.EnrolmentID, func(c *okta.Challenge) {
+		c.Context.ChallengeTextItems = []string{"17", "42", "8"}
+		c.Context.ClientLocation, c.Context.UnusualActivities = "Lisbon", []string{"ANOMALOUS_LOCATION"}
+	})
+	events := a.subscribed(t) // an org that cannot wait is asked at once when somebody comes
+	p := nextPrompt(t, events)
+	if p.Kind != "push" || p.Account != added.ID || p.Location != "Lisbon" || !slices.Equal(p.Unusual, []string{"New place"}) || !slices.Equal(p.Numbers, []string{"17", "42", "8"}) {
+		t.Fatalf("%+v", p)
+	}
+	var refused *api.Error
+	_, err := a.client.DecidePrompt(t.Context(), p.ID, api.Decision{Action: "approve", Number: "43"})
+	if !errors.As(err, &refused) || refused.Code != "wrong_number" {
+		t.Fatalf("a number that is not shown: %v", err)
+	}
+	outcome, err := a.client.DecidePrompt(t.Context(), p.ID, api.Decision{Action: "approve", Number: "42"})
+	if err != nil || outcome.Outcome != "approved" {
+		t.Fatalf("%+v, %v", outcome, err)
+	}
+	answers := org.Answers()
+	if len(answers) != 1 || answers[0].Method != okta.MethodPush {
+		t.Fatalf("%+v", answers)
+	}
+	token, err := jose.Parse(answers[0].ChallengeResponse, jose.Answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := token.Verify(*org.Enrolments()[0].Methods.Push.Keys.ProofOfPossession); err != nil {
+		t.Fatal(err)
+	}
+	var claims okta.Answer
+	if err := token.Claims(&claims); err != nil || claims.Context.SelectedChallengeItem != "42" || claims.Context.UserConsent != okta.ConsentApproved {
+		t.Fatalf("%+v, %v", claims.Context, err)
+	}
+}
+
+// B1: a report holds the account's pushes back, says so, and is taken back by
+// the person alone; also after a restart.
+func TestReportedAccount(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a := startAgent(t, testConfig(t))
+	added := a.enrol(t, org)
+	org.PushChallenge(added.EnrolmentID, nil)
+	p := nextPrompt(t, a.subscribed(t))
+	if outcome, err := a.client.DecidePrompt(t.Context(), p.ID, api.Decision{Action: "deny", Report: true}); err != nil || outcome.Outcome != "denied" {
+		t.Fatalf("%+v, %v", outcome, err)
+	}
+	held := func(a *agent) (problem bool) {
+		t.Helper()
+		s, err := a.client.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(s.Problems, func(p api.Problem) bool {
+			return p.Code == "pushes_held" && strings.Contains(p.Hint, "countersign prompt resume "+added.ID)
+		})
+	}
+	if !held(a) {
+		t.Fatal("status does not say that pushes are held back")
+	}
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	b := startAgent(t, a.config)
+	if !held(b) {
+		t.Fatal("a restart lets pushes through")
+	}
+	report, err := b.client.Doctor(t.Context(), "")
+	if err != nil || !slices.ContainsFunc(report.Checks, func(c api.Check) bool {
+		return strings.HasPrefix(c.Name, "push ") && c.State == "warning" && strings.Contains(c.Message, "held back")
+	}) {
+		t.Fatalf("doctor: %+v, %v", report.Checks, err)
+	}
+	if got, err := b.client.ResumePushes(t.Context(), added.ID); err != nil || got.PushesHeld || held(b) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	var events []string
+	for _, r := range b.audit(t) {
+		events = append(events, r.Event)
+	}
+	if !slices.Contains(events, "pushes_held") || !slices.Contains(events, "pushes_resumed") {
+		t.Fatalf("%v", events)
+	}
+	if _, err := b.client.ResumePushes(t.Context(), "nobody"); err == nil {
+		t.Fatal("resumed an account that does not exist")
+	}
+}
+
+func TestDoctorOnPushes(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a := startAgent(t, testConfig(t))
+	added := a.enrol(t, org)
+	list := okta.AppAuthenticatorsPath + "/" + added.EnrolmentID + "/push/notifications"
+	check := func(name, want string) (c api.Check) {
+		t.Helper()
+		deadline, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		for deadline.Err() == nil {
+			report, err := a.client.Doctor(deadline, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c = range report.Checks {
+				if strings.HasPrefix(c.Name, name) && strings.Contains(c.Message, want) {
+					return c
+				}
+			}
+		}
+		t.Fatalf("doctor never says %q of %s", want, name)
+		return c
+	}
+	if c := check("push ", "asks about every"); c.State != "ok" || !strings.Contains(c.Message, "last contact") {
+		t.Errorf("%+v", c)
+	}
+	org.Reply(list, oktatest.Reply{Status: 200, Body: "[]", Header: map[string][]string{"Date": {time.Now().Add(-time.Hour).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}}})
+	a.nudge()
+	if c := check("clock", "ahead of"); c.State != "warning" || !strings.HasPrefix(c.Message, "this computer's clock is 1h0m") {
+		t.Errorf("%+v", c)
+	}
+	org.Reply(list, oktatest.Reply{Status: 500, Body: `{"errorCode":"E0000009"}`})
+	a.nudge()
+	if c := check("push ", "after an error"); c.State != "warning" {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Only what a moment may mend is handed over again: nothing that was decided,
+// refused or sent.
+func TestPushesWorthAnotherTry(t *testing.T) {
+	for o := challenge.Outcome(0); o < 200; o++ {
+		want := o == challenge.NoFrontEnd || o == challenge.Locked || o == challenge.OrgUnreachable
+		if worthAnotherTry(o) != want {
+			t.Errorf("%v: %v", o, !want)
+		}
+	}
+}
