@@ -12,9 +12,6 @@ import (
 	"countersign.dev/okta/client"
 )
 
-// wrongClock is how far clocks may differ before it is said.
-const wrongClock = time.Minute
-
 // newPoller waits for what is pushed to the accounts of c.
 func (d *Daemon) newPoller(c *core) *push.Poller {
 	return push.New(push.Config{
@@ -31,7 +28,7 @@ func (d *Daemon) newPoller(c *core) *push.Poller {
 			return worthAnotherTry(c.pipeline.Receive(ctx, token, challenge.Transport{Kind: challenge.Push, Account: account}).Outcome)
 		},
 		Watched:  func() bool { return len(d.prompts.FrontEnds()) > 0 },
-		Announce: c.announce,
+		Announce: func(ctx context.Context, a *account.Account) error { return d.announce(ctx, c, a) },
 		Network:  push.Network, Reconnect: client.CloseIdle,
 		Log: d.log,
 	})
@@ -47,8 +44,12 @@ func worthAnotherTry(o challenge.Outcome) bool {
 	return false
 }
 
+// justEnrolled is how long the org's offer of the enrolment is taken for that of
+// today.
+const justEnrolled = time.Minute
+
 // announce brings the org's picture of an account's pushes up to date.
-func (c *core) announce(ctx context.Context, a *account.Account) error {
+func (d *Daemon) announce(ctx context.Context, c *core, a *account.Account) error {
 	if a.Dialect == account.Legacy {
 		return nil // there an update replaces the whole enrolment, keys and all
 	}
@@ -56,11 +57,20 @@ func (c *core) announce(ctx context.Context, a *account.Account) error {
 	if err != nil {
 		return err
 	}
-	return push.Update(ctx, org, a,
-		func(ctx context.Context, renew bool) (client.Authorization, error) {
+	u := push.Updates{
+		Authorize: func(ctx context.Context, renew bool) (client.Authorization, error) {
 			return c.book.Maintenance(ctx, a, renew)
 		},
-		func(token string, transactions []string) error { return c.book.SetPushed(a.ID, token, transactions) })
+		Patch: func(ctx context.Context, auth client.Authorization, patch any) error {
+			_, err := org.UpdateEnrolment(ctx, auth, a.EnrolmentID, patch)
+			return err
+		},
+		Save: func(token string, transactions []string) error { return c.book.SetPushed(a.ID, token, transactions) },
+	}
+	if age := d.now().Sub(a.CreatedAt); age < 0 || age > justEnrolled {
+		u.Offers = org.AuthenticatorConfiguration
+	}
+	return push.Update(ctx, a, u)
 }
 
 // nudge says that somebody would see a prompt now.
@@ -70,28 +80,19 @@ func (d *Daemon) nudge() {
 	}
 }
 
-// pushes says how each account is reached, and whether the clocks agree.
+// pushes says how each account is reached.
 func (x *examination) pushes() {
 	c := x.d.core.Load()
 	if c == nil {
 		return
 	}
 	channels := c.push.Channels()
-	clocks := map[string]bool{}
 	for _, a := range usableAccounts(c) {
 		if _, ok := a.Method(okta.MethodPush); !ok {
 			continue
 		}
 		channel, listening := channels[a.ID]
 		x.channel(a, channel, listening)
-		if off := channel.Offset; off.Abs() > wrongClock && !clocks[a.OrgURL] {
-			clocks[a.OrgURL] = true
-			side := "behind"
-			if off < 0 {
-				side = "ahead of"
-			}
-			x.warn("clock", fmt.Sprintf("this computer's clock is %s %s that of %s; beyond five minutes sign-ins fail", off.Abs().Round(time.Second), side, a.OrgURL), "set the clock")
-		}
 	}
 }
 

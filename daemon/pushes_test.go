@@ -168,11 +168,6 @@ func TestDoctorOnPushes(t *testing.T) {
 	if c := check("push ", "asks about every"); c.State != "ok" || !strings.Contains(c.Message, "last contact") {
 		t.Errorf("%+v", c)
 	}
-	org.Reply(list, oktatest.Reply{Status: 200, Body: "[]", Header: map[string][]string{"Date": {time.Now().Add(-time.Hour).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}}})
-	a.nudge()
-	if c := check("clock", "ahead of"); c.State != "warning" || !strings.HasPrefix(c.Message, "this computer's clock is 1h0m") {
-		t.Errorf("%+v", c)
-	}
 	org.Reply(list, oktatest.Reply{Status: 500, Body: `{"errorCode":"E0000009"}`})
 	a.nudge()
 	if c := check("push ", "after an error"); c.State != "warning" {

@@ -28,8 +28,6 @@ type Channel struct {
 	Until       time.Time     // when the org is asked next, while it is not being asked
 	LastContact time.Time     // the last list that came; zero for none
 	Err         error         // why the last question failed; nil when it did not
-	// Offset is how far the org's clock is ahead of ours, to a second or so.
-	Offset time.Duration
 }
 
 // authorizeWait bounds getting a token.
@@ -163,12 +161,8 @@ func (l *listener) failed(a *account.Account, err error, took time.Duration) pau
 }
 
 func (l *listener) heard(ctx context.Context, a *account.Account, list client.PendingList, took time.Duration) pause {
-	now := time.Now()
 	l.mu.Lock()
-	l.channel.LastContact, l.channel.Err = now, nil
-	if !list.Date.IsZero() {
-		l.channel.Offset = list.Date.Sub(now)
-	}
+	l.channel.LastContact, l.channel.Err = time.Now(), nil
 	l.mu.Unlock()
 	l.p.Accounts.Succeeded(a.ID)
 	changed := false

@@ -11,27 +11,35 @@ import (
 	"countersign.dev/okta/client"
 )
 
-// Org is what Update needs of an org.
-type Org interface {
-	AuthenticatorConfiguration(ctx context.Context) (okta.AuthenticatorConfiguration, error)
-	UpdateEnrolment(ctx context.Context, auth client.Authorization, id string, patch any) (okta.Enrolment, error)
+// Updates are the parts of an Update.
+type Updates struct {
+	// Offers asks the org what it has; nil when the account knows that it has
+	// not changed, as right after an enrolment.
+	Offers    func(ctx context.Context) (okta.AuthenticatorConfiguration, error)
+	Authorize func(ctx context.Context, renew bool) (client.Authorization, error)
+	Patch     func(ctx context.Context, auth client.Authorization, patch any) error
+	Save      func(token string, transactions []string) error // what the org has taken
 }
 
 // Update tells the org, by one merge patch (2.5), what has changed of how an
 // account is pushed to: the token that stands for this enrolment, which nothing
 // on a desktop is reached by yet, and the kinds of transactions that the person
-// can be shown. save keeps what the org has taken; when nothing differs neither
-// is called.
-func Update(ctx context.Context, org Org, a *account.Account, authorize func(ctx context.Context, renew bool) (client.Authorization, error), save func(token string, transactions []string) error) error {
+// can be shown. When nothing differs, nothing is sent.
+func Update(ctx context.Context, a *account.Account, u Updates) error {
 	m, ok := a.Method(okta.MethodPush)
 	if !ok {
 		return nil
 	}
-	config, err := org.AuthenticatorConfiguration(ctx)
-	if err != nil {
-		return fmt.Errorf("ask what the org pushes: %w", err)
+	token, transactions := m.PushToken, m.Transactions
+	if u.Offers != nil {
+		config, err := u.Offers(ctx)
+		if err != nil {
+			return fmt.Errorf("ask what the org pushes: %w", err)
+		}
+		if list := pushed(config); list != nil {
+			transactions = list
+		}
 	}
-	token, transactions := m.PushToken, pushed(config)
 	var patch struct {
 		Methods struct {
 			Push struct {
@@ -44,27 +52,25 @@ func Update(ctx context.Context, org Org, a *account.Account, authorize func(ctx
 		token = rand.Text()
 		patch.Methods.Push.PushToken = token
 	}
-	if transactions == nil {
-		transactions = m.Transactions // the org does not push just now
-	} else if !slices.Equal(transactions, m.Transactions) {
+	if !slices.Equal(transactions, m.Transactions) {
 		patch.Methods.Push.Capabilities = &okta.Capabilities{TransactionTypes: transactions}
 	}
 	if patch.Methods.Push.PushToken == "" && patch.Methods.Push.Capabilities == nil {
 		return nil
 	}
 	for renew := false; ; renew = true {
-		auth, err := authorize(ctx, renew)
+		auth, err := u.Authorize(ctx, renew)
 		if err != nil {
 			return err
 		}
-		_, err = org.UpdateEnrolment(ctx, auth, a.EnrolmentID, patch)
+		err = u.Patch(ctx, auth, patch)
 		if unauthorised(err) && !renew {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("update the enrolment: %w", err)
 		}
-		return save(token, transactions)
+		return u.Save(token, transactions)
 	}
 }
 

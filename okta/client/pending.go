@@ -37,7 +37,6 @@ type PendingList struct {
 	Unchanged  bool                    // the caller's list is still good; Challenges is empty
 	ETag       string                  // of this list; "" when the org gives none
 	Waited     bool                    // the org waits when it is asked to
-	Date       time.Time               // the org's clock; zero when it does not say
 }
 
 // Pending gets the challenges that wait at the "pending" link of a method. Each
@@ -65,7 +64,6 @@ func (o *Org) Pending(ctx context.Context, auth Authorization, pendingURL string
 		Unchanged: a.status == http.StatusNotModified, ETag: etag(a.header),
 		Waited: applied(a.header, "wait"),
 	}
-	list.Date, _ = http.ParseTime(a.header.Get("Date"))
 	if list.Unchanged {
 		if list.ETag == "" {
 			list.ETag = r.ETag

@@ -47,9 +47,7 @@ func TestPendingEntriesStandForThemselves(t *testing.T) {
 }
 
 func TestPendingWaits(t *testing.T) {
-	date := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	ask := pendingAt(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Date", date.Format(http.TimeFormat))
 		if r.Header.Get("Prefer") == "wait=55" {
 			w.Header().Set("Preference-Applied", "respond-async, wait=55")
 		}
@@ -62,7 +60,7 @@ func TestPendingWaits(t *testing.T) {
 		_, _ = io.WriteString(w, `[]`)
 	})
 	got, err := ask(client.PendingRequest{Wait: true})
-	if err != nil || !got.Waited || got.ETag != `"v1"` || got.Unchanged || !got.Date.Equal(date) {
+	if err != nil || !got.Waited || got.ETag != `"v1"` || got.Unchanged {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	got, err = ask(client.PendingRequest{Wait: true, ETag: got.ETag})
