@@ -30,6 +30,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -101,6 +102,7 @@ func inside() (code int, ran bool) {
 }
 
 func setup() (err error) {
+	syscall.Umask(0o077) // copies of an org's state are private, too
 	if scratch, err = os.MkdirTemp("", "cs-faults-"); err != nil {
 		return err
 	}
