@@ -104,5 +104,5 @@ func clockWords(off time.Duration, orgURL string) string {
 	if off < 0 {
 		way = "behind"
 	}
-	return fmt.Sprintf("the clock of this computer is %v %s that of %s", off.Abs(), way, orgURL)
+	return fmt.Sprintf("the clock of this computer is about %v %s that of %s", off.Abs().Round(time.Minute), way, orgURL)
 }

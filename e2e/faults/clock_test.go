@@ -12,6 +12,7 @@ import (
 // B7: either clock is off by an hour, either way. Nothing is approved by it, the
 // agent says what is wrong, and all is well when the clock is set right.
 func TestB7ClockOffByAnHour(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name       string
 		org, agent time.Duration

@@ -186,7 +186,7 @@ func TestC4OrgDatabaseNotWritable(t *testing.T) {
 			{"enrol", func(t *testing.T) {
 				link := w.link()
 				w.proxy.Break(harness.On(http.MethodPost, okta.AppAuthenticatorsPath), harness.First(hurt))
-				if _, code := w.add(link); code != "org_refused" {
+				if _, code := w.add(link); code != "org_busy" {
 					t.Errorf("enrolling says %q", code)
 				}
 				if p := w.problems(); p["enrolment_pending"] == "" {
@@ -225,7 +225,7 @@ func TestC4OrgDatabaseNotWritable(t *testing.T) {
 			{"remove", func(t *testing.T) {
 				a := w.enrolled()
 				w.proxy.Break(harness.On(http.MethodDelete, okta.AppAuthenticatorsPath), harness.First(hurt))
-				if code := w.code(w.client.RemoveAccount(w.ctx(), a.ID, false)); code != "org_refused" {
+				if code := w.code(w.client.RemoveAccount(w.ctx(), a.ID, false)); code != "org_busy" {
 					t.Errorf("removing says %q", code)
 				}
 				must(t, w.proxy.Heal())

@@ -75,6 +75,7 @@ func everything(*http.Request) bool { return true }
 // and before and during an answer: the agent says which, tells nothing to who
 // answers in the org's place, and everything works when it is over.
 func TestE11NamesAndCertificates(t *testing.T) {
+	t.Parallel()
 	for _, f := range wayFaults {
 		if f.slow && !slow {
 			continue
