@@ -61,7 +61,7 @@ func TestBoundMaintenanceStory(t *testing.T) {
 	}
 	pending := e.Methods[okta.MethodPush].Links["pending"].Href
 	for range 2 { // each request has a proof of its own
-		if _, err := o.Pending(t.Context(), auth, pending); err != nil {
+		if _, err := o.Pending(t.Context(), auth, pending, client.PendingRequest{}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -73,7 +73,7 @@ func TestBoundMaintenanceStory(t *testing.T) {
 		"as bearer":   client.Bearer(token.AccessToken),
 		"another key": client.DPoP(token.AccessToken, other),
 	} {
-		if _, err := o.Pending(t.Context(), auth, pending); !errors.Is(err, okta.NewError(okta.CodeInvalidToken)) {
+		if _, err := o.Pending(t.Context(), auth, pending, client.PendingRequest{}); !errors.Is(err, okta.NewError(okta.CodeInvalidToken)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -81,10 +81,10 @@ func TestBoundMaintenanceStory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.Pending(t.Context(), client.DPoP(plain.AccessToken, key), pending); !errors.Is(err, okta.NewError(okta.CodeInvalidToken)) {
+	if _, err := o.Pending(t.Context(), client.DPoP(plain.AccessToken, key), pending, client.PendingRequest{}); !errors.Is(err, okta.NewError(okta.CodeInvalidToken)) {
 		t.Errorf("a bearer's token with a proof: %v", err)
 	}
-	if _, err := o.Pending(t.Context(), client.Bearer(plain.AccessToken), pending); err != nil {
+	if _, err := o.Pending(t.Context(), client.Bearer(plain.AccessToken), pending, client.PendingRequest{}); err != nil {
 		t.Error(err)
 	}
 	w := call(s, "GET", "/idp/myaccount/app-authenticators/"+e.ID+"/push/notifications", nil, "Authorization", "DPoP "+token.AccessToken.Reveal())
@@ -96,7 +96,7 @@ func TestBoundMaintenanceStory(t *testing.T) {
 		t.Fatal(err)
 	}
 	var gone *okta.Error
-	if _, err := o.Pending(t.Context(), auth, pending); !errors.As(err, &gone) || !gone.Gone() {
+	if _, err := o.Pending(t.Context(), auth, pending, client.PendingRequest{}); !errors.As(err, &gone) || !gone.Gone() {
 		t.Errorf("afterwards: %v", err)
 	}
 	if _, _, err := o.BoundToken(t.Context(), form(), key); !errors.As(err, &gone) || !gone.Gone() {
