@@ -6,11 +6,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
+	"countersign.dev/okta/oktatest"
 )
 
 // The four calls of the older protocol, as they go over the wire.
@@ -125,4 +128,30 @@ func FuzzLegacyListing(f *testing.F) {
 			t.Fatalf("%q: chose one of %d", s, active)
 		}
 	})
+}
+
+// E12: a redirect is not followed, and no credential goes along one.
+func TestE12NoRedirects(t *testing.T) {
+	var hits atomic.Int32
+	evil := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
+	defer evil.Close()
+	fake := oktatest.NewOrg(t)
+	fake.Reply("/", oktatest.Reply{Status: 307, Header: http.Header{"Location": {evil.URL}}})
+	org, ctx, auth := newOrg(t, fake.URL, client.Options{}), t.Context(), client.Bearer("secret")
+	for what, call := range map[string]func() error{
+		"metadata":   func() error { _, err := org.Metadata(ctx); return err },
+		"token":      func() error { _, err := org.Token(ctx, url.Values{"code": {"secret"}}); return err },
+		"revocation": func() error { return org.Revoke(ctx, fake.URL+"/oauth2/v1/revoke", "secret") },
+		"listing":    func() error { _, err := org.LegacyConfiguration(ctx, auth); return err },
+		"enrolment":  func() error { _, err := org.LegacyEnrol(ctx, auth, "", okta.EnrolmentRequest{}); return err },
+		"removal":    func() error { return org.LegacyDelete(ctx, auth, "x") },
+	} {
+		var ua *client.UnexpectedAnswer
+		if err := call(); !errors.As(err, &ua) || ua.Kind != client.KindRedirect {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if hits.Load() != 0 {
+		t.Errorf("the other origin was asked %d times", hits.Load())
+	}
 }

@@ -44,6 +44,28 @@ func TestE11Certificates(t *testing.T) {
 		if err := org.Answer(t.Context(), c.url+"/verify", okta.AnswerRequest{ChallengeResponse: "secret"}); err == nil {
 			t.Errorf("%s: answered", name)
 		}
+		key, err := NewProofKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		form := url.Values{"code": {"secret"}, "code_verifier": {"secret"}, "assertion": {"secret"}}
+		for what, call := range map[string]func() error{
+			"sign-in":    func() error { _, err := org.Metadata(t.Context()); return err },
+			"token":      func() error { _, _, err := org.BoundToken(t.Context(), form, key); return err },
+			"revocation": func() error { return org.Revoke(t.Context(), org.URL()+"/revoke", "secret") },
+			"listing":    func() error { _, err := org.LegacyConfiguration(t.Context(), OTDT("secret")); return err },
+			"enrolment": func() error {
+				_, err := org.LegacyEnrol(t.Context(), OTDT("secret"), "", okta.EnrolmentRequest{})
+				return err
+			},
+			"removal": func() error { return org.LegacyDelete(t.Context(), SSWS("secret"), "x") },
+		} {
+			var silent *Unreachable
+			var odd *UnexpectedAnswer // the plain-text door of a TLS server says so
+			if err := call(); !errors.As(err, &silent) && !errors.As(err, &odd) {
+				t.Errorf("%s: %s: %v", name, what, err)
+			}
+		}
 	}
 	if heard.Load() != 0 {
 		t.Errorf("%d requests arrived", heard.Load())
