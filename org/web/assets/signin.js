@@ -23,6 +23,7 @@ const BUSY_PAUSE = 60000; // when the org says it is asked too often
 let waiting = null; // the wait in progress, see wait()
 let identifier = ""; // as typed, for the agent's hint when it is woken by a link
 let started = false; // whether the first response was asked for
+let numberShown = false; // whether the last push asked for a number
 let acted = false; // whether the person has done anything: before that, looking for an agent stays silent
 
 // ---------------------------------------------------------------- the org
@@ -83,12 +84,12 @@ function show(idx, remark) {
   if (form?.name === "success-redirect") return leave(form.href);
 
   const challenge = form && challengeOf(idx, form);
+  const notes = remark ? [note(remark, "warn")] : messages(idx); // the page knows better why it gave up
   if (waiting && form && isPoll(form) && waiting.key === waitKey(idx, form)) {
-    return waiting.again(form); // nothing changed: an identical challenge is not started again
+    return waiting.again(form, notes); // nothing changed: an identical challenge is not started again
   }
   stopWaiting();
   say("");
-  const notes = remark ? [note(remark, "warn")] : messages(idx); // the page knows better why it gave up
   if (!form) return ended(idx, notes);
 
   switch (form.name) {
@@ -101,8 +102,10 @@ function show(idx, remark) {
     case "challenge-poll":
     case "device-challenge-poll":
       return challenge ? withDevice(idx, form, challenge, notes) : withPush(idx, form, notes);
+    case "authenticator-verification-data":
+      return offerPush(idx, form, notes);
     case "resend":
-      return draw("You are not signed in", who(idx), notes, button("Ask again", () => go(() => submit(form))), others(idx));
+      return draw("You are not signed in", who(idx), notes, button("Ask again", () => go(() => submit(form)), { "data-se": "resend" }), others(idx));
     default:
       return draw("A step this page does not know", who(idx), notes, paragraph(`The organisation asks for “${form.name}”. Start again, or ask whoever looks after it.`), others(idx));
   }
@@ -192,9 +195,11 @@ function leave(href) {
 /** Keeps asking the org whether the answer has come, every `refresh` ms, one question at a time. */
 function wait(idx, form) {
   const stop = new AbortController();
-  const w = { key: waitKey(idx, form), stop, form, timer: 0, asking: false, hurry: false };
-  w.again = (next) => {
+  const w = { key: waitKey(idx, form), stop, form, timer: 0, asking: false, hurry: false, values: () => ({}) };
+  w.again = (next, notes) => {
     w.form = next; // the org may have changed the pace
+    if (notes.length > 0) view.querySelector("#notes")?.replaceChildren(...notes);
+    clearTimeout(w.timer); // a step beside the polls may have brought this
     w.timer = setTimeout(w.poll, next.refresh || 4000);
   };
   w.poll = async () => {
@@ -203,7 +208,7 @@ function wait(idx, form) {
     w.asking = true;
     clearTimeout(w.timer);
     try {
-      const next = await submit(w.form);
+      const next = await submit(w.form, w.values());
       w.asking = false;
       if (stop.signal.aborted) return;
       if (next.httpStatus === 429) return void (w.timer = setTimeout(w.poll, BUSY_PAUSE));
@@ -238,22 +243,48 @@ function later(w, ms, f) {
   setTimeout(() => waiting === w && f(), ms);
 }
 
+/** A push that is sent when the person says so; where that is the only way, they may say so once and for all. */
+function offerPush(idx, form, notes) {
+  const inner = fieldOf(form, "authenticator")?.form?.value ?? [];
+  const id = inner.find((f) => f.name === "id")?.value;
+  const methodType = inner.find((f) => f.name === "methodType")?.options?.[0]?.value;
+  const auto = autoPush(inner);
+  const send = () => go(() => submit(form, { authenticator: { id, methodType, ...autoValue(auto) } }));
+  draw("Approve on your device", who(idx), notes, paragraph("Countersign asks you on the device where you added this account."), button("Ask my device", send, { "data-se": "send-push" }), auto, others(idx));
+}
+
+/** The switch that has pushes sent without being asked, where the org offers it. */
+function autoPush(fields) {
+  const switched = fields?.find((f) => f.name === "autoChallenge");
+  return switched && check("autoChallenge", "From now on, ask my device at once", switched.value === true);
+}
+
+function autoValue(label) {
+  return label ? { autoChallenge: label.querySelector("input").checked } : {};
+}
+
+/** The wait for a person at a device, with the number to pick there, if one is asked for. */
 function withPush(idx, form, notes) {
   const current = idx.currentAuthenticator?.value ?? {};
   const number = current.contextualData?.correctAnswer;
-  const resend = current.resend;
+  const auto = autoPush(form.value);
+  numberShown = number !== undefined;
   draw(
     "Approve on your device",
     who(idx),
     notes,
-    number === undefined ? figure() : [paragraph("Countersign asks for this number on your device:"), el("p", { class: "number", "data-se": "number" }, String(number))],
+    number === undefined ? figure() : [paragraph("Pick this number in Countersign on your device:"), el("p", { class: "number", "data-se": "number" }, String(number))],
+    auto,
   );
+  const w = wait(idx, form);
+  w.values = () => autoValue(auto);
+  const waits = () => waiting === w && say(number === undefined ? "Waiting for your answer in Countersign." : "Waiting for the number in Countersign.", { detail: NOT_YOU });
+  const again = current.resend && link("Ask again", () => go(() => submit(current.resend)).then(waits), { "data-se": "resend" });
   more.append(
     paragraph("Nothing on your device? See that it is unlocked and online, and open Countersign there."),
-    ...[resend && link("Ask again", () => go(() => submit(resend))), otherWay(idx)].filter(Boolean),
+    ...[again, otherWay(idx)].filter(Boolean),
   );
-  wait(idx, form);
-  say("Waiting for your answer in Countersign.", { detail: NOT_YOU });
+  waits();
 }
 
 /** The key on this device: the page hands the challenge to the agent, the agent answers the org. */
@@ -393,11 +424,13 @@ function resolve(idx, path) {
 function messages(idx) {
   return (idx.messages?.value ?? []).map(({ i18n, message, class: kind }) => {
     const calm = kind === "INFO" || i18n?.key === DENIED; // a denial is what the person wanted
+    if (i18n?.key === DENIED && numberShown) return note(DENIED_OR_MISSED, "");
     return note(WORDS[i18n?.key] ?? message ?? "Something was refused.", calm ? "" : "stop");
   });
 }
 
 const DENIED = "api.authn.poll.error.push_rejected";
+const DENIED_OR_MISSED = "This sign-in was denied on your device, or another number was picked there. Nobody was signed in.";
 
 const WORDS = {
   incorrectPassword: "That password does not fit this account. Check it and try again.",
@@ -408,6 +441,11 @@ const WORDS = {
   "idx.operation.cancelled.on.other.device": "This sign-in was stopped on another device.",
   "core.auth.factor.signedNonce.error": "The answer of this device was not accepted.",
   "core.auth.factor.signedNonce.error.invalidDevice": "The organisation does not know this device any more. Add your account to Countersign again.",
+  "countersign.authenticator.timed_out": "Nobody answered in time.",
+  "countersign.push.throttled": "Your devices were asked too often in a short time. Wait ten minutes, or choose another way.",
+  "countersign.push.reported": "The owner of this account reported the sign-in as not theirs. Nobody was signed in.",
+  "countersign.code.throttled": "Too many codes were wrong. Wait half a minute and try again.",
+  "oie.authenticator.app.method.push.verify.enable.biometrics": "The organisation wants to know that it is you at that device. Set a PIN in Countersign there and try again.",
   [DENIED]: "This sign-in was denied on your device. Nobody was signed in.",
   "oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop": "The organisation wants to know that it is you at this device. Set a PIN in Countersign and try again.",
   tooManyRequests: "Too many tries. Wait a minute and try again.",
@@ -472,8 +510,8 @@ function passwordField(notes) {
   return field({ name: "credentials.passcode", label: "Password", type: "password", autocomplete: "current-password", hint: notes });
 }
 
-function check(name, label) {
-  return el("label", { class: "check" }, el("input", { type: "checkbox", name }), label);
+function check(name, label, checked = false) {
+  return el("label", { class: "check" }, el("input", { type: "checkbox", name, checked }), label);
 }
 
 function who(idx) {
