@@ -220,7 +220,11 @@ func (s *subject) judge(a *okta.Answer, key device.Key) verdict {
 		v.status, v.result.Reported = Denied, a.Context.Reported
 		return v
 	default:
-		if r := insufficient(s.challenge.UserVerification, s.challenge.UserMediation, key.Role, consent); r != "" {
+		mediation := s.challenge.UserMediation
+		if s.challenge.Method == okta.MethodPush {
+			mediation = okta.NeedRequired // whatever it says: no push is approved silently
+		}
+		if r := insufficient(s.challenge.UserVerification, mediation, key.Role, consent); r != "" {
 			code := okta.CodeValidation
 			if r == NoUserVerification {
 				code = okta.CodeUVRequired
@@ -248,15 +252,16 @@ func insufficient(verification, mediation okta.Need, role okta.KeyType, consent 
 	if verification == okta.NeedRequired {
 		return NoUserVerification
 	}
+	silent := mediation == okta.NeedNone || mediation == okta.NeedOptional
 	switch consent {
 	case okta.ConsentApproved:
 		return ""
 	case okta.ConsentNone:
-		if mediation == okta.NeedNone || mediation == okta.NeedOptional {
+		if silent {
 			return ""
 		}
 	case okta.ConsentCancelledUserVerification, okta.ConsentUVTemporarilyUnavailable, okta.ConsentUVPermanentlyUnavailable:
-		if verification == okta.NeedPreferred && mediation != okta.NeedRequired && mediation != "" {
+		if silent && verification == okta.NeedPreferred {
 			return ""
 		}
 	}

@@ -2,11 +2,14 @@ package factor
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
+	"countersign.dev/org/device"
+	"countersign.dev/org/directory"
 	"countersign.dev/org/policy"
 	"countersign.dev/org/store"
 )
@@ -46,6 +49,107 @@ func TestInsufficient(t *testing.T) {
 			if got := insufficient(c.verification, c.mediation, c.role, consent) == ""; got != want {
 				t.Errorf("verification %s, mediation %s, %s says %s: %v", c.verification, c.mediation, c.role, consent, got)
 			}
+		}
+	}
+}
+
+// The org's half of the conformance table of the devices protocol (4.4): what
+// was asked, by which way, which key signed and what it says of the person,
+// against whether the org takes it for an approval. B3, C3.
+func TestConformance(t *testing.T) {
+	const (
+		pop = okta.KeyProofOfPossession
+		uv  = okta.KeyUserVerification
+		pin = okta.KeyUserVerificationBioOrPIN
+	)
+	verifications := []okta.Need{okta.NeedNone, okta.NeedDiscouraged, okta.NeedPreferred, okta.NeedRequired, "", "SOMETIMES"}
+	mediations := []okta.Need{okta.NeedNone, okta.NeedOptional, okta.NeedRequired, "", "SOMETIMES"}
+	consents := []okta.Consent{okta.ConsentNone, okta.ConsentApproved, okta.ConsentApprovedUserVerification, okta.ConsentDenied,
+		okta.ConsentCancelledUserVerification, okta.ConsentUVTemporarilyUnavailable, okta.ConsentUVPermanentlyUnavailable,
+		okta.ConsentUserAbandoned, "OTHER", "approved_consent_prompt"}
+	type row struct {
+		method        okta.Method
+		verifications []okta.Need
+		mediations    []okta.Need
+		roles         []okta.KeyType
+		approve       []okta.Consent
+	}
+	silent, asked := mediations[:2], mediations[2:]
+	unavailable := []okta.Consent{okta.ConsentCancelledUserVerification, okta.ConsentUVTemporarilyUnavailable, okta.ConsentUVPermanentlyUnavailable}
+	lax := []okta.Need{okta.NeedNone, okta.NeedDiscouraged, "", "SOMETIMES"}
+	preferred, required := []okta.Need{okta.NeedPreferred}, []okta.Need{okta.NeedRequired}
+	rows := []row{
+		{okta.MethodSignedNonce, lax, silent, []okta.KeyType{pop}, []okta.Consent{okta.ConsentNone, okta.ConsentApproved}},
+		{okta.MethodSignedNonce, lax, asked, []okta.KeyType{pop}, []okta.Consent{okta.ConsentApproved}},
+		{okta.MethodSignedNonce, preferred, silent, []okta.KeyType{pop}, append(unavailable, okta.ConsentNone, okta.ConsentApproved)},
+		{okta.MethodSignedNonce, preferred, asked, []okta.KeyType{pop}, []okta.Consent{okta.ConsentApproved}},
+		{okta.MethodSignedNonce, required, mediations, []okta.KeyType{pop}, nil},
+		{okta.MethodSignedNonce, verifications, mediations, []okta.KeyType{uv, pin}, []okta.Consent{okta.ConsentApprovedUserVerification}},
+		// A push is never approved silently, and "cannot verify" is no approval.
+		{okta.MethodPush, append(lax, okta.NeedPreferred), mediations, []okta.KeyType{pop}, []okta.Consent{okta.ConsentApproved}},
+		{okta.MethodPush, required, mediations, []okta.KeyType{pop}, nil},
+		{okta.MethodPush, verifications, mediations, []okta.KeyType{uv, pin}, []okta.Consent{okta.ConsentApprovedUserVerification}},
+	}
+	cases := 0
+	for _, r := range rows {
+		for _, verification := range r.verifications {
+			for _, mediation := range r.mediations {
+				for _, role := range r.roles {
+					for _, consent := range consents {
+						cases++
+						s := subject{
+							challenge: Challenge{Method: r.method, PageOrigin: "https://org.example", UserVerification: verification, UserMediation: mediation},
+							enrolment: device.Enrolment{ID: "pfd", Status: device.StatusActive, Device: device.Device{Status: device.StatusActive},
+								Methods: []device.Method{{Type: r.method, Status: device.StatusActive}}},
+							user: directory.User{ID: "00u", Status: directory.StatusActive},
+						}
+						a := okta.Answer{Context: okta.AnswerContext{UserConsent: consent, OriginHeader: "https://org.example"}}
+						v := s.judge(&a, device.Key{Role: role})
+						want := Failed
+						switch {
+						case consent == okta.ConsentDenied || consent == okta.ConsentUserAbandoned:
+							want = Denied
+						case slices.Contains(r.approve, consent):
+							want = Approved
+						}
+						if v.status != want || (v.refusal != nil) != (want == Failed) {
+							t.Errorf("%s, verification %q, mediation %q, %s says %q: %s, want %s", r.method, verification, mediation, role, consent, v.status, want)
+						}
+						c := s.challenge
+						c.Status, c.Result = v.status, v.result
+						p, ok := c.Proof()
+						if ok != (want == Approved) || ok && (p.Traits&policy.UserVerification != 0) != (role != pop) ||
+							ok && r.method == okta.MethodPush && p.Traits&(policy.UserPresence|policy.PhishingResistant) != policy.UserPresence {
+							t.Errorf("%s, %s says %q: proves %+v", r.method, role, consent, p)
+						}
+					}
+				}
+			}
+		}
+	}
+	if want := 2 * len(verifications) * len(mediations) * 3 * len(consents); cases != want {
+		t.Errorf("%d cases of %d", cases, want)
+	}
+}
+
+// B2: three numbers, all different, of two digits. Who does not see the page
+// picks the right one once in three times: neither its place among them nor its
+// size tells which it is.
+func TestNumbers(t *testing.T) {
+	place, rank := [3]int{}, [3]int{}
+	for range 3000 {
+		items, correct := numbers()
+		sorted := slices.Sorted(slices.Values(items))
+		if len(items) != 3 || len(slices.Compact(slices.Clone(sorted))) != 3 || !slices.Contains(items, correct) ||
+			sorted[0] < "10" || sorted[2] > "99" || len(items[0])+len(items[1])+len(items[2]) != 6 {
+			t.Fatalf("%v, %s", items, correct)
+		}
+		place[slices.Index(items, correct)]++
+		rank[slices.Index(sorted, correct)]++
+	}
+	for i := range 3 { // 1000 expected, with a deviation of 26
+		if min(place[i], rank[i]) < 840 || max(place[i], rank[i]) > 1160 {
+			t.Errorf("place %v, rank %v", place, rank)
 		}
 	}
 }

@@ -53,6 +53,13 @@ func TestEvaluate(t *testing.T) {
 	incomplete := func(m Methods, uv, um okta.Need) Decision {
 		return Decision{Outcome: Incomplete, Methods: m, UserVerification: uv, UserMediation: um}
 	}
+	// withPush is incomplete where a push may be sent too.
+	withPush := func(d Decision, uv okta.Need) Decision { d.PushVerification = uv; return d }
+	push := func(t Traits) Proof { return Proof{Method: Push, Traits: t, At: now} }
+	code := Proof{Method: TOTP, Traits: UserPresence, At: now}
+	all := []Candidate{can(Password), {SignedNonce, DeviceBound | PhishingResistant | UserPresence}, {Push, DeviceBound | UserPresence}, {TOTP, UserPresence}}
+	approver := []Candidate{{Push, DeviceBound | UserPresence}, {Push, DeviceBound | UserPresence | UserVerification}, {TOTP, UserPresence}}
+	bound := with(func(c *ClassConstraint) { c.DeviceBound = Required })
 	satisfied, stuck := Decision{Outcome: Satisfied}, Decision{Reason: NoAuthenticator}
 	weak := Candidate{SignedNonce, DeviceBound | PhishingResistant | UserPresence} // a software key without verification
 
@@ -88,6 +95,19 @@ func TestEvaluate(t *testing.T) {
 		{"hardware refuses software", []Rule{hardware}, Facts{Proofs: proofs(pwd()), Candidates: []Candidate{weak}}, stuck},
 		{"verification asked", []Rule{verified}, Facts{Proofs: proofs(pwd()), Candidates: both}, incomplete(SignedNonce, okta.NeedRequired, okta.NeedNone)},
 		{"verification refuses possession alone", []Rule{verified}, Facts{Proofs: proofs(pwd(), nonce(DeviceBound|UserPresence))}, stuck},
+
+		{"all methods", []Rule{TwoFactors(Required)}, Facts{Proofs: proofs(pwd()), Candidates: all}, withPush(incomplete(SignedNonce|Push|TOTP, okta.NeedNone, okta.NeedRequired), okta.NeedNone)},
+		{"a push approves", []Rule{TwoFactors(Required)}, Facts{Proofs: proofs(pwd(), push(DeviceBound|UserPresence))}, satisfied},
+		{"a code approves", []Rule{TwoFactors(Required)}, Facts{Proofs: proofs(pwd(), code)}, satisfied},
+		{"a code is bound to no device", []Rule{bound}, Facts{Proofs: proofs(pwd(), code), Candidates: all}, withPush(incomplete(SignedNonce|Push, okta.NeedNone, okta.NeedNone), okta.NeedNone)},
+		{"a push resists no phishing", []Rule{resistant}, Facts{Proofs: proofs(pwd(), push(DeviceBound|UserPresence|UserVerification|Hardware))}, stuck},
+		{"a push with verification", []Rule{verified}, Facts{Proofs: proofs(pwd()), Candidates: approver}, withPush(incomplete(Push, "", ""), okta.NeedRequired)},
+		{"verified by push", []Rule{verified}, Facts{Proofs: proofs(pwd(), push(DeviceBound|UserPresence|UserVerification))}, satisfied},
+		{"push and code are one class", []Rule{TwoFactors(Optional)}, Facts{Proofs: proofs(push(DeviceBound|UserPresence), code)}, stuck},
+		{"one possession factor: a push is asked for", []Rule{OnePossessionFactor()}, Facts{Candidates: approver}, withPush(incomplete(Push|TOTP, "", ""), okta.NeedNone)},
+		{"one possession factor: approved", []Rule{OnePossessionFactor()}, Facts{Proofs: proofs(push(DeviceBound | UserPresence))}, satisfied},
+		{"one possession factor: silent", []Rule{OnePossessionFactor()}, Facts{Proofs: proofs(nonce(DeviceBound | PhishingResistant))}, stuck},
+		{"one possession factor: a password is none", []Rule{OnePossessionFactor()}, Facts{Proofs: proofs(pwd()), Candidates: all[:1]}, stuck},
 
 		{"possession and inherence", []Rule{possessionOnly}, Facts{Proofs: proofs(nonce(allTraits))}, satisfied},
 		{"inherence is asked for", []Rule{possessionOnly}, Facts{Candidates: both}, incomplete(SignedNonce, okta.NeedRequired, okta.NeedNone)},

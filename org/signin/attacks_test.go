@@ -2,14 +2,11 @@ package signin_test
 
 import (
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
@@ -291,106 +288,6 @@ func parallel(n int, do func(int)) {
 		wg.Go(func() { do(i) })
 	}
 	wg.Wait()
-}
-
-// However the steps are mixed, success needs what the policy asks for: a model
-// remembers what was really proven since the last fresh start.
-func TestRandomOrder(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	w, agent := world(t)
-	bobs := w.Enrol(t, w.Bob.ID, jose.ProtectionSoftware)
-	apps := []string{signintest.Web, signintest.Strict, signintest.Verified, signintest.Enrol, signintest.Resist}
-	finished := 0
-	for range 12 {
-		app := apps[rng.IntN(len(apps))]
-		v := w.Start(t, app, signin.Redirect)
-		handle := v.StateHandle
-		var user string // who typed the right password
-		var password bool
-		nonce := map[string]string{} // user -> how it was proven: silent, approved, verified
-		var trail []string
-		for range 25 {
-			a, owner := agent, w.Alice.ID
-			if rng.IntN(4) == 0 {
-				a, owner = bobs, w.Bob.ID
-			}
-			var err error
-			before := v
-			op := rng.IntN(9)
-			if rng.IntN(10) < 6 { // mostly what the page would do next
-				op = map[signin.Step]int{signin.StepIdentify: 0, signin.StepPassword: 2, signin.StepSelect: 3,
-					signin.StepChallenge: 8 - 3*rng.IntN(2), signin.StepFastPass: 8 - 3*rng.IntN(2)}[v.Step]
-			}
-			switch op {
-			case 0, 1:
-				login := []string{signintest.AliceLogin, signintest.AliceLogin, signintest.BobLogin, "nobody"}[rng.IntN(4)]
-				v, err = w.Engine.Identify(ctx, handle, login)
-				if before.Step == signin.StepIdentify || before.Step == signin.StepFastPass {
-					user = map[string]string{signintest.AliceLogin: w.Alice.ID, signintest.BobLogin: w.Bob.ID}[login]
-					password, nonce = false, map[string]string{}
-				}
-				trail = append(trail, "identify "+login)
-			case 2:
-				right := rng.IntN(3) > 0
-				pw := signintest.Password
-				if !right {
-					pw = "wrong"
-				}
-				w.Clock.Advance(31 * time.Second)
-				v, err = w.Engine.Password(ctx, handle, pw)
-				password = password || (right && before.Step == signin.StepPassword && (user != "" || len(nonce) > 0))
-				trail = append(trail, fmt.Sprint("password ", right))
-			case 3:
-				v, err = w.Engine.Select(ctx, handle, []string{v.VerifyID, v.VerifyID, v.PasswordID}[rng.IntN(3)], []string{"signed_nonce", "password", "push", "totp", ""}[rng.IntN(5)])
-				trail = append(trail, "select")
-			case 4:
-				v, err = w.Engine.Launch(ctx, handle)
-				trail = append(trail, "launch")
-			case 5, 6:
-				v, err = w.Engine.Poll(ctx, handle)
-				trail = append(trail, "poll")
-			case 7:
-				v, err = w.Engine.CancelPoll(ctx, handle, []signin.CancelReason{signin.Unreachable, signin.UserCanceled, signin.AgentError}[rng.IntN(3)])
-				trail = append(trail, "cancel poll")
-			case 8:
-				if before.Challenge == nil {
-					continue
-				}
-				kind := []string{"silent", "approved", "verified", "denied"}[rng.IntN(4)]
-				edits := map[string][]edit{"approved": {signintest.Approve}, "verified": {a.Verify}, "denied": {signintest.Deny}}[kind]
-				ok, err := w.Engine.AnswerChallenge(ctx, signintest.Claims(t, before.Challenge.Token).TransactionID, a.Answer(t, w, before.Challenge.Token, edits...))
-				if err == nil && ok {
-					nonce[owner] = kind
-				}
-				trail = append(trail, fmt.Sprint("answer ", kind, " by ", owner, " ", ok))
-				continue
-			}
-			if err != nil && !errors.Is(err, signin.ErrRequest) {
-				t.Fatalf("%v: %v", trail, err)
-			}
-			if err != nil {
-				v = before
-				continue
-			}
-			if v.Step == signin.StepDone {
-				finished++
-				done, err := w.Engine.Complete(ctx, v.Success.StateToken)
-				if err != nil {
-					t.Fatal(err)
-				}
-				how := nonce[done.UserID]
-				wrongUser := user != "" && done.UserID != user
-				enough := how != "" && (app != signintest.Strict || how != "silent") && (app != signintest.Verified || how == "verified")
-				if wrongUser || !password || !enough {
-					t.Fatalf("%s reached success with user %q password %v nonce %v (%s): %v", app, user, password, nonce, done.UserID, trail)
-				}
-				break
-			}
-		}
-	}
-	t.Logf("%d of 12 finished", finished)
 }
 
 // Where no password is asked for, a typed name is challenged at once. Neither
