@@ -51,7 +51,6 @@ func New(d Deps) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/users/{login}/enrolment-links", s.admin(httpx.Methods{http.MethodPost: s.issueLink}))
 	mux.Handle("/api/v1/authorizationServers/{id}/credentials/lifecycle/keyRotate", s.admin(httpx.Methods{http.MethodPost: s.rotate}))
-	mux.Handle("/api/v1/authenticators", s.admin(httpx.Methods{http.MethodGet: s.listAuthenticators}))
 	mux.Handle("/api/v1/authenticators/{id}", s.admin(httpx.Methods{http.MethodGet: s.getAuthenticator, http.MethodPut: s.putAuthenticator}))
 	mux.Handle("/api/v1/devices/{id}", s.admin(httpx.Methods{http.MethodGet: s.getDevice, http.MethodDelete: s.deleteDevice}))
 	mux.Handle("/api/v1/devices/{id}/lifecycle/{transition}", s.admin(httpx.Methods{http.MethodPost: s.changeDevice}))

@@ -21,9 +21,15 @@ import (
 const base = "http://localhost:8080"
 
 func setUp(t *testing.T, token okta.Secret) (http.Handler, *signingkey.Ring) {
+	h, keys, _ := setUpOrg(t, token)
+	return h, keys
+}
+
+func setUpOrg(t *testing.T, token okta.Secret) (http.Handler, *signingkey.Ring, directory.OrgInfo) {
+	var org directory.OrgInfo
 	db := storetest.Open(t)
-	storetest.Write(t, db, func(tx store.Tx) error {
-		if _, err := directory.EnsureOrg(t.Context(), tx, time.Now()); err != nil {
+	storetest.Write(t, db, func(tx store.Tx) (err error) {
+		if org, err = directory.EnsureOrg(t.Context(), tx, time.Now()); err != nil {
 			return err
 		}
 		for login, status := range map[string]string{"alice@example.com": "", "gone@example.com": directory.StatusDeprovisioned} {
@@ -37,7 +43,7 @@ func setUp(t *testing.T, token okta.Secret) (http.Handler, *signingkey.Ring) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return admin.New(admin.Deps{DB: db, Keys: keys, Token: token, BaseURL: base, Now: time.Now, Log: slog.New(slog.DiscardHandler)}), keys
+	return admin.New(admin.Deps{DB: db, Keys: keys, Token: token, BaseURL: base, Now: time.Now, Log: slog.New(slog.DiscardHandler)}), keys, org
 }
 
 func call(h http.Handler, method, path, authorization string) *httptest.ResponseRecorder {

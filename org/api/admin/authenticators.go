@@ -15,7 +15,8 @@ import (
 const maxBody = 16 << 10
 
 // authenticator is an authenticator of the org, in the shape of Okta's
-// Authenticators API as far as there is something to set.
+// Authenticators API as far as there is something to set. Package legacy lists
+// them.
 type authenticator struct {
 	ID          string               `json:"id"`
 	Key         string               `json:"key"`
@@ -61,22 +62,6 @@ func (s *server) org(ctx context.Context) (o directory.OrgInfo, err error) {
 		return err
 	})
 	return o, err
-}
-
-// listAuthenticators lists all authenticators, or those of one key.
-func (s *server) listAuthenticators(w http.ResponseWriter, r *http.Request) {
-	o, err := s.org(r.Context())
-	if err != nil {
-		httpx.Fail(w, r, s.Log, err)
-		return
-	}
-	key, list := r.URL.Query().Get("key"), []authenticator{}
-	for _, a := range s.authenticators(o) {
-		if key == "" || key == a.Key {
-			list = append(list, a)
-		}
-	}
-	httpx.WriteJSON(w, http.StatusOK, list)
 }
 
 func (s *server) getAuthenticator(w http.ResponseWriter, r *http.Request) {
