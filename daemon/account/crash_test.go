@@ -177,3 +177,27 @@ func TestKilledWhileRemoving(t *testing.T) {
 		})
 	}
 }
+
+// A removal that was half done when the agent stopped, and an org that cannot
+// be asked at the next start: nothing is forgotten, and a later start ends it.
+func TestRemovalWaitsForTheOrg(t *testing.T) {
+	org, dir := newStrictOrg(t), t.TempDir()+"/state"
+	first := boot(t, dir)
+	if _, err := first.EnrolByLink(t.Context(), org.link("one"), ""); err != nil {
+		t.Fatal(err)
+	}
+	first.vault.Close()
+	killedAt(t, dir, "remove", "removing", org.link("one"))
+	org.set(func() { org.down = 503 })
+	m := boot(t, dir)
+	for range 2 {
+		m.Resume(t.Context())
+		if len(m.All()) != 1 || m.All()[0].State != Removing || m.All()[0].Usable() || m.storedKeys(t) != 3 {
+			t.Fatalf("%+v, %d keys", m.All(), m.storedKeys(t))
+		}
+	}
+	org.set(func() { org.down = 0 })
+	if m.Resume(t.Context()); len(m.All()) != 0 || m.storedKeys(t) != 0 || !org.deleted["pfd0"] {
+		t.Fatalf("%+v, %d keys, deleted %v", m.All(), m.storedKeys(t), org.deleted)
+	}
+}

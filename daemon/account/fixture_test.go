@@ -28,7 +28,7 @@ type strictOrg struct {
 	posts    []okta.EnrolmentRequest
 	expired  bool // refuses tokens that were not used
 	forgot   bool // no longer knows devices
-	down     int  // answers this status to create calls
+	down     int  // answers this status to create and delete calls
 	busy     int  // create calls during which another registration is under way
 	config   func(*okta.AuthenticatorConfiguration)
 	makes    func(*okta.Enrolment) // of what was enrolled
@@ -94,6 +94,10 @@ func (o *strictOrg) remove(w http.ResponseWriter, r *http.Request) {
 	defer o.mu.Unlock()
 	if !strings.HasPrefix(r.Header.Get("Authorization"), "SSWS ey") {
 		refuse(w, okta.CodeInvalidToken)
+		return
+	}
+	if o.down != 0 {
+		answer(w, o.down, okta.NewError(okta.CodeInternal))
 		return
 	}
 	if o.deleted[r.PathValue("id")] {

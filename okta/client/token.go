@@ -21,7 +21,6 @@ type Metadata struct {
 	TokenEndpoint         string   `json:"token_endpoint"`
 	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	ProofAlgorithms       []string `json:"dpop_signing_alg_values_supported"`
-	ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 	Scopes                []string `json:"scopes_supported"`
 }
 
