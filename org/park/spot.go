@@ -73,8 +73,8 @@ func (s *spot) heard(n int, err error) {
 		_ = s.conn.SetReadDeadline(time.Time{})
 	}
 	switch {
-	case s.state == resting && n > 0:
-		l.wheel.remove(s)
+	case (s.state == resting || s.state == ended) && n > 0 && !l.closed:
+		l.wheel.remove(s) // at the last moment, perhaps
 		l.resting--
 		l.mu.Unlock()
 		s.giveBack()
@@ -86,6 +86,7 @@ func (s *spot) heard(n int, err error) {
 	case gone:
 		l.wheel.remove(s)
 		l.leave(s)
+		delete(l.answers, s)
 		l.mu.Unlock()
 		s.hangUp()
 	case s.state == parked:
@@ -101,7 +102,6 @@ func (s *spot) heard(n int, err error) {
 // leave ends the waiting of a spot.
 func (l *Lot) leave(s *spot) {
 	l.unlist(s)
-	delete(l.answers, s)
 	l.waiting--
 }
 
@@ -177,6 +177,7 @@ func (s *spot) finish(a *recorder) {
 		a, s.keep = &recorder{status: http.StatusServiceUnavailable}, false
 	}
 	l.mu.Lock()
+	l.leave(s) // its caller may be back before we know that it has the answer
 	timeout := l.config.WriteTimeout
 	if l.closed {
 		timeout = closeGrace
@@ -190,7 +191,7 @@ func (s *spot) finish(a *recorder) {
 	s.who, s.head = nil, ""
 
 	l.mu.Lock()
-	l.leave(s)
+	delete(l.answers, s)
 	rest := err == nil && s.keep && !l.closed
 	if !rest || len(s.early) > 0 {
 		l.mu.Unlock()
@@ -271,9 +272,12 @@ func headLines(h http.Header) string {
 func (r *recorder) wire(head string, keep bool) []byte {
 	r.WriteHeader(http.StatusOK)
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "HTTP/1.1 %03d %s\r\n%s", r.status, http.StatusText(r.status), head)
+	b.Grow(512 + len(head) + r.body.Len())
+	b.WriteString("HTTP/1.1 " + strconv.Itoa(r.status) + " " + http.StatusText(r.status) + "\r\n" + head)
 	_ = r.header.WriteSubset(&b, ours)
-	b.WriteString("Date: " + time.Now().UTC().Format(http.TimeFormat) + "\r\n")
+	b.WriteString("Date: ")
+	b.Write(time.Now().UTC().AppendFormat(b.AvailableBuffer(), http.TimeFormat))
+	b.WriteString("\r\n")
 	bodiless := r.status == http.StatusNoContent || r.status == http.StatusNotModified
 	if !bodiless {
 		b.WriteString("Content-Length: " + strconv.Itoa(r.body.Len()) + "\r\n")
