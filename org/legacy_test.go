@@ -65,9 +65,9 @@ func TestLegacyShape(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != 200 {
 			t.Fatalf("legacy %v: create: %d %s", only, w.Code, w.Body)
 		}
-		// The administrator lists at the same address, as ever.
+		// The administrator finds what to change at the same address.
 		token := []string{"Authorization", "SSWS " + s.AdminToken().Reveal()}
-		for query, want := range map[string]string{"": "okta_password", "?key=okta_verify": "channelBinding", "?key=okta_verify&expand=methods": "signed_nonce"} {
+		for query, want := range map[string]string{"": link.AuthenticatorID, "?key=okta_verify": link.AuthenticatorID, "?key=okta_verify&expand=methods": "signed_nonce"} {
 			if w := call(s, "GET", okta.LegacyAuthenticatorsPath+query, nil, token...); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
 				t.Errorf("legacy %v: %q: %d %s", only, query, w.Code, w.Body)
 			}

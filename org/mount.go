@@ -27,7 +27,7 @@ import (
 
 // mount puts the rooms that talk to browsers and agents together. The adapters
 // below are all they know of each other.
-func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *directory.Hasher, administration http.Handler) error {
+func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *directory.Hasher) error {
 	c := s.config
 	tokens := token.New(token.Deps{DB: s.db, Signing: s.keys, BaseURL: c.BaseURL, Now: c.Now})
 	engine, err := signin.New(signin.Deps{
@@ -56,7 +56,7 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 		mux.Handle(okta.AppAuthenticatorsPath+"/{id}", account)
 	}
 	older := legacy.New(legacy.Deps{
-		DB: s.db, Registry: registry, Tokens: access, Bound: access, AdminToken: s.token, Admin: administration,
+		DB: s.db, Registry: registry, Tokens: access, Bound: access, AdminToken: s.token,
 		BaseURL: c.BaseURL, Notify: s.lot.Notify, Now: c.Now, Log: c.Log,
 	})
 	mux.Handle(okta.LegacyAuthenticatorsPath, older)

@@ -137,12 +137,11 @@ func (s *Server) open(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.healthz)
 	registry := device.NewRegistry(s.db, s.config.BaseURL, s.config.Now)
-	administration := admin.New(admin.Deps{
+	mux.Handle("/api/v1/", admin.New(admin.Deps{
 		DB: s.db, Registry: registry, Keys: s.keys, Token: s.token, BaseURL: s.config.BaseURL,
 		Notify: s.lot.Notify, Now: s.config.Now, Log: s.config.Log,
-	})
-	mux.Handle("/api/v1/", administration)
-	if err := s.mount(mux, registry, hasher, administration); err != nil {
+	}))
+	if err := s.mount(mux, registry, hasher); err != nil {
 		return err
 	}
 	s.handler, err = httpx.Edge{BaseURL: s.config.BaseURL, Trusted: s.trustedOrigins, Log: s.config.Log}.Wrap(mux)

@@ -32,18 +32,14 @@ var (
 	read   = append([]string{okta.ScopeAuthenticatorsRead, okta.ScopeAuthenticatorsManage}, full...)
 )
 
-// Deps are what the facade is made of; all but Bound, Admin and Notify are
-// required.
+// Deps are what the facade is made of; all but Bound and Notify are required.
 type Deps struct {
 	DB         *store.DB
 	Registry   *device.Registry
 	Tokens     gate.Tokens
 	Bound      gate.BoundTokens // nil: none are taken
 	AdminToken okta.Secret
-	// Admin answers the administrator, who uses the same address, except when
-	// asked for methods; nil: nobody else does.
-	Admin   http.Handler
-	BaseURL string
+	BaseURL    string
 	// Notify is told of enrolments that changed; nil: nobody is.
 	Notify func(enrolmentIDs []string)
 	Now    func() time.Time
@@ -69,10 +65,6 @@ func New(d Deps) http.Handler {
 
 // authenticators tells an app what it may enrol.
 func (s *server) authenticators(w http.ResponseWriter, r *http.Request) {
-	if s.Admin != nil && s.byAdmin(r) && r.URL.Query().Get("expand") == "" {
-		s.Admin.ServeHTTP(w, r)
-		return
-	}
 	if err := s.mayRead(r); err != nil {
 		httpx.Fail(w, r, s.Log, err)
 		return
@@ -151,7 +143,7 @@ func (s *server) mayRead(r *http.Request) error {
 	case "otdt":
 		return s.Registry.CheckLink(r.Context(), credential)
 	case "ssws":
-		if s.byAdmin(r) {
+		if httpx.SameSecret(credential, s.AdminToken) {
 			return nil
 		}
 		proof, err := s.Registry.VerifyProof(r.Context(), credential.Reveal())
@@ -163,11 +155,6 @@ func (s *server) mayRead(r *http.Request) error {
 	default:
 		return okta.NewError(okta.CodeInvalidToken)
 	}
-}
-
-func (s *server) byAdmin(r *http.Request) bool {
-	scheme, credential := httpx.Authorization(r)
-	return scheme == "ssws" && httpx.SameSecret(credential, s.AdminToken)
 }
 
 func (s *server) create(w http.ResponseWriter, r *http.Request) {
