@@ -34,3 +34,7 @@ const (
 	PreferWait        = "wait=55" // seconds
 	PreferWaitSeconds = 55
 )
+
+// GrantCIBA is the grant type by which a client fetches the outcome of a
+// request over the back channel (4.5, OpenID Connect CIBA Core).
+const GrantCIBA = "urn:openid:params:grant-type:ciba"

@@ -39,7 +39,7 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 	}
 	pages := web.New(web.Deps{DB: s.db, Engine: engine, BaseURL: c.BaseURL, LoopbackPorts: c.LoopbackPorts, Now: c.Now, Log: c.Log})
 	oauth := oidc.New(oidc.Deps{
-		DB: s.db, Tokens: tokens, Engine: oauthEngine{engine}, Devices: registry, Keys: s.keys, Pages: pages,
+		DB: s.db, Tokens: tokens, Engine: oauthEngine{engine}, Back: engine, Devices: registry, Keys: s.keys, Pages: pages,
 		BaseURL: c.BaseURL, Trusted: s.trusts, Now: c.Now, Log: c.Log,
 	})
 	access := accessTokens{tokens, s.db, s.keys, c.BaseURL, c.Now}

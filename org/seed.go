@@ -19,10 +19,14 @@ const (
 	agentClientID  = "countersign-agent"
 	webClientID    = "demo-web"
 	strictClientID = "demo-strict"
+	cibaClientID   = "demo-ciba"
 )
 
-// demoPassword is public: it stands in the documentation.
-const demoPassword = okta.Secret("Countersign-Demo-1")
+// The secrets of the demonstration are public: they stand in the documentation.
+const (
+	demoPassword     = okta.Secret("Countersign-Demo-1")
+	demoClientSecret = okta.Secret("Countersign-Demo-Back-Channel-Secret-1") // of demo-ciba
+)
 
 // seed gives the org its identity and its built-in apps, adds the configured
 // origins, and fills in the demonstration once: what somebody changed or
@@ -83,7 +87,8 @@ func (s *Server) wantsDemo(ctx context.Context) (bool, error) {
 // seededApp is an app with the rule that guards it.
 type seededApp struct {
 	directory.App
-	rule policy.Rule
+	rule   policy.Rule
+	secret okta.Secret // of a confidential client
 }
 
 // builtInApps are what the org itself needs: the agent's client and the
@@ -98,14 +103,14 @@ func builtInApps(baseURL string) []seededApp {
 			ResponseTypes: []string{"code"},
 			Scopes: []string{"openid", "profile", "offline_access",
 				myaccount.ScopeManage, myaccount.ScopeMaintenanceManage, myaccount.ScopeMaintenanceRead},
-		}, policy.PasswordUntilEnrolled()},
+		}, policy.PasswordUntilEnrolled(), ""},
 		{directory.App{
 			ClientID: web.HomeClientID, Label: "Home", BuiltIn: true,
 			RedirectURIs:  []string{baseURL + web.HomePath},
 			GrantTypes:    []string{"authorization_code"},
 			ResponseTypes: []string{"code"},
 			Scopes:        []string{"openid", "profile"},
-		}, policy.PasswordUntilEnrolled()},
+		}, policy.PasswordUntilEnrolled(), ""},
 	}
 }
 
@@ -120,8 +125,13 @@ func demoApps() []seededApp {
 		}
 	}
 	return []seededApp{
-		{app(webClientID, "Demo"), policy.TwoFactors(policy.Optional)},
-		{app(strictClientID, "Demo, strict"), policy.TwoFactors(policy.Required)},
+		{app(webClientID, "Demo"), policy.TwoFactors(policy.Optional), ""},
+		{app(strictClientID, "Demo, strict"), policy.TwoFactors(policy.Required), ""},
+		{directory.App{
+			ClientID: cibaClientID, Label: "Demo, back channel", AuthMethod: directory.AuthBasic,
+			GrantTypes: []string{okta.GrantCIBA, "refresh_token"},
+			Scopes:     []string{"openid", "profile", "email", "offline_access"},
+		}, policy.OnePossessionFactor(), demoClientSecret},
 	}
 }
 
@@ -145,6 +155,11 @@ func (s *Server) seedApps(ctx context.Context, tx store.Tx, everyone directory.G
 		}
 		if err := directory.PutApp(ctx, tx, a.App, now); err != nil {
 			return err
+		}
+		if a.secret != "" {
+			if err := directory.AddClientSecret(ctx, tx, a.ClientID, a.secret, now); err != nil {
+				return err
+			}
 		}
 		if err := directory.AssignGroup(ctx, tx, a.ClientID, everyone.ID); err != nil {
 			return err

@@ -83,6 +83,8 @@ var (
 	ClientInstance = Use{plainTypes, deviceAlgorithms, maxToken}
 	// MaintenanceAssertion is the assertion of the jwt-bearer grant.
 	MaintenanceAssertion = Use{plainTypes, deviceAlgorithms, maxToken}
+	// ClientAssertion is by what a client of an org proves itself (private_key_jwt).
+	ClientAssertion = Use{plainTypes, orgAlgorithms, maxToken}
 	// AccessToken is an org's own access token.
 	AccessToken = Use{plainTypes, deviceAlgorithms, maxToken}
 	// IDToken is an org's own ID token.

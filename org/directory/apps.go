@@ -10,11 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"countersign.dev/okta/jose"
 	"countersign.dev/org/store"
 )
 
-// App is an OAuth client. All apps of this org are public clients: they have
-// no secret, and prove themselves by PKCE.
+// App is an OAuth client. Most are public ones: they have no secret, and prove
+// themselves by PKCE.
 type App struct {
 	ClientID, Label string
 	RedirectURIs    []string
@@ -23,6 +24,8 @@ type App struct {
 	Scopes          []string
 	PolicyID        string
 	BuiltIn         bool // the org's own; not to be changed
+	AuthMethod      AuthMethod
+	Keys            []jose.JWK // public ones, of AuthPrivateKey
 }
 
 // AllowsRedirect says whether answers may be sent to uri: it is registered as
@@ -71,10 +74,10 @@ func (a App) RedirectOrigins() []string {
 // AppByClientID finds an app.
 func AppByClientID(ctx context.Context, tx store.Tx, clientID string) (App, error) {
 	a := App{ClientID: clientID}
-	var redirects, grants, responses, scopes string
+	var redirects, grants, responses, scopes, keys string
 	err := tx.QueryRowContext(ctx,
-		`SELECT label, redirect_uris, grant_types, response_types, scopes, policy_id, built_in FROM apps WHERE client_id = ?`, clientID).
-		Scan(&a.Label, &redirects, &grants, &responses, &scopes, &a.PolicyID, &a.BuiltIn)
+		`SELECT label, redirect_uris, grant_types, response_types, scopes, policy_id, built_in, auth_method, jwks FROM apps WHERE client_id = ?`, clientID).
+		Scan(&a.Label, &redirects, &grants, &responses, &scopes, &a.PolicyID, &a.BuiltIn, &a.AuthMethod, &keys)
 	if err != nil {
 		return App{}, found("the app", err)
 	}
@@ -86,19 +89,26 @@ func AppByClientID(ctx context.Context, tx store.Tx, clientID string) (App, erro
 			return App{}, fmt.Errorf("reading app %s: %w", clientID, err)
 		}
 	}
+	if err := json.Unmarshal([]byte(keys), &a.Keys); err != nil {
+		return App{}, fmt.Errorf("reading app %s: %w", clientID, err)
+	}
 	return a, nil
 }
 
 // PutApp creates an app or replaces it.
 func PutApp(ctx context.Context, tx store.Tx, a App, now time.Time) error {
+	method, keys, err := a.credentials()
+	if err != nil {
+		return fmt.Errorf("storing app %s: %w", a.ClientID, err)
+	}
 	if _, err := tx.ExecContext(ctx,
-		`INSERT INTO apps (client_id, label, redirect_uris, grant_types, response_types, scopes, policy_id, built_in, created_at)
-		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO apps (client_id, label, redirect_uris, grant_types, response_types, scopes, policy_id, built_in, auth_method, jwks, created_at)
+		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		 ON CONFLICT (client_id) DO UPDATE SET label = excluded.label, redirect_uris = excluded.redirect_uris,
 		   grant_types = excluded.grant_types, response_types = excluded.response_types, scopes = excluded.scopes,
-		   policy_id = excluded.policy_id, built_in = excluded.built_in`,
+		   policy_id = excluded.policy_id, built_in = excluded.built_in, auth_method = excluded.auth_method, jwks = excluded.jwks`,
 		a.ClientID, a.Label, encodeList(a.RedirectURIs), encodeList(a.GrantTypes), encodeList(a.ResponseTypes),
-		encodeList(a.Scopes), a.PolicyID, boolInt(a.BuiltIn), store.Millis(now)); err != nil {
+		encodeList(a.Scopes), a.PolicyID, boolInt(a.BuiltIn), string(method), keys, store.Millis(now)); err != nil {
 		return fmt.Errorf("storing app %s: %w", a.ClientID, err)
 	}
 	return nil

@@ -37,6 +37,30 @@ func (s *Service) IssueMaintenance(ctx context.Context, m Maintenance) (Tokens, 
 		ClientID: m.ClientID, UserID: m.UserID, AuthorizationServer: ServerOrg, Scopes: m.Scopes, AMR: []string{},
 		EnrolmentID: m.EnrolmentID, DeviceID: m.DeviceID, KeyID: m.KeyID, ByDevice: true,
 	}
+	t, err := s.issueNow(ctx, g, issue{key: m.Key})
+	if err != nil {
+		return Tokens{}, fmt.Errorf("issuing a maintenance token: %w", err)
+	}
+	return t, nil
+}
+
+// IssueBackchannel makes the tokens of a sign-in that a user approved over the
+// back channel: there was no browser, so there is no code to redeem. Whoever
+// calls has consumed the approval, and authenticated the client.
+func (s *Service) IssueBackchannel(ctx context.Context, g Grant, key string) (Tokens, error) {
+	_, known := s.Issuer(g.AuthorizationServer)
+	if !known || g.ClientID == "" || g.UserID == "" || g.AuthTime.IsZero() || !g.has("openid") || g.ByDevice {
+		return Tokens{}, errors.New("issuing tokens of the back channel: the grant has a hole in it")
+	}
+	t, err := s.issueNow(ctx, g, issue{key: key, refresh: g.has("offline_access"), refreshUntil: s.now().Add(RefreshLifetime)})
+	if err != nil {
+		return Tokens{}, fmt.Errorf("issuing tokens of the back channel: %w", err)
+	}
+	return t, nil
+}
+
+// issueNow writes a grant that no code stands for, and issues its tokens.
+func (s *Service) issueNow(ctx context.Context, g Grant, i issue) (Tokens, error) {
 	var p pending
 	err := s.db.Write(ctx, func(tx store.Tx) error {
 		now := s.now()
@@ -47,11 +71,11 @@ func (s *Service) IssueMaintenance(ctx context.Context, m Maintenance) (Tokens, 
 		if err != nil {
 			return err
 		}
-		p, err = s.prepare(ctx, tx, id, g, issue{key: m.Key})
+		p, err = s.prepare(ctx, tx, id, g, i)
 		return err
 	})
 	if err != nil {
-		return Tokens{}, fmt.Errorf("issuing a maintenance token: %w", err)
+		return Tokens{}, err
 	}
 	return s.issue(ctx, p, "")
 }

@@ -21,6 +21,9 @@ const (
 	NoClient
 	UnknownClient
 	ClientMethod
+	ClientMethods
+	ClientProof
+	CredentialsInAddress
 	GrantNotAllowed
 	RedirectMissing
 	RedirectNotRegistered
@@ -54,11 +57,20 @@ const (
 	TokenMissing
 	AssertionMissing
 	ProofMissing
+	HintInvalid
+	BindingMessage
+	ExpiryInvalid
+	RequestIDMissing
 
 	// The decision.
 	LoginRequired
 	UserNotAssigned
 	UserNotActive
+	UserUnknown
+	UserThrottled
+	ConfidentialOnly
+	BackchannelNotAllowed
+	BackchannelDenied
 	AccessDenied
 	Unmet
 
@@ -75,6 +87,10 @@ const (
 	AssertionIssuer
 	ProofInvalid
 	NonceNeeded
+	RequestIDInvalid
+	RequestPending
+	RequestExpired
+	SlowDown
 	ScopeInsufficient
 )
 
@@ -88,7 +104,10 @@ type row struct {
 var reasons = map[Reason]row{
 	NoClient:              {401, "invalid_client", "No client credentials found."},
 	UnknownClient:         {401, "invalid_client", "The client is not known here."},
-	ClientMethod:          {401, "invalid_client", "This client has no secret: send its client_id in the body, without an Authorization header."},
+	ClientMethod:          {401, "invalid_client", "The client does not prove itself by the method that it is registered with."},
+	ClientMethods:         {401, "invalid_request", "A request may carry the credentials of one client authentication method."},
+	ClientProof:           {401, "invalid_client", "The client's secret or assertion is not valid."},
+	CredentialsInAddress:  {400, "invalid_request", "Client credentials do not belong in the address."},
 	GrantNotAllowed:       {400, "unauthorized_client", "The client may not use this grant type."},
 	RedirectMissing:       {400, "invalid_request", "The parameter redirect_uri is missing."},
 	RedirectNotRegistered: {400, "invalid_request", "The redirect_uri is not one that the app registered."},
@@ -120,13 +139,22 @@ var reasons = map[Reason]row{
 	RefreshMissing:          {400, "invalid_request", "The parameter refresh_token is missing."},
 	TokenMissing:            {400, "invalid_request", "The parameter token is missing."},
 	AssertionMissing:        {400, "invalid_request", "The parameter assertion is missing."},
+	HintInvalid:             {400, "invalid_request", "The request needs one valid login_hint or id_token_hint, and not both."},
+	BindingMessage:          {400, "invalid_binding_message", "The binding_message is too long or holds characters that cannot be shown."},
+	ExpiryInvalid:           {400, "invalid_request", "The parameter request_expiry must be a number of seconds from 1 to 300."},
+	RequestIDMissing:        {400, "invalid_request", "The parameter auth_req_id is missing."},
 	ProofMissing:            {400, "invalid_request", "The token is bound to a key: the request needs one DPoP proof of it."},
 
-	LoginRequired:   {400, "login_required", "The user is not signed in, or must sign in again."},
-	UserNotAssigned: {400, "access_denied", "The user is not assigned to the app."},
-	UserNotActive:   {403, "access_denied", "The user is not active."},
-	AccessDenied:    {403, "access_denied", "The organisation's rules do not allow this sign-in."},
-	Unmet:           {400, "unmet_authentication_requirements", "The sign-in cannot meet the requested assurance."},
+	LoginRequired:         {400, "login_required", "The user is not signed in, or must sign in again."},
+	UserNotAssigned:       {400, "access_denied", "The user is not assigned to the app."},
+	UserUnknown:           {400, "invalid_request", "The user is not known, or may not use this client."},
+	UserThrottled:         {429, "invalid_grant", "The user was asked too often. Try again later."},
+	ConfidentialOnly:      {400, "access_denied", "Only web apps that prove who they are may ask over the back channel."},
+	BackchannelNotAllowed: {401, "invalid_client", "The client may not use the CIBA grant type."},
+	BackchannelDenied:     {400, "access_denied", "The user, or the organisation's rules, denied the request."},
+	UserNotActive:         {403, "access_denied", "The user is not active."},
+	AccessDenied:          {403, "access_denied", "The organisation's rules do not allow this sign-in."},
+	Unmet:                 {400, "unmet_authentication_requirements", "The sign-in cannot meet the requested assurance."},
 
 	CodeInvalid:       {400, "invalid_grant", "The code is invalid, expired or already used."},
 	RedirectMismatch:  {400, "invalid_grant", "The redirect_uri differs from the one of the authorization request."},
@@ -139,6 +167,10 @@ var reasons = map[Reason]row{
 	AssertionInvalid:  {400, "invalid_grant", "The assertion is invalid, expired, already used or not for this organisation."},
 	AssertionIssuer:   {401, "invalid_token", "The issuer of the assertion is not known."},
 	ProofInvalid:      {400, "invalid_dpop_proof", "The DPoP proof is invalid, expired, already used or for another request."},
+	RequestIDInvalid:  {400, "invalid_grant", "The auth_req_id is not one of this client's, or was used."},
+	RequestPending:    {400, "authorization_pending", "The user has not answered yet."},
+	RequestExpired:    {400, "expired_token", "The request has expired."},
+	SlowDown:          {400, "slow_down", "Too many questions: wait five seconds longer between two."},
 	NonceNeeded:       {400, "use_dpop_nonce", "The authorization server requires a nonce in the DPoP proof."},
 	ScopeInsufficient: {403, "insufficient_scope", "The access token does not have the required scope."},
 }

@@ -7,6 +7,7 @@ import (
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
+	"countersign.dev/org/directory"
 	"countersign.dev/org/token"
 )
 
@@ -31,6 +32,10 @@ type metadata struct {
 	RevocationEndpoint           string   `json:"revocation_endpoint"`
 	RevocationAuthMethods        []string `json:"revocation_endpoint_auth_methods_supported"`
 	ProofAlgorithms              []string `json:"dpop_signing_alg_values_supported"`
+	AuthAlgorithms               []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	BackchannelEndpoint          string   `json:"backchannel_authentication_endpoint"`
+	BackchannelModes             []string `json:"backchannel_token_delivery_modes_supported"`
+	BackchannelUserCode          bool     `json:"backchannel_user_code_parameter_supported"`
 	RequestParameterSupported    bool     `json:"request_parameter_supported"`
 	RequestURIParameterSupported bool     `json:"request_uri_parameter_supported"`
 }
@@ -39,7 +44,12 @@ func (s *server) discovery(as string) http.HandlerFunc {
 	issuer, _ := s.Tokens.Issuer(as)
 	base := issuer + "/v1"
 	scopes := []string{"openid", "profile", "email", "offline_access"}
-	grants := []string{"authorization_code", "interaction_code", "refresh_token"}
+	methods := []string{string(directory.AuthNone), string(directory.AuthBasic), string(directory.AuthPost), string(directory.AuthPrivateKey)}
+	var algorithms []string
+	for _, a := range jose.ClientAssertion.Algorithms {
+		algorithms = append(algorithms, string(a))
+	}
+	grants := []string{"authorization_code", "interaction_code", "refresh_token", okta.GrantCIBA}
 	if as == token.ServerOrg {
 		base = issuer + "/oauth2/v1"
 		grants = append(grants, okta.GrantJWTBearer)
@@ -56,14 +66,17 @@ func (s *server) discovery(as string) http.HandlerFunc {
 		SubjectTypes:          []string{"public"},
 		IDTokenAlgorithms:     []string{string(jose.RS256)},
 		Scopes:                scopes,
-		TokenAuthMethods:      []string{"none"},
+		TokenAuthMethods:      methods,
 		Claims: []string{"ver", "jti", "iss", "sub", "aud", "iat", "exp", "auth_time", "amr", "acr", "idp", "nonce", "at_hash",
 			"name", "preferred_username", "given_name", "family_name", "locale", "updated_at", "email", "email_verified"},
 		ACRValues:             knownACR,
 		ChallengeMethods:      []string{"S256"},
 		RevocationEndpoint:    base + "/revoke",
-		RevocationAuthMethods: []string{"none"},
+		RevocationAuthMethods: methods,
 		ProofAlgorithms:       jose.ProofAlgorithms(),
+		AuthAlgorithms:        algorithms,
+		BackchannelEndpoint:   base + "/bc/authorize",
+		BackchannelModes:      []string{"poll"},
 	}
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=3600, must-revalidate")

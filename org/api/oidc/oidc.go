@@ -57,6 +57,7 @@ type Deps struct {
 	DB      *store.DB
 	Tokens  *token.Service
 	Engine  Engine
+	Back    Backchannel
 	Devices Devices
 	Keys    Keys
 	Pages   *web.Pages
@@ -96,6 +97,7 @@ func New(d Deps) http.Handler {
 		s.mux.HandleFunc("POST "+as.base+"/authorize", s.authorize(as.id))
 		s.mux.HandleFunc("POST "+as.base+"/interact", s.interact(as.id))
 		s.mux.HandleFunc("POST "+as.base+"/token", s.token(as.id))
+		s.mux.HandleFunc("POST "+as.base+"/bc/authorize", s.askDevices(as.id))
 		s.mux.HandleFunc("POST "+as.base+"/revoke", s.revoke(as.id))
 		s.mux.HandleFunc("GET "+as.base+"/keys", s.keys)
 		s.mux.HandleFunc("GET "+as.base+"/userinfo", s.userinfo(as.id))

@@ -79,6 +79,7 @@ type fixture struct {
 	h       http.Handler
 	db      *store.DB
 	engine  *engine
+	back    *devices
 	devices *device.Registry
 	org     directory.OrgInfo
 	user    directory.User
@@ -134,10 +135,11 @@ func setUp(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f.engine = &engine{userID: f.user.ID, amr: []string{"pwd", "okta_verify", "phr", "swk", "mfa"}, now: now}
+	f.back = &devices{f: f}
 	f.devices = device.NewRegistry(db, base, now)
 	pages := web.New(web.Deps{DB: db, Engine: f.engine, BaseURL: base, LoopbackPorts: []int{8769}, Now: now})
 	f.h = New(Deps{
-		DB: db, Tokens: token.New(token.Deps{DB: db, Signing: ring, BaseURL: base, Now: now}), Engine: f.engine, Devices: f.devices, Keys: ring,
+		DB: db, Tokens: token.New(token.Deps{DB: db, Signing: ring, BaseURL: base, Now: now}), Engine: f.engine, Back: f.back, Devices: f.devices, Keys: ring,
 		Pages: pages, BaseURL: base, Now: now,
 		Trusted: func(_ context.Context, origin string) bool {
 			return directory.OriginTrusted([]string{"http://localhost:*"}, origin)
@@ -797,7 +799,8 @@ func TestTokenEndpointErrors(t *testing.T) {
 
 func TestDiscovery(t *testing.T) {
 	f := setUp(t)
-	grants := []any{"authorization_code", "interaction_code", "refresh_token"}
+	grants := []any{"authorization_code", "interaction_code", "refresh_token", "urn:openid:params:grant-type:ciba"}
+	methods := []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
 	orgGrants := append(slices.Clone(grants), "urn:ietf:params:oauth:grant-type:jwt-bearer")
 	for path, want := range map[string]struct {
 		issuer, base string
@@ -825,15 +828,19 @@ func TestDiscovery(t *testing.T) {
 			"subject_types_supported":               []any{"public"},
 			"id_token_signing_alg_values_supported": []any{"RS256"},
 			"scopes_supported":                      []any{"openid", "profile", "email", "offline_access"},
-			"token_endpoint_auth_methods_supported": []any{"none"},
+			"token_endpoint_auth_methods_supported": methods,
 			"claims_supported": []any{"ver", "jti", "iss", "sub", "aud", "iat", "exp", "auth_time", "amr", "acr", "idp", "nonce", "at_hash",
 				"name", "preferred_username", "given_name", "family_name", "locale", "updated_at", "email", "email_verified"},
-			"acr_values_supported":                       []any{"urn:okta:loa:1fa:any", "urn:okta:loa:1fa:pwd", "urn:okta:loa:2fa:any", "urn:okta:loa:2fa:any:ifpossible", "phr", "phrh"},
-			"code_challenge_methods_supported":           []any{"S256"},
-			"revocation_endpoint_auth_methods_supported": []any{"none"},
-			"dpop_signing_alg_values_supported":          []any{"ES256", "RS256"},
-			"request_parameter_supported":                false,
-			"request_uri_parameter_supported":            false,
+			"acr_values_supported":                             []any{"urn:okta:loa:1fa:any", "urn:okta:loa:1fa:pwd", "urn:okta:loa:2fa:any", "urn:okta:loa:2fa:any:ifpossible", "phr", "phrh"},
+			"code_challenge_methods_supported":                 []any{"S256"},
+			"revocation_endpoint_auth_methods_supported":       methods,
+			"token_endpoint_auth_signing_alg_values_supported": []any{"RS256", "RS384", "RS512", "ES256"},
+			"backchannel_authentication_endpoint":              want.base + "/bc/authorize",
+			"backchannel_token_delivery_modes_supported":       []any{"poll"},
+			"backchannel_user_code_parameter_supported":        false,
+			"dpop_signing_alg_values_supported":                []any{"ES256", "RS256"},
+			"request_parameter_supported":                      false,
+			"request_uri_parameter_supported":                  false,
 		}
 		if d := cmp.Diff(golden, got); d != "" {
 			t.Errorf("%s:\n%s", path, d)

@@ -81,12 +81,19 @@ func parse(v url.Values, as string, app directory.App, stateNeeded bool) (signin
 			return signin.Intent{}, err
 		}
 	}
+	i.ACRValues = acrValues(v)
+	return i, nil
+}
+
+// acrValues are the assurance levels that a request asks for, as far as we know
+// them.
+func acrValues(v url.Values) (out []string) {
 	for _, acr := range strings.Fields(v.Get("acr_values")) {
-		if slices.Contains(knownACR, acr) && !slices.Contains(i.ACRValues, acr) {
-			i.ACRValues = append(i.ACRValues, acr)
+		if slices.Contains(knownACR, acr) && !slices.Contains(out, acr) {
+			out = append(out, acr)
 		}
 	}
-	return i, nil
+	return out
 }
 
 // checkResponse is for authorize alone: an embedded sign-in has no response type.

@@ -73,5 +73,8 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		w.Header().Set("WWW-Authenticate", scheme+` error="`+e.Code+`", error_description="`+e.Description+`"`)
 	}
+	if _, _, tried := r.BasicAuth(); tried && e.Code == "invalid_client" {
+		w.Header().Set("WWW-Authenticate", `Basic realm="okta"`) // RFC 6749, 5.2
+	}
 	writeJSON(w, e.HTTPStatus, e)
 }

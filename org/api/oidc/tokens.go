@@ -87,7 +87,7 @@ func (s *server) token(as string) http.HandlerFunc {
 func (s *server) grant(r *http.Request, as string, app directory.App, v url.Values, key string) (token.Tokens, error) {
 	grantType := v.Get("grant_type")
 	switch grantType {
-	case "authorization_code", "interaction_code", "refresh_token":
+	case "authorization_code", "interaction_code", "refresh_token", okta.GrantCIBA:
 	case okta.GrantJWTBearer:
 		if as != token.ServerOrg { // the org's APIs take the org's tokens only
 			return token.Tokens{}, token.GrantTypeUnsupported
@@ -112,8 +112,11 @@ func (s *server) grant(r *http.Request, as string, app directory.App, v url.Valu
 			ClientID: app.ClientID, AuthorizationServer: as, RefreshToken: v.Get("refresh_token"), Scopes: scopes, Key: key,
 		})
 	}
-	if grantType == okta.GrantJWTBearer {
+	switch grantType {
+	case okta.GrantJWTBearer:
 		return s.maintenance(r, app, v, key)
+	case okta.GrantCIBA:
+		return s.backchannel(r, as, app, v, key)
 	}
 	code := token.Redemption{
 		ClientID: app.ClientID, AuthorizationServer: as, RedirectURI: v.Get("redirect_uri"), Verifier: v.Get("code_verifier"), Key: key,
@@ -226,22 +229,4 @@ func (s *server) userinfo(as string) http.HandlerFunc {
 		}
 		writeJSON(w, http.StatusOK, claims)
 	}
-}
-
-// clientForm reads a form-encoded request and finds its client. All clients
-// here are public: they have no secret, so one that sends credentials is
-// mistaken about who it is.
-func (s *server) clientForm(w http.ResponseWriter, r *http.Request) (url.Values, directory.App, error) {
-	if !s.trusted(r) {
-		return nil, directory.App{}, token.UntrustedOrigin
-	}
-	v, err := form(w, r)
-	if err != nil {
-		return nil, directory.App{}, err
-	}
-	if r.Header.Get("Authorization") != "" || v.Has("client_secret") || v.Has("client_assertion") {
-		return nil, directory.App{}, token.ClientMethod
-	}
-	app, err := s.client(r.Context(), v.Get("client_id"))
-	return v, app, err
 }
