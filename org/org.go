@@ -66,6 +66,7 @@ type Server struct {
 	keys    *signingkey.Ring
 	token   okta.Secret
 	handler http.Handler
+	quiet   func() // ends the giving back of memory; nil before open
 }
 
 // Open opens the org's state, creating and seeding what is missing, and puts
@@ -144,8 +145,12 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.mount(mux, registry, hasher); err != nil {
 		return err
 	}
-	s.handler, err = httpx.Edge{BaseURL: s.config.BaseURL, Trusted: s.trustedOrigins, Log: s.config.Log}.Wrap(mux)
-	return err
+	edge, err := httpx.Edge{BaseURL: s.config.BaseURL, Trusted: s.trustedOrigins, Log: s.config.Log}.Wrap(mux)
+	if err != nil {
+		return err
+	}
+	s.handler, s.quiet = givingBack(edge)
+	return nil
 }
 
 // Handler serves the whole org.
@@ -163,6 +168,9 @@ func (s *Server) AdminToken() okta.Secret { return s.token }
 // wait for a push are answered. It may be called more than once.
 func (s *Server) Close() error {
 	s.lot.Close()
+	if s.quiet != nil {
+		s.quiet()
+	}
 	err := s.db.Close()
 	if e := s.lock.Close(); e != nil && !errors.Is(e, os.ErrClosed) {
 		err = errors.Join(err, e)
