@@ -27,7 +27,7 @@ func TestRandomOrder(t *testing.T) {
 	agent, bobs := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware), w.EnrolAll(t, w.Bob.ID, jose.ProtectionSoftware)
 	apps := []string{signintest.Web, signintest.Strict, signintest.Verified, signintest.Enrol, signintest.Resist, signintest.Keyed}
 	finished := map[string]int{}
-	for range 30 {
+	for range 20 {
 		app := apps[rng.IntN(len(apps))]
 		v := w.Start(t, app, signin.Redirect)
 		handle := v.StateHandle
