@@ -18,7 +18,8 @@ const maxOutput = 1 << 20
 var passed = []string{"HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DBUS_SESSION_BUS_ADDRESS"}
 
 // run runs a program of the system by its absolute path, in a bare environment.
-// It is killed when ctx ends, and cut off when it prints too much.
+// It is killed when ctx ends, and cut off when it prints too much; what it has
+// started ends with it.
 func run(ctx context.Context, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin:/usr/sbin:/sbin"}
@@ -29,9 +30,11 @@ func run(ctx context.Context, program string, args ...string) (string, error) {
 	}
 	cmd.Dir = "/"
 	cmd.WaitDelay = 100 * time.Millisecond // for children that keep the pipe
+	ownGroup(cmd)
 	var out bounded
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
+		endGroup(cmd)
 		return "", fmt.Errorf("run %s: %w", program, err)
 	}
 	return out.b.String(), nil
