@@ -3,7 +3,6 @@ package faults
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -94,7 +93,9 @@ func newWorld(t *testing.T, p place) *world {
 		Version: "faults", Now: w.agentClock.now, Log: log.With("at", "agent"),
 	}
 	w.client = client.New(w.config.Socket)
-	must(t, os.CopyFS(w.orgState, os.DirFS(founded(t))))
+	first, err := founded()
+	must(t, err)
+	must(t, os.CopyFS(w.orgState, os.DirFS(first)))
 	must(t, w.openOrg())
 	w.openAgent()
 	t.Cleanup(func() {
@@ -107,34 +108,11 @@ func newWorld(t *testing.T, p place) *world {
 	return w
 }
 
-// founded is the state of a demo org whose apps ask for the device alone: what
-// is broken here is not the password, which costs more than all the rest.
-var founded = func() func(*testing.T) string {
-	found := sync.OnceValues(func() (string, error) {
-		dir := filepath.Join(scratch, "founded")
-		server, err := org.Open(context.Background(), org.Config{BaseURL: "https://founded." + domain, StateDir: dir, Demo: true})
-		if err != nil {
-			return "", err
-		}
-		if err := server.Close(); err != nil {
-			return "", err
-		}
-		db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(filepath.Join(dir, "org.db")))
-		if err != nil {
-			return "", err
-		}
-		const method = "$.actions.appSignOn.verificationMethod"
-		_, err = db.Exec(`UPDATE policy_rules SET rule = json_remove(json_set(rule, '` + method + `.factorMode', '1FA'), '` + method + `.constraints[0].knowledge')
-			WHERE policy_id IN (SELECT policy_id FROM apps WHERE client_id LIKE 'demo-%')`)
-		return dir, errors.Join(err, db.Close())
-	})
-	return func(t *testing.T) string {
-		t.Helper()
-		dir, err := found()
-		must(t, err)
-		return dir
-	}
-}()
+// founded is the state that every org here starts with.
+var founded = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(scratch, "founded")
+	return dir, harness.FoundOrg(context.Background(), dir)
+})
 
 // openOrg starts the org on its state.
 func (w *world) openOrg() error {
@@ -250,11 +228,9 @@ func (w *world) enrolled() api.Account {
 	return a
 }
 
-// The apps of the demo: one lets a proven page sign in without a question, the
-// other has the person asked.
 const (
-	silent = "demo-web"
-	asking = "demo-strict"
+	silent = harness.QuickSilent
+	asking = harness.QuickAsking
 )
 
 // visit is a sign-in that has come to the challenge for the agent.
@@ -433,7 +409,7 @@ func (w *world) problems() map[string]string {
 // query reads two columns of the org's database.
 func (w *world) query(q string) map[string]string {
 	w.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(filepath.Join(w.orgState, "org.db"))+"?_pragma=query_only(1)&_pragma=busy_timeout(5000)")
+	db, err := harness.OpenOrgDatabase(w.orgState)
 	must(w.t, err)
 	defer db.Close()
 	rows, err := db.QueryContext(w.ctx(), q)

@@ -43,6 +43,7 @@ type IDX struct {
 	Success *struct {
 		Href string `json:"href"`
 	} `json:"success"`
+	Cancel IDXForm `json:"cancel"`
 }
 
 // IDXChallenge is what a page hands to an agent.
@@ -106,6 +107,16 @@ func (t *Transaction) Submit(ctx context.Context, name string, values map[string
 	if !ok {
 		return fmt.Errorf("submitting %s: the org offers %s", name, t.offered())
 	}
+	return t.send(ctx, form, values)
+}
+
+// Cancel starts over from a step that was read earlier: whatever has been asked
+// of a device since then is withdrawn.
+func (t *Transaction) Cancel(ctx context.Context, from IDX) error {
+	return t.send(ctx, from.Cancel, nil)
+}
+
+func (t *Transaction) send(ctx context.Context, form IDXForm, values map[string]any) error {
 	body := map[string]any{}
 	for _, f := range form.Value {
 		if f.Mutable != nil && !*f.Mutable && f.Value != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,7 @@ type Org struct {
 	URL        string // http://localhost:PORT
 	AdminToken string
 	program    string
+	again      func(ctx context.Context, listen string) (*Process, error) // starts it on the state it left
 }
 
 func startOrg(ctx context.Context, programs Programs, dir string, ports []int, o StageOptions) (*Org, error) {
@@ -38,7 +40,7 @@ func startOrg(ctx context.Context, programs Programs, dir string, ports []int, o
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	args := []string{"serve", "--demo", "--listen", listen, "--state", state, "--loopback-ports", portList(ports)}
+	args := []string{"serve", "--demo", "--state", state, "--loopback-ports", portList(ports)}
 	for _, origin := range o.TrustedOrigins {
 		args = append(args, "--trusted-origin", origin)
 	}
@@ -47,7 +49,10 @@ func startOrg(ctx context.Context, programs Programs, dir string, ports []int, o
 		URL        string `json:"url"`
 		AdminToken string `json:"adminToken"`
 	}
-	p, err := startProcess(ctx, dir, "org", &ready, programs.Org, args...)
+	again := func(ctx context.Context, listen string) (*Process, error) {
+		return startProcess(ctx, dir, "org", &ready, programs.Org, append(slices.Clone(args), "--listen", listen)...)
+	}
+	p, err := again(ctx, listen)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +60,21 @@ func startOrg(ctx context.Context, programs Programs, dir string, ports []int, o
 		p.Stop()
 		return nil, fmt.Errorf("starting org: its ready line lacks url or adminToken")
 	}
-	return &Org{Process: p, URL: ready.URL, AdminToken: ready.AdminToken, program: programs.Org}, nil
+	return &Org{Process: p, URL: ready.URL, AdminToken: ready.AdminToken, program: programs.Org, again: again}, nil
+}
+
+// Restart starts an org again that has ended, on the state it left and at the
+// address it had.
+func (o *Org) Restart(ctx context.Context) error {
+	u, err := url.Parse(o.URL)
+	if err != nil {
+		return err
+	}
+	p, err := o.again(ctx, "127.0.0.1:"+u.Port())
+	if err == nil {
+		o.Process = p
+	}
+	return err
 }
 
 // RunningOrg is an org that somebody else has started.

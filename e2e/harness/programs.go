@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Programs are the paths of the product's programs.
@@ -43,6 +44,16 @@ func FindPrograms(ctx context.Context) (Programs, error) {
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Programs{}, err
+	}
+	// Packages are tested side by side: the first one builds, the others find
+	// everything up to date.
+	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return Programs{}, err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return Programs{}, fmt.Errorf("waiting for somebody else's build: %w", err)
 	}
 	args = append(args, "-o", dir+string(filepath.Separator))
 	for _, name := range programNames {
