@@ -25,10 +25,11 @@ type Agent struct {
 
 	programs Programs
 	ports    []int
+	args     []string
 }
 
-func startAgent(ctx context.Context, programs Programs, dir string, ports []int) (*Agent, error) {
-	a := &Agent{State: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "agent.sock"), dir: dir, programs: programs, ports: ports}
+func startAgent(ctx context.Context, programs Programs, dir string, ports []int, args []string) (*Agent, error) {
+	a := &Agent{args: args, State: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "agent.sock"), dir: dir, programs: programs, ports: ports}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -43,8 +44,9 @@ func (a *Agent) Restart(ctx context.Context) error {
 		Port   int    `json:"loopbackPort"`
 	}
 	// The OS keyring of the person who runs this is none of our business.
-	p, err := startProcess(ctx, a.dir, filepath.Base(a.dir), &ready, a.programs.Agent, "run", "--state", a.State,
-		"--socket", a.Socket, "--loopback-ports", portList(a.ports), "--device-key", "software", "--vault-key", "file")
+	args := append([]string{"run", "--state", a.State, "--socket", a.Socket, "--loopback-ports", portList(a.ports),
+		"--device-key", "software", "--vault-key", "file"}, a.args...)
+	p, err := startProcess(ctx, a.dir, filepath.Base(a.dir), &ready, a.programs.Agent, args...)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,12 @@ type IDXField struct {
 
 // BeginTransaction opens the sign-in page of an app and reads the first step.
 func (o *Org) BeginTransaction(ctx context.Context, s *SignIn) (*Transaction, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.AuthorizeURL(), nil)
+	return o.BeginAt(ctx, s.AuthorizeURL())
+}
+
+// BeginAt opens the sign-in page at an address that somebody else has made.
+func (o *Org) BeginAt(ctx context.Context, address string) (*Transaction, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +200,27 @@ func (t *Transaction) Choose(ctx context.Context, method string) error {
 // challenge.
 func (t *Transaction) Number() string {
 	return t.Last.CurrentAuthenticator.Value.ContextualData.CorrectAnswer
+}
+
+// Leave goes where a sign-in that has succeeded leads, and returns where the org
+// sends the browser from there. The answer may carry its session.
+func (t *Transaction) Leave(ctx context.Context) (location string, cookies []*http.Cookie, err error) {
+	if t.Last.Success == nil {
+		return "", nil, fmt.Errorf("leaving: not signed in; the org offers %s", t.offered())
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, t.Last.Success.Href, nil)
+	if err != nil {
+		return "", nil, err
+	}
+	res, err := client.Do(r)
+	if err != nil {
+		return "", nil, err
+	}
+	defer res.Body.Close()
+	if location = res.Header.Get("Location"); location == "" {
+		return "", nil, fmt.Errorf("leaving: status %d", res.StatusCode)
+	}
+	return location, res.Cookies(), nil
 }
 
 // Poll asks the org whether the challenge was answered.

@@ -44,6 +44,7 @@ func startOrg(ctx context.Context, programs Programs, dir string, ports []int, o
 	for _, origin := range o.TrustedOrigins {
 		args = append(args, "--trusted-origin", origin)
 	}
+	args = append(args, o.OrgArgs...)
 	var ready struct {
 		Ready      bool   `json:"ready"`
 		URL        string `json:"url"`

@@ -16,6 +16,8 @@ type Stage struct {
 	Org      *Org
 	Agents   []*Agent
 	programs Programs
+
+	agentArgs []string
 }
 
 // StageOptions change how the org of a stage is started. The zero value is
@@ -26,12 +28,14 @@ type StageOptions struct {
 	Ports          int      // how many loopback ports the org lists, default 2
 	LoopbackPorts  []int    // the very ports to list, instead of free ones
 	TrustedOrigins []string // besides the demo's http://localhost:*
+	OrgArgs        []string // further arguments of the org
+	AgentArgs      []string // further arguments of every agent; the last of a kind counts
 	Clock          *Clock   // runs the org in this process, by this clock
 }
 
 // NewStage starts the demo org.
 func NewStage(ctx context.Context, programs Programs, o StageOptions) (*Stage, error) {
-	s := &Stage{Dir: o.Dir, Ports: o.LoopbackPorts, programs: programs}
+	s := &Stage{Dir: o.Dir, Ports: o.LoopbackPorts, programs: programs, agentArgs: o.AgentArgs}
 	if s.Dir == "" {
 		dir, err := os.MkdirTemp("", "cs-e2e-")
 		if err != nil {
@@ -64,7 +68,7 @@ func (s *Stage) StartAgent(ctx context.Context, ports ...int) (*Agent, error) {
 		ports = s.Ports
 	}
 	name := fmt.Sprintf("agent%d", len(s.Agents)+1)
-	a, err := startAgent(ctx, s.programs, filepath.Join(s.Dir, name), ports)
+	a, err := startAgent(ctx, s.programs, filepath.Join(s.Dir, name), ports, s.agentArgs)
 	if err != nil {
 		return nil, err
 	}
