@@ -16,7 +16,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build man run demo test lint fuzz bench screenshots clean setup-demo setup-test
+.PHONY: help build man run demo test test-slow lint fuzz bench screenshots clean setup-demo setup-test
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ run: build ## org and agent in the foreground, to try by hand; Ctrl-C stops both
 test: setup-test build ## every test, with the race detector, and the real browser
 	@cd tools && go build -o ../$(BIN)/gotest ./gotest
 	@CGO_ENABLED=1 $(BIN)/gotest -dir . -dir e2e -- -race -timeout 20m ./...
+
+test-slow: setup-test build ## the fault, crash and canary tests whole: every fault at every step, 200 kills
+	@cd tools && go build -o ../$(BIN)/gotest ./gotest
+	@COUNTERSIGN_SLOW=1 CGO_ENABLED=1 $(BIN)/gotest -dir e2e -- -race -timeout 60m ./faults ./crash ./canary
 
 lint: ## format, vet, staticcheck, cross builds
 	@tools/lint

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package faults breaks what stands between an agent and its org, and beneath
 // each of them, at every step of an enrolment and of an answer: the network,
 // names, certificates, clocks, disks, the org's database, the org itself.
