@@ -161,6 +161,9 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // does not, such a connection ends with its answer.
 func (s *Server) Returning() net.Listener { return s.lot.Listener() }
 
+// Waiting says how many agents wait for a push.
+func (s *Server) Waiting() int { return s.lot.Waiting() }
+
 // AdminToken is the secret of the administrator's API.
 func (s *Server) AdminToken() okta.Secret { return s.token }
 

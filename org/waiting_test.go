@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -171,5 +172,68 @@ func TestPushWakesWhoWaits(t *testing.T) {
 	}
 	if took := time.Since(began); took > 40*time.Second {
 		t.Errorf("somebody waited till the end: %v", took)
+	}
+}
+
+// A14: many agents that wait cost the whole org a few KiB each, and when it
+// stops all of them are answered in time.
+func TestManyAgentsWait(t *testing.T) {
+	const enrolments, each = 100, 4
+	s, address := served(t)
+	used := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // the first one queues what the second frees
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc + m.StackInuse)
+	}
+	var requests []string
+	for range enrolments {
+		a, e := enrolByLink(t, s)
+		for range each {
+			requests = append(requests, "GET "+okta.AppAuthenticatorsPath+"/"+e.ID+"/push/notifications HTTP/1.1\r\nHost: localhost:8080\r\nPrefer: wait=60\r\nAuthorization: SSWS "+
+				a.PoP.Sign(t, okta.TypeEnrolmentUpdate, devicetest.NewClaims(e.ID, e.User.ID, base, time.Now()))+"\r\n\r\n")
+		}
+	}
+	var conns []net.Conn
+	connect := func(requests []string) {
+		for _, r := range requests {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conns = append(conns, c)
+			if _, err := io.WriteString(c, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for end := time.Now().Add(30 * time.Second); s.Waiting() != len(conns); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d of %d wait", s.Waiting(), len(conns))
+			}
+		}
+	}
+	connect(requests[:100]) // with them come caches and pools
+	before, goroutines := used(), runtime.NumGoroutine()
+	connect(requests[100:])
+	n := len(requests) - 100
+	bytes, more := (used()-before)/n, runtime.NumGoroutine()-goroutines
+	t.Logf("%d bytes and %d goroutines for %d, the agents' own end included", bytes, more, n)
+	if more > n+20 || bytes > 16<<10 && !racing {
+		t.Errorf("%d bytes each, %d goroutines for %d", bytes, more, n)
+	}
+	began := time.Now()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 2*time.Second && !racing {
+		t.Errorf("closing took %v", took)
+	}
+	for _, c := range conns {
+		answer, err := io.ReadAll(c)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(string(answer), "\r\n\r\n[]\n") {
+			t.Errorf("%q, %v", answer, err)
+		}
+		c.Close()
 	}
 }

@@ -26,6 +26,7 @@ type board struct {
 	texts map[string]string // guarded by mu
 	asked atomic.Int64      // how often somebody was asked for an answer
 	hook  func()            // between looking at the text and parking
+	later func()            // while it is answered that there is nothing new
 }
 
 func newBoard(c park.Config, wait time.Duration) *board {
@@ -77,6 +78,9 @@ func (r *reader) Answer(_ context.Context, why park.Reason, w http.ResponseWrite
 		w.WriteHeader(http.StatusNotModified)
 		return true
 	case why == park.Notified && text == r.not:
+		if r.b.later != nil {
+			r.b.later()
+		}
 		return false
 	}
 	w.Header().Set("X-Why", fmt.Sprint(int(why)))
@@ -177,6 +181,42 @@ func TestNoLostWakeUp(t *testing.T) {
 			}
 			c.Close()
 		}
+	})
+}
+
+// What happens while somebody is told that there is nothing, neither; nor that
+// another has taken the place meanwhile.
+func TestNewsWhileAnswering(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, park.Config{PerKey: 1}, time.Hour)
+		defer h.Close()
+		c := h.Caller()
+		c.Get("/a")
+		c.WantQuiet()
+		began := time.Now()
+		h.later = func() { h.later = nil; h.post("a", "news") }
+		h.lot.Notify([]string{"a"})
+		if resp := c.Want("news"); resp.Header.Get("X-Why") != "1" {
+			t.Errorf("%v", resp.Header)
+		}
+		c.Get("/a?not=news")
+		c.WantQuiet()
+		arrived := make(chan struct{})
+		h.later = func() { h.later = nil; <-arrived }
+		h.lot.Notify([]string{"a"})
+		other := h.Caller()
+		other.Get("/a?not=news")
+		synctest.Wait()
+		close(arrived)
+		if resp := c.Want("news"); resp.Header.Get("X-Why") != "3" {
+			t.Errorf("%v", resp.Header)
+		}
+		other.WantQuiet()
+		if took := time.Since(began); took != 0 || h.lot.Waiting() != 1 {
+			t.Errorf("it took %v, %d wait", took, h.lot.Waiting())
+		}
+		c.Close()
+		other.Close()
 	})
 }
 
