@@ -175,7 +175,7 @@ func TestC4OrgDatabaseNotWritable(t *testing.T) {
 	w, d := onDisk(t, "org")
 	disks := orgDisks(t, w, d)
 	w.enrolled()
-	for _, disk := range disks {
+	for n, disk := range disks {
 		hurt := func() {
 			if err := disk.hurt(); err != nil {
 				w.t.Errorf("%s: %v", disk.name, err)
@@ -238,6 +238,9 @@ func TestC4OrgDatabaseNotWritable(t *testing.T) {
 				}
 			}},
 		} {
+			if n > 0 && !slow && row.name != "answer" {
+				continue
+			}
 			t.Run(disk.name+", "+row.name, func(t *testing.T) {
 				w.t = t
 				row.do(t)

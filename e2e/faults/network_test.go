@@ -18,12 +18,21 @@ type networkFault struct {
 	heard bool   // the org has handled the request
 	sure  bool   // the answer proves that the org has not enrolled
 	slow  bool   // takes as long as the agent is patient
-	main  bool   // one of the few that are tried at every step, also in a hurry
+	worth worth  // of its time in a run that is not slow
 }
 
-// worth says whether a fault is tried at a step.
-func (f networkFault) worth(s step) bool {
-	return slow || f.main || s.last && (!f.slow || f.heard)
+// worth says at which steps a fault is tried in a run that is not slow.
+type worth int
+
+const (
+	patience worth = iota // at none
+	lastStep              // where something changes at the org
+	everyStep
+)
+
+// at says whether a fault is tried at a step.
+func (f networkFault) at(s step) bool {
+	return slow || f.worth == everyStep || f.worth == lastStep && s.last
 }
 
 func always(f harness.Fault) func(*world) harness.Fault {
@@ -41,32 +50,32 @@ func errorBody(code okta.ErrorCode) string {
 }
 
 var networkFaults = []networkFault{
-	{name: "cut", main: true, fault: always(harness.CutBefore), code: "org_unreachable"},
-	{name: "answer lost", fault: always(harness.Lose), code: "org_unreachable", heard: true},
-	{name: "answer torn", main: true, fault: always(harness.Tear), code: "org_unreachable", heard: true},
+	{name: "cut", worth: everyStep, fault: always(harness.CutBefore), code: "org_unreachable"},
+	{name: "answer lost", worth: lastStep, fault: always(harness.Lose), code: "org_unreachable", heard: true},
+	{name: "answer torn", worth: everyStep, fault: always(harness.Tear), code: "org_unreachable", heard: true},
 	{name: "answer slow", fault: always(harness.Slow), heard: true},
-	{name: "sent twice", fault: always(harness.Twice), heard: true},
+	{name: "sent twice", worth: lastStep, fault: always(harness.Twice), heard: true},
 	{name: "refused", fault: func(w *world) harness.Fault {
 		return func(*harness.Crossing) bool { w.proxy.Refuse(); return false }
 	}, code: "org_unreachable"},
 	{name: "garbage", fault: always(harness.Garbage), code: "org_unreachable"},
-	{name: "captive portal", main: true, fault: always(harness.Say(200, page, wifi)), code: "org_unexpected_answer"},
+	{name: "captive portal", worth: everyStep, fault: always(harness.Say(200, page, wifi)), code: "org_unexpected_answer"},
 	{name: "sent elsewhere", fault: always(harness.Say(302, page, wifi, "Location", "https://portal.example/")), code: "org_unexpected_answer"},
 	{name: "cut short", fault: always(harness.Say(200, "application/json", `{"id":`)), code: "org_unexpected_answer"},
 	{name: "other document", fault: always(harness.Say(200, "application/json", `{}`)), code: "org_unexpected_answer"},
-	{name: "gone, says a page", fault: always(harness.Say(410, page, wifi)), code: "org_unexpected_answer"},
-	{name: "not found", fault: always(harness.Say(404, "application/json", errorBody(okta.CodeNotFound))), code: "org_refused", sure: true},
+	{name: "gone, says a page", worth: lastStep, fault: always(harness.Say(410, page, wifi)), code: "org_unexpected_answer"},
+	{name: "not found", worth: lastStep, fault: always(harness.Say(404, "application/json", errorBody(okta.CodeNotFound))), code: "org_refused", sure: true},
 	{name: "failing", fault: always(harness.Say(500, "application/json", errorBody(okta.CodeInternal))), code: "org_busy"},
-	{name: "bad gateway", main: true, fault: always(harness.Say(502, page, wifi)), code: "org_unexpected_answer"},
-	{name: "too many", main: true, fault: always(harness.Say(429, "application/json", errorBody(okta.CodeTooManyRequests), "Retry-After", "1")), code: "org_busy"},
+	{name: "bad gateway", worth: everyStep, fault: always(harness.Say(502, page, wifi)), code: "org_unexpected_answer"},
+	{name: "too many", worth: everyStep, fault: always(harness.Say(429, "application/json", errorBody(okta.CodeTooManyRequests), "Retry-After", "1")), code: "org_busy"},
 	{name: "org restarts before", fault: func(w *world) harness.Fault {
 		return func(*harness.Crossing) bool { w.restartOrg(); return false }
 	}, code: "org_unreachable"},
-	{name: "org restarts after", fault: func(w *world) harness.Fault {
+	{name: "org restarts after", worth: lastStep, fault: func(w *world) harness.Fault {
 		return func(x *harness.Crossing) bool { _, _ = x.Forward(); w.restartOrg(); return false }
 	}, code: "org_unreachable", heard: true},
 	{name: "silence", fault: always(harness.Stall), code: "org_unreachable", slow: true},
-	{name: "answer held up", fault: always(harness.StallAnswer), code: "org_unreachable", heard: true, slow: true},
+	{name: "answer held up", worth: lastStep, fault: always(harness.StallAnswer), code: "org_unreachable", heard: true, slow: true},
 }
 
 // step is one request of the agent to its org.
@@ -90,7 +99,7 @@ func TestC4NetworkWhileEnrolling(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, place{})
 			for _, f := range networkFaults {
-				if !f.worth(s) {
+				if !f.at(s) {
 					continue
 				}
 				t.Run(f.name, func(t *testing.T) {
@@ -144,7 +153,7 @@ func TestB6NetworkWhileAnswering(t *testing.T) {
 				w := newWorld(t, place{})
 				w.enrolled()
 				for _, f := range networkFaults {
-					if !f.worth(s) || f.slow && app == silent && !slow {
+					if !f.at(s) || f.slow && app == silent && !slow {
 						continue
 					}
 					t.Run(f.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ package faults
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,7 @@ type world struct {
 	t                  *testing.T
 	host, url          string
 	proxy              *harness.Proxy
+	db                 *sql.DB // the org's, to see what it has stored
 	orgState           string
 	orgClock           clock
 	config             daemon.Config
@@ -99,9 +101,11 @@ func newWorld(t *testing.T, p place) *world {
 	must(t, err)
 	must(t, os.CopyFS(w.orgState, os.DirFS(first)))
 	must(t, w.openOrg())
+	w.db, err = harness.OpenOrgDatabase(w.orgState)
+	must(t, err)
 	w.openAgent()
 	t.Cleanup(func() {
-		must(t, errors.Join(w.stopAgent(), w.stopOrg()))
+		must(t, errors.Join(w.stopAgent(), w.db.Close(), w.stopOrg()))
 		w.proxy.Close()
 		if t.Failed() {
 			t.Logf("logs:\n%s", w.logs)
@@ -411,10 +415,7 @@ func (w *world) problems() map[string]string {
 // query reads two columns of the org's database.
 func (w *world) query(q string) map[string]string {
 	w.t.Helper()
-	db, err := harness.OpenOrgDatabase(w.orgState)
-	must(w.t, err)
-	defer db.Close()
-	rows, err := db.QueryContext(w.ctx(), q)
+	rows, err := w.db.QueryContext(w.ctx(), q)
 	must(w.t, err)
 	defer rows.Close()
 	got := map[string]string{}
