@@ -87,7 +87,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	s := &Server{config: c, lock: lock, db: db, lot: park.New(park.Config{Log: c.Log})}
+	s := &Server{config: c, lock: lock, db: db, lot: park.New(park.Config{Own: []string{"X-Okta-Request-Id"}, Log: c.Log})}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

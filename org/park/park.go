@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -68,7 +69,10 @@ type Config struct {
 	PerKey       int           // callers of one key; 4
 	Idle         time.Duration // how long a connection rests; 2 minutes
 	WriteTimeout time.Duration // 5 s
-	Log          *slog.Logger  // nil: discards
+	// Own names the header members that differ from request to request, in
+	// their canonical form. What the others say is kept once for all who wait.
+	Own []string
+	Log *slog.Logger // nil: discards
 }
 
 const (
@@ -84,14 +88,15 @@ var ErrFull = errors.New("no place to wait")
 
 // Lot is where connections are parked.
 type Lot struct {
-	config Config
-	seed   maphash.Seed
-	busy   chan struct{} // a token for each answer being made
-	back   chan net.Conn // to Listener
-	done   chan struct{} // closed when the lot closes
-	ctx    context.Context
-	cancel context.CancelFunc
-	spots  sync.WaitGroup // goroutines of spots
+	config   Config
+	unshared map[string]bool // header members that are not alike for all: Config.Own, and ours
+	seed     maphash.Seed
+	busy     chan struct{} // a token for each answer being made
+	back     chan net.Conn // to Listener
+	done     chan struct{} // closed when the lot closes
+	ctx      context.Context
+	cancel   context.CancelFunc
+	spots    sync.WaitGroup // goroutines of spots
 
 	mu        sync.Mutex
 	closed    bool
@@ -125,7 +130,10 @@ func New(c Config) *Lot {
 	}
 	l := &Lot{
 		config: c, seed: maphash.MakeSeed(), busy: make(chan struct{}, answering), back: make(chan net.Conn),
-		done: make(chan struct{}), keys: map[string][]*spot{}, answers: map[*spot]struct{}{},
+		done: make(chan struct{}), keys: map[string][]*spot{}, answers: map[*spot]struct{}{}, unshared: maps.Clone(ours),
+	}
+	for _, name := range c.Own {
+		l.unshared[name] = true
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.wheel.init(l.tick)
@@ -168,9 +176,10 @@ func (l *Lot) Park(w http.ResponseWriter, r *http.Request, p Place) error {
 		l.spots.Done()
 		return fmt.Errorf("taking a connection over: %w", err)
 	}
+	own, shared := l.head(w.Header())
 	s := &spot{
 		lot: l, conn: drained(conn), early: unread(rw.Reader), key: strings.Clone(p.Key), who: p.For,
-		head: headLines(w.Header()), keep: r.ProtoAtLeast(1, 1) && !r.Close,
+		own: own, shared: shared, keep: r.ProtoAtLeast(1, 1) && !r.Close,
 	}
 	l.enter(s, p)
 	return nil

@@ -30,6 +30,7 @@ type board struct {
 }
 
 func newBoard(c park.Config, wait time.Duration) *board {
+	c.Own = []string{"X-Own", "X-Absent"}
 	return &board{lot: park.New(c), wait: wait, texts: map[string]string{}}
 }
 
@@ -50,6 +51,7 @@ func (b *board) post(key, text string) {
 func (b *board) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	key, not := strings.TrimPrefix(r.URL.Path, "/"), r.URL.Query().Get("not")
 	w.Header().Set("X-Set", "before")
+	w.Header().Set("X-Own", r.RequestURI)
 	turn := b.lot.Look(key)
 	if text := b.text(key); text != not {
 		_, _ = io.WriteString(w, "at once: "+text)
@@ -105,7 +107,8 @@ func TestWaitsAndIsWoken(t *testing.T) {
 		defer h.Close()
 		c := h.Caller()
 		for i := range 3 { // the connection lives on, each time through another pair of hands
-			c.Get("/a?not=" + h.text("a"))
+			asked := "/a?not=" + h.text("a")
+			c.Get(asked)
 			c.WantQuiet()
 			if n := h.lot.Waiting(); n != 1 {
 				t.Fatalf("%d wait", n)
@@ -116,7 +119,8 @@ func TestWaitsAndIsWoken(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			h.post("a", fmt.Sprint(i))
 			resp := c.Want(fmt.Sprint(i))
-			if resp.StatusCode != 200 || resp.Close || resp.Header.Get("X-Set") != "before" || resp.Header.Get("X-Why") != "1" ||
+			if resp.StatusCode != 200 || resp.Close || resp.Header.Get("X-Set") != "before" || resp.Header.Get("X-Own") != asked ||
+				len(resp.Header.Values("X-Own")) != 1 || resp.Header.Get("X-Why") != "1" ||
 				resp.Header.Get("Date") == "" || resp.ContentLength != 1 {
 				t.Errorf("%+v", resp)
 			}

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"time"
+	"unique"
 )
 
 // past is a deadline that has come: it ends a Read.
@@ -29,14 +30,16 @@ const (
 // spot is one connection. The members up to keep are its goroutine's own; it
 // has one at most.
 type spot struct {
-	lot   *Lot
-	conn  net.Conn
-	who   Answerer
-	key   string
-	head  string // header lines that were set before it parked
-	early []byte // read already, of the next request
-	until time.Time
-	keep  bool // the connection lives on after the answer
+	lot  *Lot
+	conn net.Conn
+	who  Answerer
+	key  string
+	own  string // header lines that were set before it parked
+	// Lines that others have as well.
+	shared unique.Handle[string]
+	early  []byte // read already, of the next request
+	until  time.Time
+	keep   bool // the connection lives on after the answer
 
 	// Guarded by the lot's lock.
 	state      state
@@ -186,9 +189,9 @@ func (s *spot) finish(a *recorder) {
 	deadline := s.conn.SetWriteDeadline(time.Now().Add(timeout))
 	l.mu.Unlock()
 
-	_, err := s.conn.Write(a.wire(s.head, s.keep))
+	_, err := s.conn.Write(a.wire(s.shared.Value()+s.own, s.keep))
 	err = errors.Join(deadline, err, s.conn.SetWriteDeadline(time.Time{}))
-	s.who, s.head = nil, ""
+	s.who, s.own, s.shared = nil, "", unique.Handle[string]{}
 
 	l.mu.Lock()
 	delete(l.answers, s)
@@ -261,11 +264,18 @@ func (r *recorder) Write(b []byte) (int, error) {
 // ours are the header members that the writer of an answer sets itself.
 var ours = map[string]bool{"Connection": true, "Content-Length": true, "Date": true, "Transfer-Encoding": true, "Keep-Alive": true, "Trailer": true}
 
-// headLines are the lines of a header, as they are kept while it waits.
-func headLines(h http.Header) string {
+// head returns the lines of a header as they are kept while it waits.
+func (l *Lot) head(h http.Header) (own string, shared unique.Handle[string]) {
 	var b bytes.Buffer
-	_ = h.WriteSubset(&b, ours) // into memory; it also keeps line breaks out of values
-	return b.String()
+	_ = h.WriteSubset(&b, l.unshared) // into memory; it also keeps line breaks out of values
+	shared = unique.Make(b.String())
+	b.Reset()
+	for _, name := range l.config.Own {
+		if values := h[name]; len(values) > 0 {
+			_ = http.Header{name: values}.WriteSubset(&b, ours)
+		}
+	}
+	return b.String(), shared
 }
 
 // wire is the answer as it is sent: in one piece.

@@ -26,7 +26,7 @@ var pendingScopes = []string{ScopeMaintenanceRead, ScopeMaintenanceManage, Scope
 // prefers to wait (RFC 7240, extension) hears when there is something new to
 // it: something at all, or with If-None-Match something else.
 func (s *server) pending(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
+	id := strings.Clone(r.PathValue("id")) // it may be kept, and the request should not be
 	by, err := s.gate.Caller(r, id, pendingScopes...)
 	if err != nil {
 		s.gate.TurnAway(w, r, err)
