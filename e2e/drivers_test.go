@@ -50,7 +50,8 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the demo failed: %v\n%s", err, out)
 	}
-	for _, line := range []string{`account enrolled +\d+ ms  alice@example\.com`, `challenge +\d+ ms`, `(?m)^Signed in: alice@example\.com to demo-web, by a password and a key`} {
+	for _, line := range []string{`account enrolled +\d+ ms  alice@example\.com`, `challenge +\d+ ms`, `prompt approve --number \d\d`,
+		`code get alice@example\.com: \d{6}`, `(?m)^Signed in three times: alice@example\.com to demo-web`} {
 		if !regexp.MustCompile(line).Match(out) {
 			t.Errorf("the report lacks %q:\n%s", line, out)
 		}

@@ -72,13 +72,19 @@ func (p *Page) GoOn(ctx context.Context, user, password string) error {
 // clickUntilHeard clicks, and again when nothing happens: generation 2 turns a
 // deaf ear to a click that comes within a moment of the last answer.
 func (p *Page) clickUntilHeard(ctx context.Context, selector string) error {
-	sent := len(p.Exchanges(""))
+	return p.clickUntilSent(ctx, selector, "")
+}
+
+// clickUntilSent clicks until the page has sent a request whose URL contains
+// part: a page that polls sends some by itself.
+func (p *Page) clickUntilSent(ctx context.Context, selector, part string) error {
+	sent := len(p.Exchanges(part))
 	for {
 		if err := p.Click(ctx, selector); err != nil {
 			return err
 		}
 		wait, cancel := context.WithTimeout(ctx, nothingHappens)
-		happened := await(wait, func() bool { return len(p.Exchanges("")) > sent })
+		happened := await(wait, func() bool { return len(p.Exchanges(part)) > sent })
 		cancel()
 		if happened || ctx.Err() != nil {
 			return ctx.Err()
@@ -145,10 +151,16 @@ const (
 )
 
 // AskAgain has a push sent once more after one that was rejected.
-func (p *Page) AskAgain(ctx context.Context) error { return p.clickUntilHeard(ctx, buttonAskAgain) }
+func (p *Page) AskAgain(ctx context.Context) error {
+	return p.clickUntilSent(ctx, buttonAskAgain, pathResend)
+}
 
 // Resend has a push sent once more while the page still waits for the first.
-func (p *Page) Resend(ctx context.Context) error { return p.clickUntilHeard(ctx, linkResend) }
+func (p *Page) Resend(ctx context.Context) error {
+	return p.clickUntilSent(ctx, linkResend, pathResend)
+}
+
+const pathResend = "/challenge/resend"
 
 // NumberAmong waits until the page shows one of these numbers.
 func (p *Page) NumberAmong(ctx context.Context, numbers []string) (string, error) {

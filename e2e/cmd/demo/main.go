@@ -1,8 +1,10 @@
-// Command demo runs the main job of Countersign once, without questions: it
+// Command demo runs the main jobs of Countersign once, without questions: it
 // starts the reference org and the agent on temporary state, enrols alice by
 // a link, and signs her in at the published Okta Sign-In Widget in a real
-// headless Chromium: by her password, and by a signature of this device. It
-// prints what happened and how long each step took.
+// headless Chromium, by her password and three things that the agent does: a
+// signature of this device, a push that is approved in the terminal with the
+// number that the page shows, and a one-time code. It prints what happened and
+// how long each step took.
 package main
 
 import (
@@ -62,14 +64,10 @@ func step(what string, do func() (detail string, err error)) error {
 type show struct {
 	dir     string
 	stage   *harness.Stage
+	agent   *harness.Agent
 	site    *harness.Site
 	browser *harness.Browser
 	page    *harness.Page
-	result  struct {
-		Error   string `json:"error"`
-		IDToken string `json:"idToken"`
-	}
-	who harness.Identity
 }
 
 func run(ctx context.Context, dir string) (err error) {
@@ -79,20 +77,27 @@ func run(ctx context.Context, dir string) (err error) {
 			err = closing
 		}
 	}()
-	fmt.Println("Countersign: a sign-in with the published widget in a real browser")
+	fmt.Println("Countersign: signing in with the published widget in a real browser")
 	fmt.Println()
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
-	fmt.Println()
-	began := time.Now()
-	if err := s.signIn(ctx); err != nil {
-		s.page.KeepScreenshot(filepath.Join(dir, "page.png"))
-		return err
+	for _, way := range []struct {
+		heading, by string
+		verify      func(context.Context) error
+		amr         []string
+	}{
+		{"1. The key on this device", "the widget finds the agent, which answers by itself", s.byDevice, []string{"pwd", "okta_verify", "phr", "mfa"}},
+		{"2. A push, with a number", "the agent asks, the person picks the number that the page shows", s.byPush, []string{"pwd", "okta_verify", "mfa"}},
+		{"3. A one-time code", "the person types what the agent shows", s.byCode, []string{"pwd", "okta_verify", "otp", "mfa"}},
+	} {
+		fmt.Printf("\n%s: %s\n", way.heading, way.by)
+		if err := s.signIn(ctx, way.verify, way.amr); err != nil {
+			s.page.KeepScreenshot(filepath.Join(dir, "page.png"))
+			return err
+		}
 	}
-	whole := time.Since(began)
-	fmt.Println()
-	fmt.Printf("Signed in: %s to %s, by %s, in %d ms\n", s.who.Username, app, inWords(s.who.AMR), whole.Milliseconds())
+	fmt.Printf("\nSigned in three times: %s to %s, in a browser that saw no secret but the password.\n", harness.Alice, app)
 	return nil
 }
 
@@ -124,18 +129,17 @@ func (s *show) prepare(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	var agent *harness.Agent
 	if err := step("agent started", func() (string, error) {
-		agent, err = s.stage.StartAgent(ctx)
+		s.agent, err = s.stage.StartAgent(ctx)
 		if err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("listens to browsers on port %d", agent.Port), nil
+		return fmt.Sprintf("listens to browsers on port %d", s.agent.Port), nil
 	}); err != nil {
 		return err
 	}
 	if err := step("account enrolled", func() (string, error) {
-		return harness.Alice + ", by an enrolment link", s.stage.Enrol(ctx, agent, harness.Alice)
+		return harness.Alice + ", by an enrolment link", s.stage.Enrol(ctx, s.agent, harness.Alice)
 	}); err != nil {
 		return err
 	}
@@ -143,40 +147,64 @@ func (s *show) prepare(ctx context.Context) error {
 		if s.site, err = harness.StartSite(s.stage.Org.URL); err != nil {
 			return "", err
 		}
-		if s.browser, err = harness.StartBrowser(); err != nil {
+		s.browser, err = harness.StartBrowser()
+		if err != nil {
 			return "", err
 		}
-		s.page, err = s.browser.NewPage()
-		return s.browser.Version(), err
+		return s.browser.Version(), nil
 	})
 }
 
-// signIn does what alice does, and then what the app does.
-func (s *show) signIn(ctx context.Context) error {
-	if err := step("sign-in page shown", func() (string, error) {
+// signIn does what alice does on a fresh page, and then what the app does.
+func (s *show) signIn(ctx context.Context, verify func(context.Context) error, amr []string) error {
+	if s.page != nil {
+		s.page.Close()
+	}
+	var err error
+	if s.page, err = s.browser.NewPage(); err != nil {
+		return err
+	}
+	if err := step("name and password typed", func() (string, error) {
 		if err := s.page.Open(ctx, s.site.Page(harness.Gen3, app, "default", harness.Tokens)); err != nil {
 			return "", err
 		}
-		return "Okta Sign-In Widget " + widgetVersion + ", generation 3", s.page.WaitFor(ctx, harness.FieldIdentifier)
-	}); err != nil {
-		return err
-	}
-	if err := step("name typed", func() (string, error) {
 		if err := s.page.Identify(ctx, harness.Alice); err != nil {
 			return "", err
 		}
-		return harness.Alice, s.page.WaitFor(ctx, harness.FieldPassword)
+		return "Okta Sign-In Widget " + widgetVersion + ", generation 3", s.page.EnterPassword(ctx, harness.Password)
 	}); err != nil {
 		return err
 	}
-	if err := step("password typed, signed in", func() (string, error) {
-		if err := s.page.EnterPassword(ctx, harness.Password); err != nil {
+	if err := verify(ctx); err != nil {
+		return err
+	}
+	return step("id token verified", func() (string, error) {
+		var result struct {
+			Error   string `json:"error"`
+			IDToken string `json:"idToken"`
+		}
+		if err := s.page.Result(ctx, &result); err != nil {
 			return "", err
 		}
-		if err := s.page.VerifyWithDevice(ctx, "the tokens", harness.ResultShown); err != nil {
+		if result.Error != "" {
+			return "", fmt.Errorf("the widget told the app: %s", result.Error)
+		}
+		who, err := harness.VerifyIDToken(ctx, s.stage.Org.URL+"/oauth2/default", app, result.IDToken)
+		if err != nil {
 			return "", err
 		}
-		return "the widget found the agent and handed it the challenge", s.page.Result(ctx, &s.result)
+		for _, m := range amr {
+			if who.Username != harness.Alice || !slices.Contains(who.AMR, m) {
+				return "", fmt.Errorf("%s signed in by %v, want %s by %v", who.Username, who.AMR, harness.Alice, amr)
+			}
+		}
+		return "with the keys the org publishes; amr " + strings.Join(who.AMR, ", "), nil
+	})
+}
+
+func (s *show) byDevice(ctx context.Context) error {
+	if err := step("signed in", func() (string, error) {
+		return "the device answered without a question", s.page.VerifyWithDevice(ctx, "the tokens", harness.ResultShown)
 	}); err != nil {
 		return err
 	}
@@ -186,15 +214,56 @@ func (s *show) signIn(ctx context.Context) error {
 	}
 	took("  of that, probe", probe, "GET /probe, as the browser measured it")
 	took("  of that, challenge", challenge, "POST /challenge: checked, signed, delivered to the org")
-	if s.result.Error != "" {
-		return fmt.Errorf("the widget told the app: %s", s.result.Error)
-	}
-	return step("id token verified", func() (detail string, err error) {
-		s.who, err = harness.VerifyIDToken(ctx, s.stage.Org.URL+"/oauth2/default", app, s.result.IDToken)
-		if err == nil && !s.who.ByPasswordAndKey() {
-			err = fmt.Errorf("the sign-in was not by password and key: amr %v", s.who.AMR)
+	return nil
+}
+
+func (s *show) byPush(ctx context.Context) error {
+	var number string
+	if err := step("push sent", func() (string, error) {
+		if err := s.page.ChoosePush(ctx); err != nil {
+			return "", err
 		}
-		return "with the keys the org publishes; amr " + strings.Join(s.who.AMR, ", "), err
+		var err error
+		number, err = s.page.Number(ctx)
+		return "the page shows " + number, err
+	}); err != nil {
+		return err
+	}
+	if err := step("asked", func() (string, error) {
+		prompts, err := s.agent.WaitForPrompt(ctx)
+		if err != nil {
+			return "", err
+		}
+		p := prompts[0]
+		return fmt.Sprintf("sign in to %s? %s, from %s", p.App, p.User, p.Location), nil
+	}); err != nil {
+		return err
+	}
+	return step("approved, signed in", func() (string, error) {
+		if _, err := s.agent.Run(ctx, "prompt", "approve", "--number", number); err != nil {
+			return "", err
+		}
+		return "countersign prompt approve --number " + number, s.page.Until(ctx, "the tokens", harness.ResultShown)
+	})
+}
+
+func (s *show) byCode(ctx context.Context) error {
+	var code string
+	if err := step("code read", func() (string, error) {
+		if err := s.page.ChooseCode(ctx); err != nil {
+			return "", err
+		}
+		var err error
+		code, err = s.agent.Code(ctx, harness.Alice)
+		return "countersign code get " + harness.Alice + ": " + code, err
+	}); err != nil {
+		return err
+	}
+	return step("code typed, signed in", func() (string, error) {
+		if err := s.page.EnterCode(ctx, code); err != nil {
+			return "", err
+		}
+		return "good once", s.page.Until(ctx, "the tokens", harness.ResultShown)
 	})
 }
 
@@ -209,21 +278,4 @@ func (s *show) onLoopback(ctx context.Context) (probe, challenge time.Duration, 
 		err = fmt.Errorf("the browser never asked the agent")
 	}
 	return time.Duration(ms.Probe * 1e6), time.Duration(ms.Challenge * 1e6), err
-}
-
-// inWords says how somebody signed in.
-func inWords(amr []string) string {
-	var said []string
-	for _, m := range []struct{ method, word string }{
-		{"pwd", "a password"}, {"hwk", "a key kept by hardware"}, {"swk", "a key kept by software"},
-	} {
-		if slices.Contains(amr, m.method) {
-			said = append(said, m.word)
-		}
-	}
-	words := strings.Join(said, " and ")
-	if slices.Contains(amr, "phr") {
-		words += ", safe from phishing"
-	}
-	return words
 }
