@@ -15,15 +15,15 @@ type NumberChallenge string
 // The values of NumberChallenge.
 const (
 	NumberNever    NumberChallenge = "NEVER"
-	NumberHighRisk NumberChallenge = "HIGH_RISK_ONLY" // only when something about the sign-in is unusual
+	NumberHighRisk NumberChallenge = "HIGH_RISK_ONLY" // unless the browser and the address are known
 	NumberAlways   NumberChallenge = "ALWAYS"
 )
 
 // ErrNumberChallenge says that a value of NumberChallenge is none of the known.
 var ErrNumberChallenge = errors.New("want NEVER, HIGH_RISK_ONLY or ALWAYS")
 
-// Asks says whether a push asks for the number, given whether the sign-in is
-// unusual.
+// Asks says whether a push asks for the number, given whether the sign-in
+// comes from somewhere new.
 func (n NumberChallenge) Asks(unusual bool) bool {
 	switch n {
 	case NumberNever:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"countersign.dev/org/ids"
+	"countersign.dev/org/policy"
 	"countersign.dev/org/store"
 )
 
@@ -49,13 +50,13 @@ func (in *Intent) places() []place {
 
 // unusual names what is new about a sign-in for somebody who has signed in
 // before. Who has not has no habits.
-func (e *Engine) unusual(ctx context.Context, t *transaction) ([]string, error) {
-	if t.intent.Mode == backchannel {
-		return nil, nil // the client's server is where it always is
-	}
-	var list []string
-	seen := map[string]bool{} // kind
-	err := e.d.DB.Read(ctx, func(tx store.Tx) error {
+//
+// known is more than the absence of that: the person has signed in at this very
+// browser, by its cookie, and from this address. What anybody can say of
+// themselves, as the name of a browser, does not count for it.
+func (e *Engine) unusual(ctx context.Context, t *transaction) (list []string, known bool, err error) {
+	seen, met := map[string]bool{}, map[string]bool{} // by kind
+	err = e.d.DB.Read(ctx, func(tx store.Tx) error {
 		for _, p := range t.intent.places() {
 			if seen[p.kind] {
 				continue // the first that is known of a kind counts
@@ -66,19 +67,42 @@ func (e *Engine) unusual(ctx context.Context, t *transaction) ([]string, error) 
 				FROM sign_in_places WHERE user_id = ? AND kind = ?`, p.digest(t.user.ID), t.user.ID, p.kind).Scan(&all, &this); err != nil {
 				return fmt.Errorf("looking up places: %w", err)
 			}
+			met[p.kind] = this > 0
 			if all > 0 && this == 0 {
 				list = append(list, map[string]string{placeBrowser: anomalousDevice, placeAddress: anomalousLocation}[p.kind])
 			}
 		}
 		return nil
 	})
-	return list, err
+	return list, t.intent.Browser != "" && met[placeBrowser] && met[placeAddress], err
 }
 
-// rememberPlace notes where somebody has signed in, once something was proven
-// there.
+// knownBrowser says by what a browser is known in which the user has signed in
+// before; "" is any other.
+func (e *Engine) knownBrowser(ctx context.Context, t *transaction) (digest string, err error) {
+	if t.intent.Browser == "" {
+		return "", nil
+	}
+	digest = place{placeBrowser, t.intent.Browser}.digest(t.user.ID)
+	var n int
+	err = e.d.DB.Read(ctx, func(tx store.Tx) error { // for unknown users too: it must take as long
+		return tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM sign_in_places WHERE user_id = ? AND kind = ? AND digest = ?`,
+			t.user.ID, placeBrowser, digest).Scan(&n)
+	})
+	if err != nil {
+		return "", fmt.Errorf("looking up a browser: %w", err)
+	}
+	if n == 0 {
+		digest = ""
+	}
+	return digest, nil
+}
+
+// rememberPlace notes where somebody has signed in, once they have shown a
+// device of theirs. A password alone teaches nothing: whoever has learnt it
+// would make their own place a usual one.
 func rememberPlace(ctx context.Context, tx store.Tx, t *transaction, now time.Time) error {
-	if t.state.FromSession || t.intent.Mode == backchannel {
+	if t.state.FromSession || t.intent.Mode == backchannel || !t.state.proven(policy.SignedNonce|policy.Push|policy.TOTP) {
 		return nil
 	}
 	for _, p := range t.intent.places() {

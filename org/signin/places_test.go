@@ -48,6 +48,7 @@ func TestUnusualActivity(t *testing.T) {
 		risk, os string
 		location string
 	}{
+		// Who has no habits yet is asked for the number all the same.
 		{signin.Intent{Browser: "b1", ClientIP: "127.0.0.1", UserAgent: linux}, true, nil, "LOW", "LINUX", "This computer"},
 		{signin.Intent{Browser: "b1", ClientIP: "127.0.0.1", UserAgent: linux}, true, nil, "LOW", "LINUX", "This computer"},
 		{signin.Intent{Browser: "b2", ClientIP: "127.0.0.1", UserAgent: linux}, false, []string{"ANOMALOUS_DEVICE"}, "MEDIUM", "LINUX", "This computer"},
@@ -55,13 +56,14 @@ func TestUnusualActivity(t *testing.T) {
 		// What came to nothing is not remembered.
 		{signin.Intent{Browser: "b2", ClientIP: "203.0.113.7", UserAgent: mac}, true, []string{"ANOMALOUS_DEVICE", "ANOMALOUS_LOCATION"}, "HIGH", "MAC_OS_X", ""},
 		{signin.Intent{Browser: "b2", ClientIP: "203.0.113.7", UserAgent: mac}, true, nil, "LOW", "MAC_OS_X", ""},
-		// An embedded page has no browser's name; the one of its maker is known.
+		// An embedded page has no browser's name; the one of its maker is known,
+		// but anybody can send that.
 		{signin.Intent{ClientIP: "127.0.0.1", UserAgent: mac}, true, nil, "LOW", "MAC_OS_X", "This computer"},
 		{signin.Intent{ClientIP: "127.0.0.1", UserAgent: "curl"}, false, []string{"ANOMALOUS_DEVICE"}, "MEDIUM", "UNKNOWN", "This computer"},
 	} {
 		x, number := signIn(c.in, c.finish)
 		if !slices.Equal(x.UnusualActivities, c.unusual) || x.RiskLevel != c.risk || x.ClientOS != c.os || x.ClientLocation != c.location ||
-			x.ShowUserLocation != (c.location != "") || x.ClientIP != c.in.ClientIP || (number != "") != (len(c.unusual) > 0) {
+			x.ShowUserLocation != (c.location != "") || x.ClientIP != c.in.ClientIP || (number == "") != (i == 1 || i == 5) {
 			t.Errorf("%d: %+v, number %q", i, x, number)
 		}
 	}
@@ -85,6 +87,30 @@ func TestUnusualActivity(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// B2: somebody who has learnt a password makes their place a usual one by
+// signing in where it suffices, to be spared the number where it does not.
+func TestPasswordTeachesNoPlace(t *testing.T) {
+	w := signintest.New(t)
+	numbering(t, w, directory.NumberHighRisk)
+	toPassword := func(app, browser string) signin.View {
+		t.Helper()
+		h, err := w.Engine.Start(ctx, signin.Intent{ClientID: app, Mode: signin.Redirect, PageOrigin: signintest.BaseURL,
+			Browser: browser, ClientIP: "203.0.113.9", UserAgent: "Curl"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := must(t)(w.Engine.Introspect(ctx, h.StateToken, ""))
+		must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin))
+		return must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password))
+	}
+	at(t, toPassword(signintest.Enrol, "thief"), signin.StepDone, "")
+	w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	v := toPassword(signintest.Web, "thief")
+	if v = must(t)(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "push")); v.Challenge == nil || v.Challenge.Number == "" {
+		t.Errorf("no number: %+v", v.Challenge)
+	}
 }
 
 func TestLocate(t *testing.T) {

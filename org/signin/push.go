@@ -28,13 +28,13 @@ func (e *Engine) push(ctx context.Context, t *transaction, d policy.Decision) er
 	case err != nil:
 		return err
 	}
-	unusual, err := e.unusual(ctx, t)
+	unusual, known, err := e.unusual(ctx, t)
 	if err != nil {
 		return err
 	}
 	r := e.pushRequest(t, d)
 	r.Context.UnusualActivities, r.Context.RiskLevel = unusual, riskLevels[min(len(unusual), len(riskLevels)-1)]
-	r.TransactionType, r.AskNumber, r.Lifetime = okta.TransactionLogin, t.org.NumberChallenge.Asks(len(unusual) > 0), okta.ChallengeLifetime
+	r.TransactionType, r.AskNumber, r.Lifetime = okta.TransactionLogin, t.org.NumberChallenge.Asks(!known), okta.ChallengeLifetime
 	c, err := e.factors.NewPush(ctx, r)
 	if err != nil {
 		return err
