@@ -22,6 +22,10 @@ import (
 // 6238, 5.2 and 6).
 const drift = 1
 
+// codePrefix tells the counts of codes from those of logins, which begin with
+// their digest.
+const codePrefix = "totp:"
+
 var hashes = map[string]otp.Algorithm{"SHA1": otp.AlgorithmSHA1, "SHA256": otp.AlgorithmSHA256, "SHA512": otp.AlgorithmSHA512}
 
 // CodeResult is what a one-time code showed. The zero value proves nothing.
@@ -49,12 +53,11 @@ func (f *Factors) Code(ctx context.Context, userID string, code okta.Secret) (Co
 		}
 		return r
 	}, code.Reveal())
-	// Logins are counted by their digest alone, which has no colon.
-	subject := "totp:" + ids.Digest(userID)
+	subject := codePrefix + ids.Digest(userID)
 	var out CodeResult
 	err := f.d.DB.Write(ctx, func(tx store.Tx) error {
 		now := f.d.Now()
-		if err := countTry(ctx, tx, subject, now); err != nil {
+		if err := countTry(ctx, tx, subject, codeTries, now); err != nil {
 			return err
 		}
 		seeds, err := seedsOf(ctx, tx, userID)

@@ -53,13 +53,21 @@ func New(d Deps) *Factors {
 	return &Factors{d}
 }
 
-// How wrong passwords and codes slow the next try: the first few are free, then the wait
-// doubles up to a bound that a person can live with, so that nobody can lock
-// somebody else out for long.
-const (
-	freeTries = 5
-	maxWait   = 30 * time.Second
-	forget    = 15 * time.Minute // without a try, all is forgotten
+// How wrong passwords and codes slow the next try: the first few are free, then
+// the wait doubles up to a bound.
+const freeTries = 5
+
+type limits struct {
+	maxWait time.Duration
+	forget  time.Duration // without a try, all is forgotten
+}
+
+// Anybody can type a wrong password, so the bound is one that a person can live
+// with. A code has few digits, is tried by who has the password, and there are
+// other ways: a month of guesses finds one with a chance of one in a hundred.
+var (
+	passwordTries = limits{30 * time.Second, 15 * time.Minute}
+	codeTries     = limits{15 * time.Minute, 24 * time.Hour}
 )
 
 // ErrThrottled says that a password or a code was not even looked at: too many
@@ -70,9 +78,11 @@ var ErrThrottled = errors.New("too many wrong tries")
 // is zero for an unknown login, which costs the same time and is never right.
 //
 // The try is counted before the password is hashed, so that parallel guesses
-// count too; a right one clears the count with ForgetTries.
-func (f *Factors) Password(ctx context.Context, user directory.User, login string, password okta.Secret) (bool, error) {
-	if err := f.d.DB.Write(ctx, func(tx store.Tx) error { return countTry(ctx, tx, trySubject(login), f.d.Now()) }); err != nil {
+// count too; a right one clears the count with ForgetTries. known is a browser
+// in which the user has signed in before, or "": it has a count of its own, so
+// that a stranger who guesses all day does not keep the user out.
+func (f *Factors) Password(ctx context.Context, user directory.User, login, known string, password okta.Secret) (bool, error) {
+	if err := f.d.DB.Write(ctx, func(tx store.Tx) error { return countTry(ctx, tx, trySubject(login, known), passwordTries, f.d.Now()) }); err != nil {
 		return false, err
 	}
 	ok, err := f.d.Hasher.Verify(ctx, user.PasswordHash, password)
@@ -82,7 +92,7 @@ func (f *Factors) Password(ctx context.Context, user directory.User, login strin
 	return ok && user.Active(), nil
 }
 
-func countTry(ctx context.Context, tx store.Tx, subject string, now time.Time) error {
+func countTry(ctx context.Context, tx store.Tx, subject string, l limits, now time.Time) error {
 	var failures int
 	var notBefore, updated int64
 	err := tx.QueryRowContext(ctx, `SELECT failures, not_before, updated_at FROM password_attempts WHERE subject = ?`, subject).
@@ -90,7 +100,7 @@ func countTry(ctx context.Context, tx store.Tx, subject string, now time.Time) e
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("counting a try: %w", err)
 	}
-	if now.Sub(store.Time(updated)) >= forget {
+	if now.Sub(store.Time(updated)) >= l.forget {
 		failures, notBefore = 0, 0
 	}
 	if now.Before(store.Time(notBefore)) {
@@ -99,7 +109,7 @@ func countTry(ctx context.Context, tx store.Tx, subject string, now time.Time) e
 	failures++
 	next := now
 	if failures >= freeTries {
-		next = now.Add(min(time.Second<<min(failures-freeTries, 10), maxWait))
+		next = now.Add(min(time.Second<<min(failures-freeTries, 10), l.maxWait))
 	}
 	if _, err := tx.ExecContext(ctx,
 		`INSERT INTO password_attempts (subject, failures, not_before, updated_at) VALUES (?, ?, ?, ?)
@@ -111,8 +121,8 @@ func countTry(ctx context.Context, tx store.Tx, subject string, now time.Time) e
 }
 
 // ForgetTries forgets the wrong passwords of a login after a right one.
-func ForgetTries(ctx context.Context, tx store.Tx, login string) error {
-	return forgetTries(ctx, tx, trySubject(login))
+func ForgetTries(ctx context.Context, tx store.Tx, login, known string) error {
+	return forgetTries(ctx, tx, trySubject(login, known))
 }
 
 func forgetTries(ctx context.Context, tx store.Tx, subject string) error {
@@ -124,4 +134,10 @@ func forgetTries(ctx context.Context, tx store.Tx, subject string) error {
 
 // trySubject is a digest, so that the table keeps no list of what people typed
 // into the user name field.
-func trySubject(login string) string { return ids.Digest(strings.ToLower(strings.TrimSpace(login))) }
+func trySubject(login, known string) string {
+	subject := ids.Digest(strings.ToLower(strings.TrimSpace(login)))
+	if known != "" {
+		subject += ":" + known
+	}
+	return subject
+}

@@ -141,7 +141,8 @@ func Sweep(ctx context.Context, tx store.Tx, now time.Time) (changed []string, e
 	if _, err := tx.ExecContext(ctx, `DELETE FROM answer_ids WHERE expires_at <= ?`, store.Millis(now)); err != nil {
 		return nil, fmt.Errorf("removing old answer ids: %w", err)
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM password_attempts WHERE updated_at <= ?`, store.Millis(now.Add(-forget))); err != nil {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM password_attempts WHERE updated_at <= ? AND (subject NOT LIKE ? OR updated_at <= ?)`,
+		store.Millis(now.Add(-passwordTries.forget)), codePrefix+"%", store.Millis(now.Add(-codeTries.forget))); err != nil {
 		return nil, fmt.Errorf("removing old attempts: %w", err)
 	}
 	return changed, nil

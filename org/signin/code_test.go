@@ -140,6 +140,31 @@ func TestCodesAreThrottled(t *testing.T) {
 	at(t, must(t)(w.Engine.Code(ctx, v.StateHandle, agent.Code(t, w.Clock.Now()))), signin.StepDone, "")
 }
 
+// E13: who has learnt a password gets few guesses at the code, however long they
+// keep at it, and whether they pause or not.
+func TestPatientGuesses(t *testing.T) {
+	for name, pause := range map[string]time.Duration{"at once": time.Minute, "with pauses": 16 * time.Minute} {
+		w := signintest.New(t)
+		w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+		v := toCode(t, w, signintest.Web)
+		looked := 0
+		for start := w.Clock.Now(); w.Clock.Now().Sub(start) < 24*time.Hour; {
+			if w.Clock.Now().Sub(start)%(48*time.Minute) == 0 { // before the sign-in expires
+				v = toCode(t, w, signintest.Web) // the sweep comes by
+			}
+			for range 1 + pause/(4*time.Minute) {
+				if v = must(t)(w.Engine.Code(ctx, v.StateHandle, "000000x")); v.Message.Key == wrongCode {
+					looked++
+				}
+			}
+			w.Clock.Advance(pause)
+		}
+		if looked > 120 {
+			t.Errorf("%s: %d guesses in a day", name, looked)
+		}
+	}
+}
+
 // Secrets of enrolments that may not be used make no codes.
 func TestCodeOfASuspendedDevice(t *testing.T) {
 	w := signintest.New(t)

@@ -83,6 +83,46 @@ func TestPushesAreThrottled(t *testing.T) {
 	toPush(t, w, signintest.Web)
 }
 
+// E25: a stranger who types wrong passwords all day slows down strangers, and
+// not the person in the browser where they have signed in before.
+func TestStrangersLockNobodyOut(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	try := func(browser, login string, password okta.Secret) signin.View {
+		t.Helper()
+		h, err := w.Engine.Start(ctx, signin.Intent{ClientID: signintest.Web, Mode: signin.Redirect, PageOrigin: signintest.BaseURL, Browser: browser, UserAgent: "Firefox"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := must(t)(w.Engine.Introspect(ctx, h.StateToken, ""))
+		must(t)(w.Engine.Identify(ctx, v.StateHandle, login))
+		return must(t)(w.Engine.Password(ctx, v.StateHandle, password))
+	}
+	const throttled, wrong = "countersign.password.throttled", "incorrectPassword"
+	v := at(t, try("home", signintest.AliceLogin, signintest.Password), signin.StepSelect, "")
+	must(t)(w.Engine.Select(ctx, v.StateHandle, v.VerifyID, "totp"))
+	at(t, must(t)(w.Engine.Code(ctx, v.StateHandle, agent.Code(t, w.Clock.Now()))), signin.StepDone, "")
+	for range 5 {
+		at(t, try("elsewhere", signintest.AliceLogin, "guess"), signin.StepPassword, wrong)
+	}
+	at(t, try("elsewhere", signintest.AliceLogin, "guess"), signin.StepPassword, throttled)
+	at(t, try("home", signintest.AliceLogin, signintest.Password), signin.StepSelect, "")
+	// Which forgets nothing of the stranger, whatever the program says its name
+	// is. Another's browser is a stranger's, too.
+	for _, browser := range []string{"elsewhere", ""} {
+		at(t, try(browser, signintest.AliceLogin, signintest.Password), signin.StepPassword, throttled)
+	}
+	for range 5 {
+		at(t, try("home", signintest.BobLogin, "guess"), signin.StepPassword, wrong)
+	}
+	at(t, try("elsewhere", signintest.BobLogin, "guess"), signin.StepPassword, throttled)
+	// A known browser has a measure, too.
+	for range 5 {
+		at(t, try("home", signintest.AliceLogin, "guess"), signin.StepPassword, wrong)
+	}
+	at(t, try("home", signintest.AliceLogin, signintest.Password), signin.StepPassword, throttled)
+}
+
 // B1: parallel sign-ins count like others.
 func TestParallelPushes(t *testing.T) {
 	w := signintest.New(t)

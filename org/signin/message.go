@@ -47,7 +47,7 @@ var (
 	pushThrottled     = Message{"countersign.push.throttled", "Too many requests were sent to your devices. Wait a few minutes, or choose another way.", ClassError, KindNotice}
 	reportedByUser    = Message{"countersign.push.reported", "This sign-in was reported as not theirs by the owner of the account. It ends here.", ClassError, KindForbidden}
 	incorrectCode     = Message{"api.authn.error.PASSCODE_INVALID", "Invalid code. Try again.", ClassError, KindUnauthorized}
-	tooManyCodes      = Message{"countersign.code.throttled", "Too many attempts. Wait half a minute, then try again.", ClassError, KindUnauthorized}
+	tooManyCodes      = Message{"countersign.code.throttled", "Too many attempts. Wait a while, then try again, or choose another way.", ClassError, KindUnauthorized}
 	invalidDevice     = Message{"core.auth.factor.signedNonce.error.invalidDevice", "Your device or account was invalidated. If this is unexpected, contact your administrator for help.", ClassError, KindInvalid}
 	needsVerification = Message{"oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop", "Your response was received, but your organisation requires user verification. Set it up in your authenticator, then try again.", ClassError, KindInvalid}
 	needsPushUV       = Message{"oie.authenticator.app.method.push.verify.enable.biometrics", "Your response was received, but your organisation requires user verification. Set it up in your authenticator, then try again.", ClassError, KindInvalid}

@@ -206,12 +206,17 @@ func (e *Engine) Identify(ctx context.Context, handle okta.Secret, identifier st
 // Password takes the password.
 func (e *Engine) Password(ctx context.Context, handle okta.Secret, password okta.Secret) (View, error) {
 	checked := "" // whose password is known to be right, so that a retry does not hash again
+	known := ""   // browser of that person
 	return e.step(ctx, handle, func(t *transaction) (outcome, error) {
 		if t.state.Step != StepPassword {
 			return outcome{}, nil
 		}
 		if checked == "" || checked != t.state.UserID {
-			ok, err := e.factors.Password(ctx, t.user, t.state.Identifier, password)
+			var err error
+			if known, err = e.knownBrowser(ctx, t); err != nil {
+				return outcome{}, err
+			}
+			ok, err := e.factors.Password(ctx, t.user, t.state.Identifier, known, password)
 			if errors.Is(err, factor.ErrThrottled) {
 				return outcome{message: &tooManyTries}, nil
 			}
@@ -225,7 +230,7 @@ func (e *Engine) Password(ctx context.Context, handle okta.Secret, password okta
 		}
 		t.prove(policy.Proof{Method: policy.Password, At: e.d.Now()}, "")
 		login := t.state.Identifier
-		return outcome{changed: true, also: func(tx store.Tx) error { return factor.ForgetTries(ctx, tx, login) }}, e.proceed(ctx, t)
+		return outcome{changed: true, also: func(tx store.Tx) error { return factor.ForgetTries(ctx, tx, login, known) }}, e.proceed(ctx, t)
 	})
 }
 

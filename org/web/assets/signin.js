@@ -444,7 +444,7 @@ const WORDS = {
   "countersign.authenticator.timed_out": "Nobody answered in time.",
   "countersign.push.throttled": "Your devices were asked too often in a short time. Wait ten minutes, or choose another way.",
   "countersign.push.reported": "The owner of this account reported the sign-in as not theirs. Nobody was signed in.",
-  "countersign.code.throttled": "Too many codes were wrong. Wait half a minute and try again.",
+  "countersign.code.throttled": "Too many codes were wrong. Wait a quarter of an hour, or choose another way.",
   "oie.authenticator.app.method.push.verify.enable.biometrics": "The organisation wants to know that it is you at that device. Set a PIN in Countersign there and try again.",
   [DENIED]: "This sign-in was denied on your device. Nobody was signed in.",
   "oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop": "The organisation wants to know that it is you at this device. Set a PIN in Countersign and try again.",
