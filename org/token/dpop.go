@@ -73,8 +73,9 @@ func (s *Service) ProveForTokens(ctx context.Context, p Possession) (thumbprint,
 }
 
 // ProveForToken checks the proof that goes along with an access token, and uses
-// it up. It says nothing about the token; VerifyBoundToken does, with the
-// thumbprint of the key that is returned. No nonce is asked for.
+// it up. Of the token it says no more than that the org gave it to the holder of
+// this key, so that nobody else can have proofs noted; VerifyBoundToken says the
+// rest, with the thumbprint that is returned. No nonce is asked for.
 func (s *Service) ProveForToken(ctx context.Context, p Possession, token string) (thumbprint string, err error) {
 	c, thumbprint, err := s.prove(p)
 	if err != nil {
@@ -84,6 +85,10 @@ func (s *Service) ProveForToken(ctx context.Context, p Possession, token string)
 	want := base64.RawURLEncoding.EncodeToString(sum[:])
 	if token == "" || subtle.ConstantTimeCompare([]byte(c.Token), []byte(want)) != 1 {
 		return "", fmt.Errorf("%w: it is for another token", ProofInvalid)
+	}
+	var of accessClaims
+	if err := s.signing.Verify(token, jose.AccessToken, &of); err != nil || of.key() != thumbprint || !s.now().Before(of.ExpiresAt.Time()) {
+		return "", errors.Join(fmt.Errorf("%w: it is bound to no such key", TokenInvalid), err)
 	}
 	if err := s.useProof(ctx, thumbprint, c); err != nil {
 		return "", err

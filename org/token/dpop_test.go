@@ -339,17 +339,18 @@ func TestBoundRefresh(t *testing.T) {
 
 func TestProofForAToken(t *testing.T) {
 	f := setUp(t)
-	h := f.holder()
+	h, other := f.holder(), f.holder()
+	token, others, plain := f.boundSignIn(h.thumbprint()).AccessToken, f.boundSignIn(other.thumbprint()).AccessToken, f.signIn().AccessToken
 	const where = base + "/idp/myaccount/app-authenticators"
 	p := func(changes map[string]any) Possession {
-		all := map[string]any{"htm": "GET", "htu": where, "nonce": nil, "ath": digest("token")}
+		all := map[string]any{"htm": "GET", "htu": where, "nonce": nil, "ath": digest(token)}
 		for name, value := range changes {
 			all[name] = value
 		}
 		return Possession{Proofs: []string{h.proof(all)}, Method: "GET", URL: where}
 	}
 	good := p(nil)
-	if key, err := f.ProveForToken(t.Context(), good, "token"); err != nil || key != h.thumbprint() {
+	if key, err := f.ProveForToken(t.Context(), good, token); err != nil || key != h.thumbprint() {
 		t.Errorf("%q %v", key, err)
 	}
 	for name, c := range map[string]struct {
@@ -357,17 +358,32 @@ func TestProofForAToken(t *testing.T) {
 		token string
 		want  Reason
 	}{
-		"used":           {good, "token", ProofInvalid},
-		"another token":  {p(nil), "other", ProofInvalid},
-		"no ath":         {p(map[string]any{"ath": nil}), "token", ProofInvalid},
-		"the token":      {p(map[string]any{"ath": "token"}), "token", ProofInvalid},
+		"used":           {good, token, ProofInvalid},
+		"another token":  {p(nil), others, ProofInvalid},
+		"no ath":         {p(map[string]any{"ath": nil}), token, ProofInvalid},
+		"the token":      {p(map[string]any{"ath": "token"}), token, ProofInvalid},
 		"no token":       {p(map[string]any{"ath": digest("")}), "", ProofInvalid},
-		"none":           {Possession{Method: "GET", URL: where}, "token", ProofMissing},
-		"another method": {p(map[string]any{"htm": "DELETE"}), "token", ProofInvalid},
-		"another place":  {p(map[string]any{"htu": where + "/x"}), "token", ProofInvalid},
+		"none":           {Possession{Method: "GET", URL: where}, token, ProofMissing},
+		"another method": {p(map[string]any{"htm": "DELETE"}), token, ProofInvalid},
+		"another key's":  {p(map[string]any{"ath": digest(others)}), others, TokenInvalid},
+		"a bearer's":     {p(map[string]any{"ath": digest(plain)}), plain, TokenInvalid},
+		"nobody's":       {p(map[string]any{"ath": digest("token")}), "token", TokenInvalid},
+		"another place":  {p(map[string]any{"htu": where + "/x"}), token, ProofInvalid},
 	} {
 		if key, err := f.ProveForToken(t.Context(), c.p, c.token); !errors.Is(err, c.want) || key != "" {
 			t.Errorf("%s: %q %v", name, key, err)
 		}
+	}
+	// Strangers fill no tables: what is refused is not noted.
+	var rows int
+	f.write(func(ctx context.Context, tx store.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM oauth_signed_once`).Scan(&rows)
+	})
+	if rows != 1 {
+		t.Errorf("%d proofs noted, want that of the holder", rows)
+	}
+	f.now = f.now.Add(2 * time.Hour)
+	if _, err := f.ProveForToken(t.Context(), p(nil), token); !errors.Is(err, TokenInvalid) {
+		t.Errorf("expired: %v", err)
 	}
 }
