@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"countersign.dev/ipc/peer"
 	"countersign.dev/okta"
 )
 
@@ -101,6 +102,10 @@ func (s *SignIn) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Header.Get("Origin") != "" || !navigation(r.Header):
 		s.refuse(w, http.StatusForbidden)
 		return
+	case !s.ours(r.Context().Value(connKey{})):
+		s.options.Log.Info("callback refused", "reason", "another user of this computer sent it")
+		s.refuse(w, http.StatusForbidden)
+		return
 	case r.URL.EscapedPath() != callbackPath:
 		s.refuse(w, http.StatusNotFound)
 		return
@@ -143,10 +148,33 @@ func navigation(h http.Header) bool {
 	return true
 }
 
+// connKey is where a request keeps its connection.
+type connKey struct{}
+
+// ours says whether a connection is of this user: on a shared machine everybody
+// reaches 127.0.0.1, and the address that the browser was started with shows in
+// the list of processes. Where the system can name owners, one that it cannot
+// name is not ours either; where it cannot at all, the state has to do.
+func (s *SignIn) ours(conn any) bool {
+	c, ok := conn.(net.Conn)
+	if !ok {
+		return false
+	}
+	local, ok1 := c.LocalAddr().(*net.TCPAddr)
+	remote, ok2 := c.RemoteAddr().(*net.TCPAddr)
+	if !ok1 || !ok2 {
+		return false
+	}
+	who, err := s.options.owner(local.AddrPort(), remote.AddrPort())
+	return errors.Is(err, peer.ErrUnsupported) || err == nil && who.Mine()
+}
+
+// connState bounds the connections. The last half of them is for this user: no
+// other can keep the browser out.
 func (s *SignIn) connState(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		if s.crowd.Add(1) > maxConnections {
+		if n := s.crowd.Add(1); n > maxConnections || n > maxConnections/2 && !s.ours(c) {
 			c.Close()
 		}
 	case http.StateClosed, http.StateHijacked:

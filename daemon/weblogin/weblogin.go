@@ -4,10 +4,10 @@
 //
 // Whoever else is on this machine or in this browser can reach that listener,
 // and an org's answer passes through the browser's address bar. So what comes
-// in counts only once, only with the state that this sign-in made, only as the
-// navigation that the org's redirect is, and only under the very name the org
-// was told; the code in it is good only with the verifier that never left this
-// process. What is anything else is told so and changes nothing, so that nobody
+// in counts only once, only from a program of this user, only with the state
+// that this sign-in made, only as the navigation that the org's redirect is, and
+// only under the very name the org was told; the code in it is good only with
+// the verifier that never left this process. What is anything else is told so and changes nothing, so that nobody
 // can end another's sign-in by guessing (A11).
 //
 // The token that comes of it lives in memory until the enrolment is done, and
@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"sync"
@@ -32,6 +33,7 @@ import (
 	"time"
 
 	"countersign.dev/ipc/loopback"
+	"countersign.dev/ipc/peer"
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
 )
@@ -75,6 +77,8 @@ type Options struct {
 	Proof    *client.ProofKey // what the token is bound to; nil for a bearer token
 	Now      func() time.Time
 	Log      *slog.Logger
+
+	owner func(local, remote netip.AddrPort) (peer.Peer, error) // test seam: whose connection it is
 }
 
 // SignIn is one sign-in that is under way. Wait gets its outcome; Finish must
@@ -132,6 +136,9 @@ func Begin(o Options) (*SignIn, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.owner == nil {
+		o.owner = peer.OfTCP
+	}
 	s := &SignIn{
 		options: o, state: secret(), nonce: secret(), verifier: secret(), expires: o.Now().Add(Lifetime),
 		served: make(chan struct{}), answered: make(chan callback, 1), ended: make(chan struct{}),
@@ -155,6 +162,7 @@ func Begin(o Options) (*SignIn, error) {
 		IdleTimeout:       5 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ConnState:         s.connState,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ErrorLog:          log.New(quiet{o.Log}, "", 0),
 
 		DisableGeneralOptionsHandler: true,
@@ -197,8 +205,10 @@ func (s *SignIn) address() (string, error) {
 	return u.String(), nil
 }
 
-// URL is the address to open in the browser. It holds the state: who has it can
-// end this sign-in, and no more.
+// URL is the address to open in the browser. It holds the state, and whatever
+// else binds the org's answer to this sign-in: a program of this user that has
+// it can end the sign-in, or finish it as somebody else. To others it is of no
+// use by itself: their answers do not count.
 func (s *SignIn) URL() string { return s.url }
 
 // ExpiresAt is when Wait gives up.
