@@ -143,11 +143,15 @@ func group(use, short, long string) *cobra.Command {
 }
 
 // takes accepts between least and most arguments, and else shows the line that
-// would have been right.
+// would have been right. An empty one is a script's variable that was never
+// set: it is not the same as none, which may stand for the only one there is.
 func takes(least, most int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if len(args) < least || len(args) > most {
+		switch {
+		case len(args) < least || len(args) > most:
 			return fmt.Errorf("it is used so: %s", c.UseLine())
+		case slices.Contains(args, ""):
+			return fmt.Errorf("an argument is empty; it is used so: %s", c.UseLine())
 		}
 		return nil
 	}

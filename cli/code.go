@@ -37,7 +37,7 @@ func (a *app) codeList() *cobra.Command {
 func (a *app) printCodes(list api.CodeList) {
 	if len(list.Codes) == 0 {
 		a.out.line("no one-time codes")
-		a.out.line("hint: an organisation that offers them gives them with the account: countersign account add LINK")
+		a.out.line("hint: an organisation that offers them gives them with the account: countersign account add ORG_URL")
 		return
 	}
 	rows := make([][]string, len(list.Codes))
@@ -56,10 +56,7 @@ NAME is the login, the name of the account, or its id.`,
 		Example: "  countersign code get alice@example.com\n  countersign code get alice@example.com --min-left 5s",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			const tried = "get a one-time code"
-			switch {
-			case args[0] == "":
-				return usageError(cmd, errors.New("the name is empty"))
-			case minLeft < 0 || minLeft > longestStep:
+			if minLeft < 0 || minLeft > longestStep {
 				return usageError(cmd, errors.New("--min-left is between 0 and "+longestStep.String()))
 			}
 			agent, err := a.agent()

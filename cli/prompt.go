@@ -134,6 +134,8 @@ type answer struct {
 	decision api.Decision
 }
 
+var errNegativeWait = errors.New("--wait is not negative")
+
 func (a *app) promptApprove() *cobra.Command {
 	ans := answer{decision: api.Decision{Action: "approve"}}
 	var pinStdin bool
@@ -141,6 +143,9 @@ func (a *app) promptApprove() *cobra.Command {
 		Use: "approve [ID]", Short: "Let a sign-in pass", Args: takes(0, 1),
 		Long: "Let a sign-in pass: the one with this ID, or the only one that is waiting. One that was asked\nfor several times needs its ID or its number, so that you answer the one that you have seen.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if ans.wait < 0 {
+				return usageError(cmd, errNegativeWait)
+			}
 			if pinStdin {
 				pin, err := readPIN(a.in)
 				if err != nil {
@@ -164,6 +169,9 @@ func (a *app) promptDeny() *cobra.Command {
 		Use: "deny [ID]", Short: "Refuse a sign-in", Args: takes(0, 1),
 		Long: "Refuse a sign-in: the one with this ID, or the only one that is waiting.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if ans.wait < 0 {
+				return usageError(cmd, errNegativeWait)
+			}
 			return a.decide(cmd.Context(), ans, args)
 		},
 	}

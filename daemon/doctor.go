@@ -85,7 +85,7 @@ func (x *examination) state() {
 		x.ok("device keys", string(s.Kind)+" key store ready")
 	}
 	if len(usableAccounts(c)) == 0 {
-		x.warn("accounts", "no account is enrolled", "countersign account add LINK")
+		x.warn("accounts", "no account is enrolled", "countersign account add ORG_URL")
 	}
 }
 
