@@ -304,6 +304,16 @@ func revokeGrant(ctx context.Context, tx store.Tx, id string, now int64) error {
 	return nil
 }
 
+// RevokeAll ends every sign-in of a user: codes and tokens, those that devices
+// got by their own keys apart, which end and begin again with the user.
+func RevokeAll(ctx context.Context, tx store.Tx, userID string, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `UPDATE oauth_grants SET revoked_at = ? WHERE user_id = ? AND by_device = 0 AND revoked_at IS NULL`, now.UnixMilli(), userID)
+	if err != nil {
+		return fmt.Errorf("revoking the grants of a user: %w", err)
+	}
+	return nil
+}
+
 // prune drops what can be of no use any more; a grant takes its own with it. A
 // used code is kept until it expires, a rotated refresh token as long as it
 // would have lived: that is how a second use is recognised.

@@ -14,8 +14,10 @@ import (
 	"countersign.dev/org/device"
 	"countersign.dev/org/device/devicetest"
 	"countersign.dev/org/directory"
+	"countersign.dev/org/session"
 	"countersign.dev/org/store"
 	"countersign.dev/org/store/storetest"
+	sts "countersign.dev/org/token"
 )
 
 const token = "SSWS the-admin-token"
@@ -279,5 +281,52 @@ func TestLifecycleRefused(t *testing.T) {
 	}
 	if e.refusal() != "" || len(e.notified) != 0 {
 		t.Errorf("the agent hears %q, told %v", e.refusal(), e.notified)
+	}
+}
+
+// E26: whoever was signed in as somebody who is suspended is not signed in again
+// when that ends.
+func TestSuspensionEndsSignIns(t *testing.T) {
+	e := newEstate(t)
+	var bob directory.User
+	users := map[string]*directory.User{"alice": &e.alice, "bob": &bob}
+	sessions := map[string]okta.Secret{}
+	storetest.Write(t, e.db, func(tx store.Tx) (err error) {
+		if bob, err = directory.UserByLogin(t.Context(), tx, "bob@example.com"); err != nil {
+			return err
+		}
+		for name, u := range users {
+			if sessions[name], err = session.Create(t.Context(), tx, session.Session{UserID: u.ID, AuthTime: time.Now()}, time.Now()); err != nil {
+				return err
+			}
+			if _, err := sts.New(sts.Deps{DB: e.db, BaseURL: base}).IssueCode(t.Context(), tx, sts.Grant{
+				ClientID: name, UserID: u.ID, RedirectURI: "http://localhost/x", CodeChallenge: strings.Repeat("A", 43), Scopes: []string{"openid"}, AuthTime: time.Now(),
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	signedIn := func(name string) (int, bool) {
+		t.Helper()
+		var grants int
+		var found bool
+		storetest.Read(t, e.db, func(tx store.Tx) error {
+			_, err := session.Lookup(t.Context(), tx, sessions[name], time.Now())
+			found = err == nil
+			return tx.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM oauth_grants WHERE user_id = ? AND revoked_at IS NULL`, users[name].ID).Scan(&grants)
+		})
+		return grants, found
+	}
+	for _, step := range []string{"suspend", "unsuspend"} {
+		if w := call(e, "POST", "/api/v1/users/"+e.alice.ID+"/lifecycle/"+step, token); w.Code != 200 {
+			t.Fatalf("%s: %d %s", step, w.Code, w.Body)
+		}
+	}
+	if grants, session := signedIn("alice"); grants != 0 || session {
+		t.Errorf("after it: %d grants, session %v", grants, session)
+	}
+	if grants, session := signedIn("bob"); grants != 1 || !session {
+		t.Errorf("somebody else: %d grants, session %v", grants, session)
 	}
 }

@@ -9,7 +9,9 @@ import (
 	"countersign.dev/org/api/httpx"
 	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
+	"countersign.dev/org/session"
 	"countersign.dev/org/store"
+	"countersign.dev/org/token"
 )
 
 // findUser finds a user by login or id.
@@ -102,7 +104,8 @@ func (s *server) userDevices(w http.ResponseWriter, r *http.Request) {
 	httpx.WriteJSON(w, http.StatusOK, list)
 }
 
-// changeUser suspends a user or ends that.
+// changeUser suspends a user or ends that. What was signed in before does not
+// come back with the user: it may be what they were suspended for.
 func (s *server) changeUser(w http.ResponseWriter, r *http.Request) {
 	steps := map[string]struct{ from, to string }{
 		"suspend":   {directory.StatusActive, directory.StatusSuspended},
@@ -126,7 +129,10 @@ func (s *server) changeUser(w http.ResponseWriter, r *http.Request) {
 		for _, e := range list {
 			enrolments = append(enrolments, e.ID)
 		}
-		return errors.Join(err, directory.SetUserStatus(r.Context(), tx, user.ID, step.to, s.Now()))
+		if err = errors.Join(err, directory.SetUserStatus(r.Context(), tx, user.ID, step.to, s.Now())); err != nil || step.to == directory.StatusActive {
+			return err
+		}
+		return errors.Join(session.EndAll(r.Context(), tx, user.ID), token.RevokeAll(r.Context(), tx, user.ID, s.Now()))
 	})
 	if err != nil {
 		httpx.Fail(w, r, s.Log, err)
