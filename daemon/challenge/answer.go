@@ -12,7 +12,6 @@ import (
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/okta"
-	"countersign.dev/okta/client"
 	"countersign.dev/okta/jose"
 )
 
@@ -126,8 +125,16 @@ func (p *Pipeline) question(c *Challenge) prompt.Prompt {
 	return q
 }
 
-// answer signs, records and sends.
-func (p *Pipeline) answer(ctx context.Context, c *Challenge) error {
+// answer claims, signs, records and sends. wanted ends when nobody waits for the
+// outcome any more.
+func (p *Pipeline) answer(ctx, wanted context.Context, c *Challenge) error {
+	if c.consent == okta.ConsentDenied {
+		// No is final, whether or not it can be signed and sent.
+		if err := p.Claims.take(ctx, c.claim); err != nil {
+			c.claim.untaken = false
+			return err
+		}
+	}
 	token, err := p.prove(ctx, c)
 	if err != nil {
 		return err
@@ -138,33 +145,11 @@ func (p *Pipeline) answer(ctx context.Context, c *Challenge) error {
 		return refuse(Failed, fmt.Errorf("record the decision: %w", err))
 	}
 	c.recorded = true
-	method := uses[c.transport.Kind].method
-	err = p.Deliver(ctx, c.account, c.claims.VerificationURI, okta.AnswerRequest{Method: method, ChallengeResponse: token})
-	var refused *okta.Error
-	var odd *client.UnexpectedAnswer
-	switch {
-	case err == nil:
-		p.Accounts.Succeeded(c.account.ID)
-		return nil
-	case errors.As(err, &refused):
-		p.Accounts.Refused(c.account.ID, refused)
-		switch account.React(refused, account.Using) {
-		case account.RetryLater:
-			return refuse(OrgUnreachable, err)
-		case account.Phishing:
-			err = fmt.Errorf("the org says that the page is not its own, leave it: %w", err)
-		case account.NeedsUV:
-			err = fmt.Errorf("the org wants a key that is unlocked by PIN or fingerprint: %w", err)
-		}
-		return refuse(OrgRefused, err)
-	case errors.As(err, &odd) && odd.Status/100 == 4:
-		return refuse(OrgRefused, err)
-	}
-	return refuse(OrgUnreachable, err)
+	return p.send(ctx, wanted, c, okta.AnswerRequest{Method: uses[c.transport.Kind].method, ChallengeResponse: token})
 }
 
-// prove makes the signed answer (3.3). The time is looked at once more: the
-// person may have taken long.
+// prove claims the transaction and makes the signed answer (3.3). The time is
+// looked at once more: the person may have taken long.
 func (p *Pipeline) prove(ctx context.Context, c *Challenge) (string, error) {
 	if c.consent == "" {
 		return "", errors.New("no consent value was decided")
@@ -187,6 +172,13 @@ func (p *Pipeline) prove(ctx context.Context, c *Challenge) (string, error) {
 	}
 	if err != nil {
 		return "", fmt.Errorf("open the key: %w", err)
+	}
+	if err := p.Claims.take(ctx, c.claim); err != nil {
+		return "", err
+	}
+	c.until = now.Add(okta.ChallengeLifetime) // as the answer says
+	if end := c.claims.ExpiresAt.Time(); end.Before(c.until) {
+		c.until = end
 	}
 	token, err := jose.Sign(ctx, devicekey.Signer(key, devicekey.Authorisation{}), c.token.Header.Type, p.claimsOf(ctx, c, m, now))
 	if err != nil {
@@ -241,12 +233,19 @@ func (p *Pipeline) refused(c *Challenge, r Result) {
 	}
 }
 
-// finished records how a claimed challenge ended, unless that is what the
+// finished records how an admitted challenge ended, unless that is what the
 // record says already, and tells the front ends.
 func (p *Pipeline) finished(c *Challenge, r Result) {
 	// What nobody was asked about can come as often as a stranger likes.
 	rare := r.Outcome != Held && r.Outcome != Superseded
-	if (!c.recorded || !r.Outcome.Delivered()) && (rare || p.held.spend(p.Now())) {
+	switch {
+	case c.recorded && r.Outcome.Delivered():
+		if c.tries > 1 {
+			late := c.record("answer_delivered", r)
+			late.Reason = r.Reason
+			_ = p.Record(late)
+		}
+	case rare || p.held.spend(p.Now()):
 		_ = p.Record(c.record("challenge", r)) // nothing was approved, or it is on record that it was
 	}
 	if c.prompt != "" {

@@ -8,16 +8,19 @@
 //	parse    form, size, type, algorithm; claims decoded, none used yet
 //	account  which accounts it may be meant for
 //	verify   the signature, with a key of that account's org
-//	check    audience, time, addresses, origin; then the durable claim
+//	check    audience, time, addresses, origin
 //	decide   which key, and whether the person is asked
 //	ask      the prompt broker
+//	claim    the transaction, on disk
 //	prove    the key signs
 //	answer   the decision goes on record, then to the org
 //	record   how it ended, if otherwise
 //
-// Nothing is shown before check has passed. One transaction gets one signature
-// at most, across restarts: the claim is on disk before anything is signed. A
-// second delivery while the first is running joins it and gets its outcome.
+// Nothing is shown before check has passed. A second delivery while the first
+// is running joins it and gets its outcome. One transaction gets one signature
+// at most, across restarts: the claim is on disk before anything is signed. It
+// is not there before the person has decided: an agent that was stopped while
+// it waited for them asks again.
 //
 // The package knows nothing of HTTP servers; transports know nothing of tokens.
 package challenge
@@ -25,6 +28,7 @@ package challenge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -158,6 +162,7 @@ type Pipeline struct {
 
 	refusals budget // of refused challenges that are recorded
 	held     budget // of held and superseded ones
+	network  signal // the network has changed for the better
 }
 
 // New makes a pipeline. Close it when it is no longer used.
@@ -198,11 +203,14 @@ type Challenge struct {
 	account  *account.Account   // the one it is answered for
 	plan     plan
 	subject  subject // of a push: what the person is asked about
+	claim    *claim  // on its transaction
 	prompt   string  // id of the prompt, if the person was asked
 	consent  okta.Consent
-	number   string // what the person picked, as the org wrote it
-	reported bool   // the person said that it is not theirs
-	recorded bool   // the decision is on record
+	number   string    // what the person picked, as the org wrote it
+	reported bool      // the person said that it is not theirs
+	recorded bool      // the decision is on record
+	tries    int       // of handing the answer to the org
+	until    time.Time // the answer is of no use afterwards
 }
 
 // refusal ends a challenge early.
@@ -260,7 +268,7 @@ func (p *Pipeline) admit(ctx context.Context, c *Challenge) error {
 	return p.check(c)
 }
 
-// run is what the first delivery of a claimed challenge does. asking ends when
+// run is what the first delivery of an admitted challenge does. asking ends when
 // nobody waits for the outcome any more.
 func (p *Pipeline) run(ctx, asking context.Context, c *Challenge) Result {
 	err := p.decide(c)
@@ -268,9 +276,12 @@ func (p *Pipeline) run(ctx, asking context.Context, c *Challenge) Result {
 		err = p.ask(asking, c)
 	}
 	if err == nil {
-		err = p.answer(ctx, c)
+		err = p.answer(ctx, asking, c)
 	}
 	r := Result{Outcome: outcomeOf(c.consent)}
+	if c.tries > 1 {
+		r.Reason = fmt.Sprintf("delivered after %d tries", c.tries)
+	}
 	if err != nil {
 		r = result(err)
 	}

@@ -25,11 +25,13 @@ const (
 	// leeway: the clock may be set back.
 	keepClaims = 10 * time.Minute
 	firstSweep = 4096 // claims in memory before expired ones are looked for
-	maxAsks    = 3    // prompts for one challenge whose first askers went away
+	maxRuns    = 3    // of one challenge that came to nothing
 )
 
-// Claims remembers which transactions were taken up, durably: one signature
-// each, whatever happens in between.
+// Claims remembers which transactions are under way or over, and durably those
+// that were decided: one signature each, whatever happens in between. A question
+// that the person has not answered leaves nothing on disk, so an agent that was
+// killed while it waited asks it again.
 type Claims struct {
 	journal Journal
 	now     func() time.Time
@@ -44,11 +46,15 @@ type Claims struct {
 type claimKey [16]byte
 
 type claim struct {
+	key     claimKey
 	expires int64 // unix seconds; forgotten afterwards
 	run     *run  // nil when none is under way
 	outcome Outcome
-	durable bool  // the journal has it
-	asks    uint8 // times the person was about to be asked
+	runs    uint8
+
+	// Only the run under way writes these.
+	durable bool // the journal has it
+	untaken bool // it should, and would not take it
 }
 
 // run is one challenge under way, and those who wait for it.
@@ -74,7 +80,7 @@ func OpenClaims(j Journal, now func() time.Time) (*Claims, error) {
 		}
 		if total++; expires >= today {
 			// Whether it was answered before the restart cannot be known, so it was.
-			c.seen[key] = &claim{expires: expires, outcome: AlreadyAnswered, durable: true}
+			c.seen[key] = &claim{key: key, expires: expires, outcome: AlreadyAnswered, durable: true}
 		}
 		return nil
 	})
@@ -108,7 +114,7 @@ func (cs *Claims) once(ctx context.Context, p *Pipeline, c *Challenge) Result {
 		cs.mu.Unlock()
 		return again(outcome)
 	case cl == nil:
-		cl = &claim{expires: expires}
+		cl = &claim{key: key, expires: expires}
 		cs.seen[key] = cl
 	}
 	// Signing and sending outlive the browser's interest, not the agent.
@@ -118,22 +124,28 @@ func (cs *Claims) once(ctx context.Context, p *Pipeline, c *Challenge) Result {
 	asking, abandon := context.WithCancelCause(work)
 	defer abandon(nil)
 	r := &run{done: make(chan struct{}), waiting: 1, abandon: abandon}
-	cl.run = r
-	durable := cl.durable
+	cl.run, cl.untaken = r, false
 	cs.mu.Unlock()
 	defer context.AfterFunc(ctx, func() { cs.leave(r, context.Cause(ctx)) })()
 
 	result := Result{Failed, "ended early"}
-	defer func() { cs.finish(key, cl, r, result) }() // also when a step panics
-	if !durable {
-		if _, err := cs.journal.Append(work, encodeClaim(key, cl.expires)); err != nil {
-			result = Result{Failed, fmt.Sprintf("remember the transaction: %v", err)}
-			return result
-		}
-		cl.durable = true // only the run under way writes it
-	}
+	defer func() { cs.finish(cl, r, result) }() // also when a step panics
+	c.claim = cl
 	result = p.run(work, asking, c)
 	return result
+}
+
+// take claims a transaction on disk. Until it has, nothing may be signed.
+func (cs *Claims) take(ctx context.Context, cl *claim) error {
+	if cl.durable {
+		return nil
+	}
+	if _, err := cs.journal.Append(ctx, encodeClaim(cl.key, cl.expires)); err != nil {
+		cl.untaken = true
+		return refuse(Failed, fmt.Errorf("remember the transaction: %w", err))
+	}
+	cl.durable, cl.untaken = true, false
+	return nil
 }
 
 // join waits for a run that another delivery started.
@@ -158,28 +170,25 @@ func (cs *Claims) leave(r *run, why error) {
 }
 
 // finish publishes the result of a run.
-func (cs *Claims) finish(key claimKey, cl *claim, r *run, result Result) {
+func (cs *Claims) finish(cl *claim, r *run, result Result) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	cl.run, cl.outcome = nil, result.Outcome
-	cl.asks++
-	if !cl.durable {
-		delete(cs.seen, key) // it never was claimed
-	}
+	cl.runs++
 	r.result = result
 	close(r.done)
 	cs.sweep()
 }
 
 // open says whether the challenge may be tried again: nothing was signed,
-// because nobody could be asked. After a restart it may not, since then only
-// the claim is known.
+// because nobody could be asked, the keys were locked or the disk was full, and
+// nobody has said no. After a restart, what is on disk may not.
 func (cl *claim) open() bool {
 	switch cl.outcome {
 	case NoFrontEnd, Withdrawn, Locked:
-		return cl.asks < maxAsks
+		return cl.runs < maxRuns
 	}
-	return false
+	return cl.untaken && cl.runs < maxRuns
 }
 
 // again says how a transaction that is over answers another delivery.
