@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -97,7 +98,7 @@ func TestReportedAccount(t *testing.T) {
 	a := startAgent(t, testConfig(t))
 	added := a.enrol(t, org)
 	org.PushChallenge(added.EnrolmentID, nil)
-	p := nextPrompt(t, a.subscribed(t))
+	p := shownPrompt(t, a)
 	if outcome, err := a.client.DecidePrompt(t.Context(), p.ID, api.Decision{Action: "deny", Report: true}); err != nil || outcome.Outcome != "denied" {
 		t.Fatalf("%+v, %v", outcome, err)
 	}
@@ -183,5 +184,103 @@ func TestPushesWorthAnotherTry(t *testing.T) {
 		if worthAnotherTry(o) != want {
 			t.Errorf("%v: %v", o, !want)
 		}
+	}
+}
+
+// The agent ends while a push waits for the person. After the start it waits for
+// them again; once answered, it does not.
+func TestPushOutlivesTheAgent(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a := startAgent(t, testConfig(t))
+	added := a.enrol(t, org)
+	org.PushChallenge(added.EnrolmentID, nil)
+	first := shownPrompt(t, a)
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	b := startAgent(t, a.config)
+	again := shownPrompt(t, b)
+	if again.ID == first.ID || again.App != first.App || again.Account != first.Account {
+		t.Fatalf("%+v after %+v", again, first)
+	}
+	if outcome, err := b.client.DecidePrompt(t.Context(), again.ID, api.Decision{Action: "approve"}); err != nil || outcome.Outcome != "approved" {
+		t.Fatalf("%+v, %v", outcome, err)
+	}
+	if err := b.stop(); err != nil {
+		t.Fatal(err)
+	}
+	// Still on the list, as if the org had not got the answer.
+	c := startAgent(t, a.config)
+	if outcome := challenged(t, c, added.ID, org); outcome != challenge.AlreadyAnswered || len(org.Answers()) != 1 {
+		t.Fatalf("the answered push: %v, %d answers", outcome, len(org.Answers()))
+	}
+}
+
+// shownPrompt waits for a prompt, seen or not.
+func shownPrompt(t *testing.T, a *agent) api.Prompt {
+	t.Helper()
+	events := a.subscribed(t)
+	list, err := a.client.Prompts(t.Context(), "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Prompts) > 0 {
+		return list.Prompts[0]
+	}
+	return nextPrompt(t, events)
+}
+
+// challenged hands the first push on the org's list to the agent's pipeline.
+func challenged(t *testing.T, a *agent, account string, org *oktatest.Org) challenge.Outcome {
+	t.Helper()
+	return a.core.Load().pipeline.Receive(t.Context(), org.Pending()[0], challenge.Transport{Kind: challenge.Push, Account: account}).Outcome
+}
+
+// An approval meets an org that is down. Each return of the network sends it
+// again, and the person learns how it went.
+func TestApprovalIsSentAgain(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a := startAgent(t, testConfig(t))
+	added := a.enrol(t, org)
+	org.PushChallenge(added.EnrolmentID, nil)
+	p := shownPrompt(t, a)
+	org.ReplyToAnswers(503, `{"errorCode":"E0000009"}`)
+	type told struct {
+		api.PromptOutcome
+		err error
+	}
+	decided := make(chan told, 1)
+	go func() {
+		outcome, err := a.client.DecidePrompt(t.Context(), p.ID, api.Decision{Action: "approve"})
+		decided <- told{outcome, err}
+	}()
+	// Left to the pauses, the sixth try would come after 31 seconds.
+	deadline, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+	defer cancel()
+	for n := 1; n < 7; n++ {
+		for len(org.Answers()) < n {
+			if deadline.Err() != nil {
+				t.Fatalf("%d tries", len(org.Answers()))
+			}
+			runtime.Gosched()
+		}
+		if n == 6 {
+			org.Reply("/idp/authenticators/", oktatest.Reply{})
+		}
+		a.core.Load().push.Reconnect()
+	}
+	got := <-decided
+	answers := org.Answers()
+	if got.err != nil || got.Outcome != "approved" || !strings.HasPrefix(got.Reason, "delivered after ") || len(answers) < 7 {
+		t.Fatalf("%+v, %d answers", got, len(answers))
+	}
+	for _, one := range answers {
+		if one.ChallengeResponse != answers[0].ChallengeResponse {
+			t.Fatal("signed more than once")
+		}
+	}
+	records := a.audit(t)
+	if last := records[len(records)-1]; last.Event != "answer_delivered" || last.Outcome != "approved" || last.Account != added.ID || last.Reason != got.Reason {
+		t.Fatalf("%+v", last)
 	}
 }

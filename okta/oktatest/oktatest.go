@@ -189,6 +189,17 @@ func (o *Org) PushChallenge(enrolmentID string, mod func(*okta.Challenge)) strin
 	return token
 }
 
+// Pending returns the tokens on the pending list, in order.
+func (o *Org) Pending() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	tokens := make([]string, len(o.pending))
+	for i, c := range o.pending {
+		tokens[i] = c.Challenge
+	}
+	return tokens
+}
+
 // SignChallenge signs a challenge with any typ.
 func (o *Org) SignChallenge(typ string, mod func(*okta.Challenge)) string {
 	o.t.Helper()
