@@ -394,6 +394,9 @@ func (a *app) outcome(tried string, d api.Decision, p api.Prompt, o api.PromptOu
 	if o.Outcome == wanted {
 		if !a.json {
 			a.out.line("%s %s", a.out.paint(green, wanted+":"), describePrompt(p))
+			if o.Reason != "" { // e.g. that the org has not confirmed it yet
+				a.out.line("%s", clean(o.Reason))
+			}
 			if d.Report {
 				account := p.Account
 				if account == "" {

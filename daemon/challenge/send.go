@@ -29,9 +29,13 @@ func (p *Pipeline) send(ctx, wanted context.Context, c *Challenge, r okta.Answer
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		changed := p.network.next() // before the try: what changes meanwhile counts
 		err := p.try(ctx, c, r)
+		if err == nil {
+			p.Accounts.Succeeded(c.account.ID)
+			return nil
+		}
 		notBefore, again := mayArriveYet(err)
 		if !again || c.transport.Kind != Push {
-			return p.took(c, err)
+			return p.refusedBy(c, err)
 		}
 		if c.tries == 1 {
 			p.Log.Info("the answer is not delivered yet", "account", c.account.ID, "until", c.until, "error", err)
@@ -96,14 +100,12 @@ func mayArriveYet(err error) (notBefore time.Time, ok bool) {
 
 func busy(status int) bool { return status == http.StatusTooManyRequests || status/100 == 5 }
 
-// took says what became of an answer, and notes what it says of the account.
-func (p *Pipeline) took(c *Challenge, err error) error {
+// refusedBy says what became of an answer that the org has not taken, and notes
+// what that says of the account.
+func (p *Pipeline) refusedBy(c *Challenge, err error) error {
 	var refused *okta.Error
 	var odd *client.UnexpectedAnswer
 	switch {
-	case err == nil:
-		p.Accounts.Succeeded(c.account.ID)
-		return nil
 	case errors.As(err, &refused):
 		p.Accounts.Refused(c.account.ID, refused)
 		switch account.React(refused, account.Using) {
