@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"countersign.dev/daemon/account"
+	"countersign.dev/daemon/prompt"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
 )
@@ -31,7 +32,13 @@ func (x *examination) warn(name, message, hint string) {
 }
 func (x *examination) fail(name, message, hint string) { x.add(name, "failed", message, hint) }
 func (x *examination) add(name, state, message, hint string) {
-	x.checks = append(x.checks, api.Check{Name: name, State: state, Message: message, Hint: hint})
+	x.note(api.Check{Name: name, State: state, Message: message, Hint: hint})
+}
+
+// note cleans what may have an org's words in it (B9).
+func (x *examination) note(c api.Check) {
+	c.Message = prompt.Clean(c.Message, 600)
+	x.checks = append(x.checks, c)
 }
 
 // Doctor looks at everything that a sign-in needs; topic "loopback" leaves out
@@ -195,7 +202,7 @@ func (x *examination) orgs(ctx context.Context) {
 			now := x.d.now()
 			mu.Lock()
 			defer mu.Unlock()
-			x.checks = append(x.checks, check)
+			x.note(check)
 			x.clock(who, now, a.OrgURL)
 		})
 	}

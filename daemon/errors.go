@@ -81,9 +81,9 @@ func explain(err error) error {
 	case errors.As(err, &tampered):
 		return &api.Error{Status: http.StatusInternalServerError, Code: "state_damaged", Message: tampered.Error(), Hint: "stop the agent and move the file away; what it proved is lost"}
 	case errors.As(err, &silent):
-		return &api.Error{Status: http.StatusBadGateway, Code: "org_unreachable", Message: silent.Error(), Hint: "check the address and the network, and try again"}
+		return &api.Error{Status: http.StatusBadGateway, Code: "org_unreachable", Message: prompt.Clean(silent.Error(), 300), Hint: "check the address and the network, and try again"}
 	case errors.As(err, &odd):
-		return &api.Error{Status: http.StatusBadGateway, Code: "org_unexpected_answer", Message: odd.Error(), Hint: "a proxy or a captive portal may be in between; nothing was changed"}
+		return &api.Error{Status: http.StatusBadGateway, Code: "org_unexpected_answer", Message: prompt.Clean(odd.Error(), 300), Hint: "a proxy or a captive portal may be in between; nothing was changed"}
 	case errors.As(err, &refusal):
 		return explainRefusal(refusal)
 	}

@@ -107,10 +107,11 @@ func NewError(code ErrorCode, causes ...string) *Error {
 	return e
 }
 
+// Error is as short as texts are that people read: the org chose the words.
 func (e *Error) Error() string {
-	s := fmt.Sprintf("%d %s %s", e.HTTPStatus, e.Code, e.Summary)
+	s := fmt.Sprintf("%d %.32s %.300s", e.HTTPStatus, e.Code, e.Summary)
 	if len(e.Causes) > 0 {
-		s += ": " + e.Causes[0].Summary
+		s += fmt.Sprintf(": %.300s", e.Causes[0].Summary)
 	}
 	return s
 }
@@ -157,5 +158,5 @@ type TokenError struct {
 }
 
 func (e *TokenError) Error() string {
-	return fmt.Sprintf("%d %s: %s", e.HTTPStatus, e.Code, e.Description)
+	return fmt.Sprintf("%d %.64s: %.300s", e.HTTPStatus, e.Code, e.Description)
 }
