@@ -232,7 +232,8 @@ func (s *subject) judge(a *okta.Answer, key device.Key) verdict {
 			return fail(r, okta.NewError(code, "the challenge asked for more than this answer gives"))
 		}
 	}
-	// B2: one try. Who does not see the page guesses right once in three times.
+	// B2: one try. Who does not see the page guesses right once in three times,
+	// and gets no third guess for a while (mayPush).
 	if n := s.challenge.Number; n != "" && subtle.ConstantTimeCompare([]byte(a.Context.SelectedChallengeItem), []byte(n)) != 1 {
 		return fail(WrongNumber, invalid("the number that was picked is not the one on the page; the sign-in was rejected"))
 	}
@@ -279,6 +280,7 @@ func (f *Factors) record(ctx context.Context, s subject, a *okta.Answer, v verdi
 	if err != nil {
 		return fmt.Errorf("recording an answer: %w", err)
 	}
+	changed := slices.Clone(s.targets)
 	err = f.d.DB.Write(ctx, func(tx store.Tx) error {
 		res, err := tx.ExecContext(ctx,
 			`UPDATE challenges SET status = ?, result = ?, answered_at = ? WHERE id = ? AND status = 'PENDING' AND expires_at > ?`,
@@ -299,6 +301,11 @@ func (f *Factors) record(ctx context.Context, s subject, a *okta.Answer, v verdi
 			return errors.Join(err, invalid("jti has been seen before"))
 		}
 		switch {
+		case v.result.Reason == WrongNumber:
+			// Whoever picks at random does not get to try with the others that wait.
+			more, err := end(ctx, tx, Withdrawn, `user_id = ? AND correct_number <> ''`, s.user.ID)
+			changed = append(changed, more...)
+			return err
 		case v.status == Approved:
 			return device.Touch(ctx, tx, s.enrolment.ID, now)
 		case v.result.Reported:
@@ -312,8 +319,9 @@ func (f *Factors) record(ctx context.Context, s subject, a *okta.Answer, v verdi
 	if err != nil {
 		return fmt.Errorf("recording an answer: %w", err)
 	}
-	if len(s.targets) > 0 {
-		f.d.Notify(s.targets)
+	if len(changed) > 0 {
+		slices.Sort(changed)
+		f.d.Notify(slices.Compact(changed))
 	}
 	f.tell(ctx, s, a, v)
 	if v.refusal != nil {

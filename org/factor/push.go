@@ -19,10 +19,12 @@ import (
 )
 
 // How often a user's devices may be rung in vain (B1): whoever has learnt a
-// password must not be able to wear its owner down.
+// password must not be able to wear its owner down. A wrong number counts as
+// three: two of them are a person who picks one to be left in peace.
 const (
-	maxPushes  = 5
-	pushWindow = 10 * time.Minute
+	maxPushes   = 5
+	wrongNumber = 3
+	pushWindow  = 10 * time.Minute
 )
 
 // maxTargets bounds how many devices one push goes to, and so how many tokens
@@ -134,8 +136,9 @@ func (f *Factors) MayPush(ctx context.Context, userID string) error {
 func mayPush(ctx context.Context, tx store.Tx, userID string, now time.Time) error {
 	var n int
 	if err := tx.QueryRowContext(ctx,
-		`SELECT COUNT(*) FROM challenges WHERE user_id = ? AND created_at > ? AND method = 'push' AND status <> 'APPROVED'`,
-		userID, store.Millis(now.Add(-pushWindow))).Scan(&n); err != nil {
+		`SELECT COALESCE(SUM(CASE WHEN result LIKE ? THEN ? ELSE 1 END), 0) FROM challenges
+		 WHERE user_id = ? AND created_at > ? AND method = 'push' AND status <> 'APPROVED'`,
+		`{"reason":"`+string(WrongNumber)+`"%`, wrongNumber, userID, store.Millis(now.Add(-pushWindow))).Scan(&n); err != nil {
 		return fmt.Errorf("counting pushes: %w", err)
 	}
 	if n >= maxPushes {

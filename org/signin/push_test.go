@@ -155,6 +155,48 @@ func TestNumberChallenge(t *testing.T) {
 	})
 }
 
+// B2: whoever picks a number to be left in peace is asked twice, whether the
+// pushes come at once or one after another.
+func TestPickingAtRandom(t *testing.T) {
+	w := signintest.New(t)
+	agent := w.EnrolAll(t, w.Alice.ID, jose.ProtectionSoftware)
+	miss := func(token string) {
+		t.Helper()
+		refused(t, w, token, agent.Answer(t, w, token, signintest.Pick("00")), okta.CodeValidation, 400)
+	}
+	views := []signin.View{toPush(t, w, signintest.Web), toPush(t, w, signintest.Strict), toPush(t, w, signintest.Web)}
+	all := agent.Pending(t, w)
+	w.Notified()
+	miss(all[1])
+	if len(agent.Pending(t, w)) != 0 || !slices.Equal(w.Notified(), []string{agent.Enrolment.ID}) {
+		t.Error("another waits to be guessed, or nobody was told")
+	}
+	refused(t, w, all[0], agent.Answer(t, w, all[0], signintest.Pick(views[0].Challenge.Number)), okta.CodeValidation, 400)
+	at(t, must(t)(w.Engine.Poll(ctx, views[0].StateHandle)), signin.StepSelect, "")
+	at(t, must(t)(w.Engine.Poll(ctx, views[1].StateHandle)), signin.StepResend, rejected)
+
+	w.Clock.Advance(11 * time.Minute)
+	v := toPush(t, w, signintest.Web)
+	for range 2 {
+		miss(pending(t, w, agent))
+		at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepResend, rejected)
+		v = must(t)(w.Engine.Resend(ctx, v.StateHandle))
+	}
+	at(t, v, signin.StepSelect, "countersign.push.throttled")
+	if len(agent.Pending(t, w)) != 0 {
+		t.Error("a third guess")
+	}
+	// Who mistook one number is not held up.
+	w.Clock.Advance(11 * time.Minute)
+	v = toPush(t, w, signintest.Web)
+	miss(pending(t, w, agent))
+	must(t)(w.Engine.Poll(ctx, v.StateHandle))
+	v = at(t, must(t)(w.Engine.Resend(ctx, v.StateHandle)), signin.StepChallenge, "")
+	token := pending(t, w, agent)
+	answered(t, w, token, agent.Answer(t, w, token, signintest.Pick(v.Challenge.Number)), true)
+	at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
+}
+
 // Several devices are asked at once; the first answer counts and the others are
 // told.
 func TestFirstAnswerWins(t *testing.T) {

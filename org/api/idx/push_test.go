@@ -64,6 +64,7 @@ func TestPushDocuments(t *testing.T) {
 	p.post("/idp/idx/challenge/poll", bare, 200)
 	p.golden("push-expired")
 
+	w.Clock.Advance(5 * time.Minute) // the wrong number is forgotten
 	p.post("/idp/idx/challenge/resend", bare, 200)
 	p.verify(p.waiting(), 204, signintest.Report)
 	p.post("/idp/idx/challenge/poll", bare, 403)
