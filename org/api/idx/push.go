@@ -5,15 +5,11 @@ import (
 	"countersign.dev/org/signin"
 )
 
-// refreshPush is the time between polls while a person looks for their device,
-// in milliseconds.
-const refreshPush = 4000
-
 // push draws the wait for somebody who answers on a device, with the number to
 // pick there, if one is asked for.
 func (r renderer) push(d *document, v *signin.View) {
 	poll := r.form(v, "challenge-poll", "/idp/idx/challenge/poll", autoChallenge(v)...)
-	poll.RelatesTo, poll.Refresh = []string{"$.currentAuthenticator"}, refreshPush
+	poll.RelatesTo, poll.Refresh = []string{"$.currentAuthenticator"}, refresh
 	current := r.pushAuthenticator(v)
 	current.Cancel = r.cancelPoll(v)
 	if n := v.Challenge.Number; n != "" {
