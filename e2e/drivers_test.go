@@ -97,6 +97,7 @@ func TestRun(t *testing.T) {
 	must(t, page.Open(ctx, said["asks"]))
 	must(t, page.Identify(ctx, said["user"]))
 	must(t, page.EnterPassword(ctx, said["password"]))
+	must(t, page.VerifyWithDevice(ctx, "the hand-over of the challenge", harness.WaitsForDevice))
 	for !strings.HasPrefix(nextLine(t, ctx, lines), "Sign in to ") {
 	}
 	approve := exec.CommandContext(ctx, programs.CLI, "prompt", "approve", "--socket", said["socket"])

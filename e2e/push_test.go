@@ -9,6 +9,9 @@ import (
 
 	"countersign.dev/e2e/harness"
 	"countersign.dev/ipc/api"
+	"countersign.dev/org/directory"
+	"countersign.dev/org/policy"
+	"countersign.dev/org/store"
 )
 
 // toChoice takes a visit past the password, to where it asks how to verify.
@@ -369,4 +372,78 @@ func TestPushExpires(t *testing.T) {
 			v.mustNotBeSignedIn(t)
 		})
 	}
+}
+
+// Where a push is the only way, the page asks before it sends one; the person
+// may say that it need not next time.
+func TestPushOnly(t *testing.T) {
+	t.Parallel()
+	const app = "push-only"
+	stage, agent, site := newPusher(t, "NEVER")
+	addApp(t, stage, app, policy.Rule{Name: "Password and a push", Actions: policy.Actions{AppSignOn: policy.AppSignOn{
+		Access: policy.Allow, VerificationMethod: &policy.VerificationMethod{Type: "ASSURANCE", FactorMode: "2FA", Constraints: []policy.Constraint{{
+			Knowledge:  &policy.ClassConstraint{Types: []string{"PASSWORD"}},
+			Possession: &policy.ClassConstraint{Methods: []string{"PUSH"}},
+		}}},
+	}}})
+	for _, d := range doors {
+		t.Run(d.name, func(t *testing.T) {
+			ctx := deadline(t)
+			must(t, setAutoPush(ctx, stage, harness.Alice, false))
+			v := d.knock(t, stage.Org, site, app)
+			v.toChoice(t, ctx, harness.Alice)
+			must(t, v.page.WaitFor(ctx, harness.CheckAutoPush))
+			if waiting, err := agent.Prompts(ctx); err != nil || len(waiting) > 0 {
+				t.Fatalf("asked before the person said so: %+v, %v", waiting, err)
+			}
+			decision := agent.Decide(ctx, "approve")
+			must(t, v.page.SendPush(ctx, true))
+			who, err := v.byEnd(ctx)
+			mustBe(t, harness.Alice, who, err, "swk")
+			_, err = decision.Outcome(ctx)
+			must(t, err)
+
+			again := d.knockIn(t, newPage(t), stage.Org, site, app)
+			decision = agent.Decide(ctx, "approve")
+			again.toChoice(t, ctx, harness.Alice)
+			who, err = again.byEnd(ctx)
+			mustBe(t, harness.Alice, who, err, "swk")
+			_, err = decision.Outcome(ctx)
+			must(t, err)
+		})
+	}
+}
+
+// addApp adds an app to a running org, as its administrator would.
+func addApp(t *testing.T, s *harness.Stage, id string, rule policy.Rule) {
+	t.Helper()
+	ctx := deadline(t)
+	must(t, s.Write(ctx, func(tx store.Tx) error {
+		like, err := directory.AppByClientID(ctx, tx, "demo-web")
+		if err != nil {
+			return err
+		}
+		like.ClientID, like.Label = id, "App "+id
+		if like.PolicyID, err = policy.Seed(ctx, tx, id, rule); err != nil {
+			return err
+		}
+		everyone, err := directory.EnsureGroup(ctx, tx, directory.EveryoneGroup, time.Now())
+		if err != nil {
+			return err
+		}
+		if err := directory.PutApp(ctx, tx, like, time.Now()); err != nil {
+			return err
+		}
+		return directory.AssignGroup(ctx, tx, id, everyone.ID)
+	}))
+}
+
+func setAutoPush(ctx context.Context, s *harness.Stage, login string, on bool) error {
+	return s.Write(ctx, func(tx store.Tx) error {
+		u, err := directory.UserByLogin(ctx, tx, login)
+		if err != nil {
+			return err
+		}
+		return directory.SetAutoPush(ctx, tx, u.ID, on, time.Now())
+	})
 }

@@ -90,6 +90,7 @@ func TestReloadInTheMiddle(t *testing.T) {
 
 			must(t, v.page.Reload(ctx))
 			must(t, v.page.GoOn(ctx, harness.Alice, harness.Password))
+			must(t, v.page.VerifyWithDevice(ctx, "the hand-over once more", harness.WaitsForDevice))
 			// The page that asked is gone, and its question with it.
 			again, err := agent.WaitForPromptOtherThan(ctx, asked[0].ID)
 			must(t, err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"countersign.dev/org/store"
 )
 
 // Stage is one org with its agents and their temporary state. Every stage is
@@ -83,6 +85,16 @@ func (s *Stage) Enrol(ctx context.Context, agent *Agent, user string) error {
 		return err
 	}
 	return agent.AddAccount(ctx, link)
+}
+
+// Write changes what the org has stored, past its back.
+func (s *Stage) Write(ctx context.Context, change func(store.Tx) error) error {
+	db, err := store.Open(ctx, filepath.Join(s.Dir, "org", "org.db"))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return db.Write(ctx, change)
 }
 
 // Stop ends every process of the stage, agents first, and keeps the folder.

@@ -109,7 +109,7 @@ func (p *Page) VerifyWithDevice(ctx context.Context, what, end string) error {
 // VerifyAgain chooses this device once the surface offers it, and waits until
 // the expression end is true.
 func (p *Page) VerifyAgain(ctx context.Context, what, end string) error {
-	if err := p.clickUntilHeard(ctx, row(rowSignedNonce)); err != nil {
+	if err := p.clickUntilSent(ctx, row(rowSignedNonce), pathChoice); err != nil {
 		return fmt.Errorf("choosing this device: %w", err)
 	}
 	return p.Until(ctx, what, end)
@@ -121,7 +121,7 @@ func row(name string) string { return name + " a, button:has(" + name + "), butt
 
 // ChoosePush has the org ask the person's devices.
 func (p *Page) ChoosePush(ctx context.Context) error {
-	if err := p.clickUntilHeard(ctx, row(rowPush)); err != nil {
+	if err := p.clickUntilSent(ctx, row(rowPush), pathChoice); err != nil {
 		return fmt.Errorf("choosing a push: %w", err)
 	}
 	return nil
@@ -129,7 +129,7 @@ func (p *Page) ChoosePush(ctx context.Context) error {
 
 // ChooseCode goes to the step that takes a one-time code.
 func (p *Page) ChooseCode(ctx context.Context) error {
-	if err := p.clickUntilHeard(ctx, row(rowTOTP)); err != nil {
+	if err := p.clickUntilSent(ctx, row(rowTOTP), pathChoice); err != nil {
 		return fmt.Errorf("choosing a one-time code: %w", err)
 	}
 	return p.WaitFor(ctx, fieldCode)
@@ -150,6 +150,28 @@ const (
 	linkResend     = `a.resend-number-challenge, .resend-number-challenge a, .resend-number-challenge button, [data-se="resend"]`
 )
 
+// What is shown where a push is the only way: in turn in generation 2,
+// generation 3, and on the own page.
+const (
+	CheckAutoPush  = `.custom-checkbox:has(input[name="authenticator.autoChallenge"]) label, label:has(input[name="authenticator.autoChallenge"]), label:has(input[name="autoChallenge"])`
+	buttonSendPush = `input[type="submit"], form[data-se="o-form"] [data-type="save"], form[data-se="o-form"] button[type="submit"], button[type="submit"], [data-se="send-push"]`
+)
+
+// SendPush has a push sent where it is the only way; auto says that the person
+// need not be asked next time.
+func (p *Page) SendPush(ctx context.Context, auto bool) error {
+	if auto {
+		checked := `!!document.querySelector('input[name="authenticator.autoChallenge"], input[name="autoChallenge"]')?.checked`
+		if err := p.Click(ctx, CheckAutoPush); err != nil {
+			return err
+		}
+		if err := p.Until(ctx, "the tick", checked); err != nil {
+			return err
+		}
+	}
+	return p.clickUntilSent(ctx, buttonSendPush, pathChoice)
+}
+
 // AskAgain has a push sent once more after one that was rejected.
 func (p *Page) AskAgain(ctx context.Context) error {
 	return p.clickUntilSent(ctx, buttonAskAgain, pathResend)
@@ -160,7 +182,11 @@ func (p *Page) Resend(ctx context.Context) error {
 	return p.clickUntilSent(ctx, linkResend, pathResend)
 }
 
-const pathResend = "/challenge/resend"
+// Where the choice of a method and a resend go.
+const (
+	pathChoice = "/idp/idx/challenge"
+	pathResend = "/challenge/resend"
+)
 
 // NumberAmong waits until the page shows one of these numbers.
 func (p *Page) NumberAmong(ctx context.Context, numbers []string) (string, error) {
