@@ -49,6 +49,7 @@ func openOrg(ctx context.Context, programs Programs, dir string, ports []int, o 
 	}
 	web := &http.Server{Handler: server.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	go web.Serve(listener)
+	go web.Serve(server.Returning())
 	return &Org{
 		URL: "http://" + "localhost:" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port), AdminToken: server.AdminToken().Reveal(), program: programs.Org,
 		Process: inProcess("org", func() error { return errors.Join(web.Close(), server.Close()) }),
