@@ -12,6 +12,7 @@ import (
 	"countersign.dev/daemon/challenge"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
+	orgclient "countersign.dev/okta/client"
 	"countersign.dev/okta/jose"
 	"countersign.dev/okta/oktatest"
 )
@@ -281,5 +282,36 @@ func TestApprovalIsSentAgain(t *testing.T) {
 	records := a.audit(t)
 	if last := records[len(records)-1]; last.Event != "answer_delivered" || last.Outcome != "approved" || last.Account != added.ID || last.Reason != got.Reason {
 		t.Fatalf("%+v", last)
+	}
+}
+
+// A look at the list is no activity: nothing is given back after it, which would
+// wake an idle agent up between two long polls. A push is.
+func TestPollsAreNoActivity(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a := startAgent(t, testConfig(t))
+	added := a.enrol(t, org)
+	c := a.core.Load()
+	owner, err := c.book.Get(added.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := owner.Method(okta.MethodPush)
+	a.quiet.Stop()
+	for range 3 {
+		auth, err := c.push.Authorize(t.Context(), owner, false)
+		if err == nil {
+			_, err = c.push.List(t.Context(), owner, auth, m.PendingURL, orgclient.PendingRequest{Wait: true})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.quiet.Stop() {
+		t.Fatal("a poll has armed the give-back")
+	}
+	c.push.Receive(t.Context(), added.ID, org.SignChallenge("other", nil))
+	if !a.quiet.Stop() {
+		t.Fatal("a push has not")
 	}
 }
