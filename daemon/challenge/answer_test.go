@@ -428,8 +428,11 @@ func TestDenialIsFinal(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	w.asker.answer, w.keyring.refuses = decided(prompt.Approved), nil
-	if got := w.receive(t, token); got.Outcome != AlreadyAnswered || w.asker.asked.Load() != 1 || w.keyring.signed.Load() != 0 {
-		t.Fatalf("%+v after %d prompts", got, w.asker.asked.Load())
+	for range 2 { // also after a restart
+		if got := w.receive(t, token); got.Outcome != AlreadyAnswered || w.asker.asked.Load() != 1 || w.keyring.signed.Load() != 0 {
+			t.Fatalf("%+v after %d prompts", got, w.asker.asked.Load())
+		}
+		w.start(t)
 	}
 }
 
