@@ -114,10 +114,18 @@ func (a *app) addInBrowser(ctx context.Context, agent *client.Client, in api.Beg
 		return signInFailed(err)
 	}
 	ended = true
-	if in.Username != "" && !strings.HasPrefix(strings.ToLower(account.User), strings.ToLower(in.Username)) {
+	if somebodyElse(in.Username, account.User) {
 		a.errs.line("%s %s signed in, not %s", a.errs.paint(bold, "note:"), clean(account.User), clean(in.Username))
 	}
 	return show(a, account, (*app).printAdded)
+}
+
+// somebodyElse says whether a user is another than was asked for. The part of a
+// name behind the @ is often left out; the agent compares in the same way, but
+// learns the name too late from an org that does not say it with the sign-in.
+func somebodyElse(asked, user string) bool {
+	local, _, _ := strings.Cut(user, "@")
+	return asked != "" && !strings.EqualFold(asked, user) && (strings.Contains(asked, "@") || !strings.EqualFold(asked, local))
 }
 
 // pageOf returns the address to open: a page of that organisation and nothing

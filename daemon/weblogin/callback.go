@@ -102,7 +102,7 @@ func (s *SignIn) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Header.Get("Origin") != "" || !navigation(r.Header):
 		s.refuse(w, http.StatusForbidden)
 		return
-	case !s.ours(r.Context().Value(connKey{})):
+	case s.stranger(r):
 		s.options.Log.Info("callback refused", "reason", "another user of this computer sent it")
 		s.refuse(w, http.StatusForbidden)
 		return
@@ -151,15 +151,17 @@ func navigation(h http.Header) bool {
 // connKey is where a request keeps its connection.
 type connKey struct{}
 
+// stranger says whether another user of this computer sent the request.
+func (s *SignIn) stranger(r *http.Request) bool {
+	_, own := s.own.Load(r.Context().Value(connKey{}))
+	return !own
+}
+
 // ours says whether a connection is of this user: on a shared machine everybody
 // reaches 127.0.0.1, and the address that the browser was started with shows in
 // the list of processes. Where the system can name owners, one that it cannot
 // name is not ours either; where it cannot at all, the state has to do.
-func (s *SignIn) ours(conn any) bool {
-	c, ok := conn.(net.Conn)
-	if !ok {
-		return false
-	}
+func (s *SignIn) ours(c net.Conn) bool {
 	local, ok1 := c.LocalAddr().(*net.TCPAddr)
 	remote, ok2 := c.RemoteAddr().(*net.TCPAddr)
 	if !ok1 || !ok2 {
@@ -169,15 +171,24 @@ func (s *SignIn) ours(conn any) bool {
 	return errors.Is(err, peer.ErrUnsupported) || err == nil && who.Mine()
 }
 
-// connState bounds the connections. The last half of them is for this user: no
-// other can keep the browser out.
+// connState bounds the connections. Strangers are counted apart, so that they
+// cannot keep the person's browser out.
 func (s *SignIn) connState(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		if n := s.crowd.Add(1); n > maxConnections || n > maxConnections/2 && !s.ours(c) {
+		crowd := &s.strangers
+		if s.ours(c) {
+			s.own.Store(c, true)
+			crowd = &s.crowd
+		}
+		if crowd.Add(1) > maxConnections {
 			c.Close()
 		}
 	case http.StateClosed, http.StateHijacked:
-		s.crowd.Add(-1)
+		if _, own := s.own.LoadAndDelete(c); own {
+			s.crowd.Add(-1)
+		} else {
+			s.strangers.Add(-1)
+		}
 	}
 }

@@ -93,10 +93,12 @@ type SignIn struct {
 	verifier string
 	expires  time.Time
 
-	listener net.Listener
-	server   http.Server
-	served   chan struct{} // closed when the server has ended
-	crowd    atomic.Int64  // connections
+	listener  net.Listener
+	server    http.Server
+	served    chan struct{} // closed when the server has ended
+	crowd     atomic.Int64  // connections of this user
+	own       sync.Map      // the same, by net.Conn
+	strangers atomic.Int64  // those of others, or of nobody knows whom
 
 	used     atomic.Bool   // the one answer has come
 	answered chan callback // the one answer; buffered
@@ -250,7 +252,7 @@ func (s *SignIn) redeem(ctx context.Context, code okta.Secret) (Grant, error) {
 	}
 	g := Grant{Authorization: auth, org: o.Org, endpoint: o.Metadata.RevocationEndpoint, token: t.AccessToken}
 	if err := s.identify(ctx, &g, t.IDToken); err != nil {
-		_ = g.Revoke(ctx)
+		_ = g.Revoke(context.WithoutCancel(ctx))
 		return Grant{}, err
 	}
 	return g, nil
