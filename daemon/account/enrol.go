@@ -257,12 +257,11 @@ func protection(p jose.Protection) string {
 // refusal undoes the enrolment; an answer that is none leaves it pending.
 func (b *Book) post(ctx context.Context, org *client.Org, a *Account, auth client.Authorization) (*Account, error) {
 	enrolment, err := b.send(ctx, org, a, auth)
-	for wait := registrationWait; registrationPending(err) && wait <= maxRegistrationWait; wait *= 2 {
-		// Another registration of this device is under way, perhaps our own of a
-		// moment ago: the org asks to come again.
-		if err = b.sleep(ctx, wait); err == nil {
-			enrolment, err = b.send(ctx, org, a, auth)
+	for wait := registrationWait; comeAgain(a, err, wait); wait *= 2 {
+		if b.sleep(ctx, wait) != nil {
+			break // what the org said last stands
 		}
+		enrolment, err = b.send(ctx, org, a, auth)
 	}
 	var refusal *okta.Error
 	if errors.As(err, &refusal) && a.Device.ID != "" && React(refusal, Creating) == NewDevice {
@@ -285,7 +284,24 @@ func (b *Book) post(ctx context.Context, org *client.Org, a *Account, auth clien
 const (
 	registrationWait    = time.Second
 	maxRegistrationWait = 4 * time.Second
+	maxLostWait         = 16 * time.Second // for an answer that was lost
 )
+
+// comeAgain says whether the request is worth sending once more after a wait.
+func comeAgain(a *Account, err error, wait time.Duration) bool {
+	// Another registration of this device is under way, perhaps our own of a
+	// moment ago: the org asks to come again.
+	if registrationPending(err) {
+		return wait <= maxRegistrationWait
+	}
+	// Who signed in has this one chance: their token goes with the call, and an
+	// org that took the request asks for the device at their next sign-in, which
+	// this agent could not prove. A link is kept, and can wait.
+	var silent *client.Unreachable
+	var odd *client.UnexpectedAnswer
+	lost := errors.As(err, &silent) || errors.As(err, &odd)
+	return lost && a.Pending.Token == "" && wait <= maxLostWait
+}
 
 func registrationPending(err error) bool {
 	return errors.Is(err, okta.NewError(okta.CodeRegistrationPending))

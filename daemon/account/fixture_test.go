@@ -30,6 +30,7 @@ type strictOrg struct {
 	forgot   bool // no longer knows devices
 	down     int  // answers this status to create and delete calls
 	busy     int  // create calls during which another registration is under way
+	lose     int  // create calls that do their work and are cut off before the answer
 	config   func(*okta.AuthenticatorConfiguration)
 	makes    func(*okta.Enrolment) // of what was enrolled
 	says     func(*okta.Organization)
@@ -196,6 +197,10 @@ func (o *strictOrg) create(w http.ResponseWriter, r *http.Request) {
 	}
 	if o.makes != nil {
 		o.makes(&e)
+	}
+	if o.lose > 0 {
+		o.lose--
+		panic(http.ErrAbortHandler)
 	}
 	answer(w, 200, e)
 }

@@ -249,3 +249,33 @@ func TestSuspension(t *testing.T) {
 		t.Errorf("%v, %d keys", err, m.storedKeys(t))
 	}
 }
+
+// The answer is lost, for a while or for good. Who signed in has a token for
+// this call alone, and an org that took the request wants the device next time:
+// the request is sent again, with the same keys, while the token is at hand.
+func TestLostAnswerIsAskedForAgain(t *testing.T) {
+	for _, lost := range []int{1, 5, 100} {
+		org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
+		org.set(func() { org.lose = lost })
+		var waited time.Duration
+		m.sleep = func(_ context.Context, d time.Duration) error { waited += d; return nil }
+		_, err := m.signsIn(t.Context(), org.URL, "00uAlice")
+		if lost < 100 {
+			if err != nil || waited != time.Second<<lost-time.Second {
+				t.Fatalf("%d lost: %v after %s", lost, err, waited)
+			}
+			m.settled(t, org)
+			continue
+		}
+		if err == nil || waited != 31*time.Second || len(m.All()) != 1 || m.All()[0].State != Enrolling {
+			t.Fatalf("all lost: %v after %s, %+v", err, waited, m.All())
+		}
+	}
+	// A link can wait: it is asked for again at the next start.
+	org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
+	org.set(func() { org.lose = 1 })
+	m.sleep = func(context.Context, time.Duration) error { t.Error("waited"); return nil }
+	if _, err := m.EnrolByLink(t.Context(), org.link("one"), ""); err == nil {
+		t.Fatal("an answer came")
+	}
+}
