@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
@@ -256,7 +257,9 @@ func TestSeedStaysInside(t *testing.T) {
 		coded("bbbb", "bob@example.com", "id.example.com", broken), odd)
 	a.enrol(t, org)
 	a.post(t, org.URL, org.Challenge(nil))
-	transport := &http.Transport{Dial: func(_, _ string) (net.Conn, error) { return net.Dial("unix", c.Socket) }}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
+	}}
 	defer transport.CloseIdleConnections()
 	var answers strings.Builder
 	for _, target := range []string{

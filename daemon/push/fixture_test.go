@@ -43,8 +43,6 @@ type world struct {
 
 	watched bool
 	network func() // tells of a change; set by Network
-
-	announced []string
 }
 
 func pushAccount(id string) *account.Account {

@@ -121,7 +121,11 @@ func TestOpenProof(t *testing.T) {
 // could not hold elsewhere, and no other token may hold one (E1).
 func TestE1ProofRefused(t *testing.T) {
 	p, q := newProver(t), newProver(t)
-	private := b64.EncodeToString(p.key.D.FillBytes(make([]byte, 32)))
+	scalar, err := p.key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := b64.EncodeToString(scalar)
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Skip("no weak key to be had: ", err)

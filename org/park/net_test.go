@@ -205,11 +205,8 @@ func TestAllAtOnce(t *testing.T) {
 						c.Close()
 					case 1: // speaks early
 						_, _ = io.WriteString(c, "GET /none?not=x HTTP/1.1\r\nHost: x\r\n\r\n")
-						if err := answered(c); err != nil {
-							if turn == 0 {
-								t.Error(err)
-							}
-							break // it had rested too long
+						if err := answered(c); err != nil && turn == 0 {
+							t.Error(err) // later it may have rested too long
 						}
 					}
 					if _, err := c.r.Peek(1); err != nil {

@@ -22,7 +22,7 @@ func TestOneTimerForAll(t *testing.T) {
 			defer mu.Unlock()
 			ticks++
 			for s := range w.due() {
-				early := until[s].Sub(time.Now())
+				early := time.Until(until[s])
 				if _, ok := until[s]; !ok || early < 0 || early >= slot {
 					t.Errorf("early by %v", early)
 				}
