@@ -17,6 +17,7 @@ import (
 
 const (
 	addTried   = "add the account"
+	maxLink    = 8 << 10
 	cancelWait = 2 * time.Second // an interrupted command does not stay longer
 )
 
@@ -24,12 +25,14 @@ func (a *app) accountAdd() *cobra.Command {
 	var in api.BeginEnrolment
 	var noBrowser bool
 	c := &cobra.Command{
-		Use: "add ORG_URL|LINK", Short: "Add an account: sign in with the browser, or use an enrolment link", Args: takes(1, 1),
+		Use: "add ORG_URL|LINK|-", Short: "Add an account: sign in with the browser, or use an enrolment link", Args: takes(1, 1),
 		Long: `Add an account at your organisation to this computer.
 
 With the organisation's address, your browser opens there: sign in, and this
 computer is added. With an enrolment link that your organisation gave you,
-nobody is asked anything; it works once, for a short time.`,
+nobody is asked anything; it works once, for a short time. On a computer that
+others use too, write - for it and give it on standard input: the arguments of
+a program can be seen by everybody.`,
 		Example: "  countersign account add https://id.example.com\n  countersign account add 'oktaverify://alice@example.com/?t=…'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			agent, err := a.agent()
@@ -44,7 +47,13 @@ nobody is asked anything; it works once, for a short time.`,
 			if in.Username != "" || noBrowser {
 				return usageError(cmd, errors.New("--username and --no-browser go with an organisation's address, not with a link"))
 			}
-			account, err := agent.AddAccount(cmd.Context(), api.AddAccount{Link: args[0], Name: in.Name})
+			link := args[0]
+			if link == "-" {
+				if link, err = readLine(a.in, maxLink); err != nil {
+					return failed("read the enrolment link", err)
+				}
+			}
+			account, err := agent.AddAccount(cmd.Context(), api.AddAccount{Link: link, Name: in.Name})
 			if err != nil {
 				return failed(addTried, err)
 			}

@@ -147,7 +147,7 @@ func (a *app) promptApprove() *cobra.Command {
 				return usageError(cmd, errNegativeWait)
 			}
 			if pinStdin {
-				pin, err := readPIN(a.in)
+				pin, err := readLine(a.in, 1<<10)
 				if err != nil {
 					return failed("read the PIN", err)
 				}
@@ -231,17 +231,18 @@ func accountNamed(list api.AccountList, name string) (id string, err error) {
 	return "", fmt.Errorf("%d accounts are called that: %s", len(found), strings.Join(found, ", "))
 }
 
-// readPIN reads one line; a PIN is never an argument, others could see it.
-func readPIN(in io.Reader) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(in, 1024)).ReadString('\n')
+// readLine reads one line of at most so many bytes: a secret is better there
+// than in an argument, which others could see.
+func readLine(in io.Reader, most int64) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(in, most)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
-	pin := strings.TrimRight(line, "\r\n")
-	if pin == "" {
+	line = strings.TrimRight(line, "\r\n")
+	if line == "" {
 		return "", errors.New("standard input has none")
 	}
-	return pin, nil
+	return line, nil
 }
 
 // decide finds the prompt, answers it and reports how it ended.
