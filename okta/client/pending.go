@@ -11,8 +11,12 @@ import (
 )
 
 const (
-	// pendingGrace is what an answer may be late after a wait.
-	pendingGrace = 10 * time.Second
+	// pendingGrace is what an answer may be late after a wait. A dead connection
+	// shows sooner (keepAlive); this is for one that lives and brings nothing. It
+	// is longer than a wait, because the runtime forgets a deadline that was met
+	// only when it next has something to do: a short one would wake an idle agent
+	// up between two answers.
+	pendingGrace = 65 * time.Second
 	// maxListed bounds the entries that are looked at: a person answers a
 	// handful, and each costs a signature check.
 	maxListed = 256

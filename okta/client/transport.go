@@ -25,10 +25,15 @@ const (
 	maxAnswer   = 64 << 10 // answers to answers, and every error
 )
 
+// keepAlive has the kernel find out within a minute that the other end of a
+// connection is gone without a word, while an answer is waited for. Nobody else
+// has to wake up for that.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+
 // sharedTransport keeps the connections of all orgs of the process: a
 // challenge should find one open.
 var sharedTransport = sync.OnceValue(func() http.RoundTripper {
-	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAliveConfig: keepAlive}
 	return &http.Transport{
 		Proxy:                  proxy,
 		DialContext:            dialer.DialContext,
