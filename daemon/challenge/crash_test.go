@@ -212,3 +212,23 @@ func TestLockedWhenDecided(t *testing.T) {
 		}
 	}
 }
+
+// B1, B3: no is no. A denial that cannot be signed, because the keys are locked
+// just now, is not asked for again until it is a yes.
+func TestDenialIsFinal(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	w := newWorld(t, org)
+	w.asker.answer = decided(prompt.Denied)
+	w.keyring.refuses = devicekey.ErrLocked
+	token := org.Challenge(func(c *okta.Challenge) { c.UserMediation = okta.NeedRequired })
+	if got := w.receive(t, token); got.Outcome.Delivered() || w.keyring.signed.Load() != 0 {
+		t.Fatalf("%+v", got)
+	}
+	w.asker.answer, w.keyring.refuses = decided(prompt.Approved), nil
+	for range 2 { // also after a restart
+		if got := w.receive(t, token); got.Outcome != AlreadyAnswered || w.asker.asked.Load() != 1 || w.keyring.signed.Load() != 0 {
+			t.Fatalf("%+v after %d prompts", got, w.asker.asked.Load())
+		}
+		w.start(t)
+	}
+}
