@@ -154,7 +154,7 @@ func (o *ordeal) consentHolds() {
 	for r, err := range records {
 		must(o.t, err)
 		recorded[r.Transaction]++
-		if r.Outcome == "approved" {
+		if r.Event == "challenge" && r.Outcome == "approved" { // the decision; its late delivery is another event
 			approved[r.Transaction]++
 		}
 	}
