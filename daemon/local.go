@@ -137,6 +137,7 @@ func (f front) ResumePushes(ctx context.Context, id string) (api.Account, error)
 	if err != nil {
 		return api.Account{}, explain(err)
 	}
+	f.d.prompts.LetThrough(id)
 	if a.PushesHeld {
 		if err := c.book.SetPushesHeld(id, false); err != nil {
 			return api.Account{}, explain(err)

@@ -13,6 +13,7 @@
 package account
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -114,6 +115,17 @@ func (a *Account) AllowsOrigin(origin string) bool { return OriginAllowed(a.Orig
 func (a *Account) OwnsURL(u string) bool {
 	o, ok := OriginOf(u)
 	return ok && (o == a.OrgURL || a.Alternate != "" && o == a.Alternate)
+}
+
+// atHome returns a URL of the org at the address that the account is enrolled
+// at: the org may name its other one, but tokens go to this one only.
+func (a *Account) atHome(u string) string {
+	if o, ok := OriginOf(u); ok && a.Alternate != "" && o == a.Alternate {
+		if parsed, err := url.Parse(u); err == nil {
+			return a.OrgURL + parsed.RequestURI()
+		}
+	}
+	return u
 }
 
 // Issuer returns the issuer whose keys sign a challenge with these claims, if

@@ -289,6 +289,19 @@ func TestMatch(t *testing.T) {
 
 // E5: what an org says of itself, its id and its other address, is its own word.
 // An account there must not take the place of an account at the real address.
+func TestAtHome(t *testing.T) {
+	a := &Account{OrgURL: "https://id.example.com", Alternate: "https://example.okta.example"}
+	for given, want := range map[string]string{
+		"https://example.okta.example/idp/x?a=1%2F2": "https://id.example.com/idp/x?a=1%2F2",
+		"https://id.example.com/idp/x":               "https://id.example.com/idp/x",
+		"https://evil.example/idp/x":                 "https://evil.example/idp/x", // which OwnsURL refuses
+	} {
+		if got := a.atHome(given); got != want {
+			t.Errorf("%s: %s, want %s", given, got, want)
+		}
+	}
+}
+
 func TestForeignAlternate(t *testing.T) {
 	real := &Account{ID: "real", State: Active, OrgID: "00oGood", OrgURL: "https://good.example", EnrolmentID: "pfd1", UserID: "00uA"}
 	evil := &Account{ID: "evil", State: Active, OrgID: "00oGood", OrgURL: "https://evil.example", Alternate: "https://good.example", EnrolmentID: "pfd1", UserID: "00uA"}

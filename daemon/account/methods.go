@@ -161,7 +161,7 @@ func enrolled(a *Account, e okta.Enrolment) (kept []Method, unused []devicekey.R
 			continue
 		}
 		if l, ok := got.Links["pending"]; ok && m.Type == okta.MethodPush && a.OwnsURL(l.Href) && len(l.Href) <= maxURL {
-			m.PendingURL = l.Href
+			m.PendingURL = a.atHome(l.Href)
 		}
 		kept, keyed = append(kept, m), keyed || m.keyed()
 	}

@@ -248,6 +248,20 @@ func TestRestartReplay(t *testing.T) {
 			t.Fatalf("%+v", got)
 		}
 	})
+	// B7: the clock is ahead when the agent starts, and is set back then.
+	t.Run("answered, and started by a clock that is ahead", func(t *testing.T) {
+		w := newWorld(t, org)
+		token := org.Challenge(nil)
+		if got := w.receive(t, token); got.Outcome != Approved {
+			t.Fatalf("%+v", got)
+		}
+		w.clock = 6 * time.Hour
+		w.start(t)
+		w.clock = 0
+		if got := w.receive(t, token); got.Outcome != AlreadyAnswered || w.keyring.signed.Load() != 1 {
+			t.Fatalf("%+v, %d signatures", got, w.keyring.signed.Load())
+		}
+	})
 	t.Run("expired claims are forgotten, and so are their lines", func(t *testing.T) {
 		w := newWorld(t, org)
 		for i := range 2 * firstSweep {

@@ -24,8 +24,11 @@ const (
 	// keepClaims is how long a claim outlives its challenge, beyond the
 	// leeway: the clock may be set back.
 	keepClaims = 10 * time.Minute
-	firstSweep = 4096 // claims in memory before expired ones are looked for
-	maxRuns    = 3    // of one challenge that came to nothing
+	// keepAtStart keeps what seems to have expired at a start: the clock may be
+	// ahead just then.
+	keepAtStart = int64(24 * time.Hour / time.Second)
+	firstSweep  = 4096 // claims in memory before expired ones are looked for
+	maxRuns     = 3    // of one challenge that came to nothing
 )
 
 // Claims remembers which transactions are under way or over, and durably those
@@ -78,7 +81,7 @@ func OpenClaims(j Journal, now func() time.Time) (*Claims, error) {
 		if err != nil {
 			return err
 		}
-		if total++; expires >= today {
+		if total++; expires >= today-keepAtStart {
 			// Whether it was answered before the restart cannot be known, so it was.
 			c.seen[key] = &claim{key: key, expires: expires, outcome: AlreadyAnswered, durable: true}
 		}
@@ -216,7 +219,7 @@ func (cs *Claims) sweep() {
 
 func (cs *Claims) keep(payload []byte) bool {
 	_, expires, err := decodeClaim(payload)
-	return err != nil || expires >= cs.now().Unix()
+	return err != nil || expires >= cs.now().Unix()-keepAtStart
 }
 
 func (cs *Claims) wait() { cs.workers.Wait() }

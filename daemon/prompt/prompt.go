@@ -36,6 +36,7 @@ type Broker struct {
 	recent   []*entry            // closed ones, oldest first, at most remembered
 	attached map[string]int      // front ends by name
 	pushed   map[string][]*entry // by account: see crowded
+	held     map[string]bool     // accounts: see HoldBack
 }
 
 type entry struct {
@@ -58,7 +59,7 @@ func New(now func() time.Time, observer Observer) *Broker {
 	if observer == nil {
 		observer = nobody{}
 	}
-	return &Broker{observer: observer, now: now, pending: map[string]*entry{}, attached: map[string]int{}, pushed: map[string][]*entry{}}
+	return &Broker{observer: observer, now: now, pending: map[string]*entry{}, attached: map[string]int{}, pushed: map[string][]*entry{}, held: map[string]bool{}}
 }
 
 type nobody struct{}

@@ -20,6 +20,9 @@ func (e *entry) kind() kind {
 // an id that approves nothing any more. An error says why e is not to be shown;
 // then the one that waits counts it. The caller holds the lock.
 func (b *Broker) collapse(e *entry) error {
+	if b.held[e.view.Account] {
+		return ErrReported
+	}
 	old := b.repeated(e)
 	if old != nil && e.view.IssuedAt.Before(old.view.IssuedAt) {
 		old.view.Repeats++
@@ -39,15 +42,24 @@ func (b *Broker) collapse(e *entry) error {
 }
 
 // HoldBack ends the pushed prompts of an account that wait for the person, once
-// a sign-in of it was reported. Keeping further ones away is the caller's part.
+// a sign-in of it was reported, and keeps further ones away until LetThrough.
+// Remembering that over a restart is the caller's part.
 func (b *Broker) HoldBack(account string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.held[account] = true
 	for _, e := range b.pending {
 		if e.view.Pushed && e.view.Account == account {
 			b.end(e, ErrReported)
 		}
 	}
+}
+
+// LetThrough ends what HoldBack has begun.
+func (b *Broker) LetThrough(account string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.held, account)
 }
 
 // repeated finds the pending prompt that e repeats.

@@ -261,6 +261,13 @@ func TestHoldBack(t *testing.T) {
 		if b.Len() != 2 {
 			t.Fatalf("%d left", b.Len())
 		}
+		// One that was on its way here meanwhile comes too late, too.
+		push(t, b, pushed("Other")).ended(t, ErrHeld)
+		b.LetThrough("acc1")
+		push(t, b, pushed("Other"))
+		if b.Len() != 3 {
+			t.Fatalf("%d after letting through, want 3", b.Len())
+		}
 	})
 }
 

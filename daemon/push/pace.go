@@ -69,11 +69,11 @@ func (p *pace) after(list client.PendingList, took time.Duration, changed, watch
 	return pause{length: min(time.Second<<min(p.hasty-free-1, 6), every), state: Connected}
 }
 
-// failed decides on the rest after an error.
+// failed decides on the rest after an error. It does not make hasty answers
+// good: an org that gives one after the other is slowed down, too (E12).
 func (p *pace) failed(err error, took, longest time.Duration, now time.Time, random func() float64) pause {
-	p.hasty = 0
 	if took >= heard {
-		p.failures = 0 // something in between cuts long waits
+		p.failures, p.hasty = 0, 0 // something in between cuts long waits
 	}
 	step := min(time.Second<<min(p.failures, 10), longest)
 	p.failures++

@@ -256,6 +256,12 @@ func TestE12TightLoop(t *testing.T) {
 		answer func(t *testing.T) client.PendingList
 		most   int // in an hour
 	}{
+		"something new and failures in turn": {func(t *testing.T) client.PendingList {
+			if n++; n%2 == 0 {
+				return client.PendingList{} // fails, see below
+			}
+			return client.PendingList{Waited: true, Challenges: []okta.PendingChallenge{challenge(t, fmt.Sprint(n), int64(n))}}
+		}, 160},
 		"unchanged": {func(*testing.T) client.PendingList {
 			return client.PendingList{Waited: true, Unchanged: true, ETag: "x"}
 		}, 75},
@@ -276,7 +282,11 @@ func TestE12TightLoop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := run(t, &world{answer: func(context.Context, int, client.PendingRequest) (client.PendingList, error) {
-					return row.answer(t), nil
+					list := row.answer(t)
+					if !list.Waited {
+						return list, &client.Unreachable{Host: "org.example.com", Err: errors.New("refused")}
+					}
+					return list, nil
 				}})
 				if asked := len(w.after(time.Hour)); asked > row.most || asked < 30 {
 					t.Fatalf("%d questions in an hour, want at most %d", asked, row.most)
