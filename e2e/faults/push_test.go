@@ -62,7 +62,10 @@ func TestB6NetworkWhilePushing(t *testing.T) {
 					page, nonce := w.pushed()
 					var hit atomic.Bool
 					fault := f.fault(w)
-					w.proxy.Break(s.match, func(x *harness.Crossing) bool { hit.Store(true); return fault(x) })
+					w.proxy.Break(s.match, func(x *harness.Crossing) bool {
+						defer hit.Store(true) // when the org is back, if it restarts
+						return fault(x)
+					})
 					if !s.last {
 						w.restartAgent() // asks for a token and for the list at once
 					}
