@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // The fields and buttons that every sign-in surface has in common: both
@@ -75,16 +76,28 @@ func (p *Page) clickUntilHeard(ctx context.Context, selector string) error {
 	return p.clickUntilSent(ctx, selector, "")
 }
 
-// clickUntilSent clicks until the page has sent a request whose URL contains
-// part: a page that polls sends some by itself.
-func (p *Page) clickUntilSent(ctx context.Context, selector, part string) error {
-	sent := len(p.Exchanges(part))
+// clickUntilSent clicks until the page has sent a request whose URL ends with
+// path: a page that polls sends others by itself. Requests count from when the
+// thing to click is there, since what came before may still be on its way.
+func (p *Page) clickUntilSent(ctx context.Context, selector, path string) error {
+	if err := p.WaitFor(ctx, selector); err != nil {
+		return err
+	}
+	count := func() (n int) {
+		for _, x := range p.Exchanges(path) {
+			if strings.HasSuffix(x.URL, path) {
+				n++
+			}
+		}
+		return n
+	}
+	sent := count()
 	for {
 		if err := p.Click(ctx, selector); err != nil {
 			return err
 		}
 		wait, cancel := context.WithTimeout(ctx, nothingHappens)
-		happened := await(wait, func() bool { return len(p.Exchanges(part)) > sent })
+		happened := await(wait, func() bool { return count() > sent })
 		cancel()
 		if happened || ctx.Err() != nil {
 			return ctx.Err()

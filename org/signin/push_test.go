@@ -164,7 +164,11 @@ func TestPickingAtRandom(t *testing.T) {
 		t.Helper()
 		refused(t, w, token, agent.Answer(t, w, token, signintest.Pick("00")), okta.CodeValidation, 400)
 	}
-	views := []signin.View{toPush(t, w, signintest.Web), toPush(t, w, signintest.Strict), toPush(t, w, signintest.Web)}
+	var views []signin.View
+	for _, app := range []string{signintest.Web, signintest.Strict, signintest.Web} {
+		views = append(views, toPush(t, w, app))
+		w.Clock.Advance(time.Second) // the list is in this order, too
+	}
 	all := agent.Pending(t, w)
 	w.Notified()
 	miss(all[1])
