@@ -72,10 +72,9 @@ func (b *bench) pushes() ([]row, error) {
 		}
 		agents = append(agents, w)
 	}
-	time.Sleep(3 * time.Second) // all of them wait
-	wakes := agents[0].process.switches()
-	time.Sleep(20 * time.Second)
-	wakes = agents[0].process.switches() - wakes
+	// All of them wait, and have given back what enrolling has cost.
+	time.Sleep(15 * time.Second)
+	wakes := wakeUps(agents[:10], time.Minute)
 
 	var toList, toPage []time.Duration
 	for i := range pushes {
@@ -94,8 +93,33 @@ func (b *bench) pushes() ([]row, error) {
 		{what: "   push created to prompt list, p99, 100 agents : 50 ms", ours: us(p99(toList)), floor: us(bound), ratio: quotient(p99(toList), bound), goal: 1, atMost: true},
 		{what: "   push created to prompt list, p50 : 50 ms", ours: us(toList[len(toList)/2]), floor: us(bound), ratio: quotient(toList[len(toList)/2], bound), goal: 1, atMost: true},
 		{what: "   approved to page signed in, p99, without its poll : 300 ms", ours: us(p99(toPage)), floor: us(whole), ratio: quotient(p99(toPage), whole), goal: 1, atMost: true},
-		{what: "15 wake-ups of a waiting agent in 20 s : 2 a long poll", ours: fmt.Sprintf("%.0f", wakes), floor: "2", ratio: wakes / 2, goal: 1, atMost: true, gate: true},
+		{what: "15 wake-ups of a waiting agent in a minute : 2 a long poll", ours: fmt.Sprintf("%.0f", wakes), floor: "2", ratio: wakes / 2, goal: 1, atMost: true, gate: true},
 	}, nil
+}
+
+// wakeUps returns how often an agent was woken from rest, the middle one of
+// some. One wake-up moves several threads of a Go program, so what counts is
+// the times at which any of them moved.
+func wakeUps(agents []*waiter, long time.Duration) float64 {
+	counts := make([]int, len(agents))
+	last, moved := make([]float64, len(agents)), make([]bool, len(agents))
+	for i, w := range agents {
+		last[i] = w.process.switches()
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(long); time.Now().Before(end); {
+		<-tick.C
+		for i, w := range agents {
+			now := w.process.switches()
+			if now != last[i] && !moved[i] {
+				counts[i]++
+			}
+			last[i], moved[i] = now, now != last[i]
+		}
+	}
+	slices.Sort(counts)
+	return float64(counts[len(counts)/2])
 }
 
 // waiter starts an agent, enrols its user, and watches its list.
