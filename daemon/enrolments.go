@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,8 @@ import (
 
 const (
 	maxEnrolments  = 4                // waiting for a person at once
-	keepEnrolments = 10 * time.Minute // how long an end is remembered for who asks late
+	keepEnrolments = 10 * time.Minute // how long an end is remembered for who asks late,
+	maxEnded       = 16               // and how many are: the oldest is forgotten first
 )
 
 var (
@@ -51,18 +53,22 @@ type enrolment struct {
 func (e *enrolments) add(now time.Time, cancel context.CancelFunc) (id string, one *enrolment, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	waiting := 0
+	waiting, ended := 0, []string{}
 	for id, one := range e.held {
 		select {
 		case <-one.done:
-			if now.Sub(one.ended) > keepEnrolments {
-				delete(e.held, id)
-			}
+			ended = append(ended, id)
 		default:
 			waiting++
 		}
 	}
-	if waiting >= maxEnrolments || len(e.held) >= 8*maxEnrolments {
+	slices.SortFunc(ended, func(a, b string) int { return e.held[b].ended.Compare(e.held[a].ended) })
+	for n, id := range ended {
+		if n >= maxEnded || now.Sub(e.held[id].ended) > keepEnrolments {
+			delete(e.held, id)
+		}
+	}
+	if waiting >= maxEnrolments {
 		return "", nil, errTooManyEnrolments
 	}
 	if e.held == nil {

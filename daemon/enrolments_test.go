@@ -289,6 +289,35 @@ func TestFewEnrolmentsAtOnce(t *testing.T) {
 	}
 }
 
+// However many came to an end before it, one more sign-in may begin, and the
+// last ends are still known.
+func TestEndedEnrolmentsMakeRoom(t *testing.T) {
+	var held enrolments
+	now := time.Now()
+	var last string
+	for range 100 {
+		now = now.Add(time.Second)
+		id, one, err := held.add(now, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		one.ended, last = now, id
+		close(one.done)
+	}
+	if _, _, err := held.add(now, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	if len(held.held) != maxEnded+1 {
+		t.Errorf("%d are held", len(held.held))
+	}
+	if _, err := held.get(last); err != nil {
+		t.Errorf("the last end: %v", err)
+	}
+	if _, _, err := held.add(now.Add(2*keepEnrolments), func() {}); err != nil || len(held.held) != 2 {
+		t.Errorf("%d are held after a while, %v", len(held.held), err)
+	}
+}
+
 // A stopping agent does not wait for people.
 func TestStopWhileSomebodySignsIn(t *testing.T) {
 	org, a := oktatest.NewOrg(t), startAgent(t, testConfig(t))
