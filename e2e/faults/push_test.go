@@ -75,12 +75,16 @@ func TestB6NetworkWhilePushing(t *testing.T) {
 					must(t, w.proxy.Heal())
 					status := func() string { return w.query("SELECT id, status FROM challenges")[id] }
 					// Either the answer arrives, now or by another try of the same, or the
-					// agent has it on record that it did not.
-					failed := func() bool {
-						return slices.ContainsFunc(w.records(), func(r api.AuditRecord) bool { return r.Transaction == id && r.Outcome != "approved" })
+					// agent has it on record that it did not. A 200 is all that the org is
+					// asked for: who forges one keeps the answer from it unnoticed.
+					forged := f.name == "cut short" || f.name == "other document"
+					over := func() bool {
+						return slices.ContainsFunc(w.records(), func(r api.AuditRecord) bool {
+							return r.Transaction == id && (r.Outcome != "approved" || forged)
+						})
 					}
 					w.eventually("the push comes to an end", func() bool {
-						return status() == "APPROVED" || s.last && !f.heard && failed()
+						return status() == "APPROVED" || s.last && !f.heard && over()
 					})
 					_ = page.Poll(w.ctx())
 					if got, want := page.Last.Success != nil, status() == "APPROVED"; got != want {
