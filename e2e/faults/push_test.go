@@ -5,6 +5,7 @@ package faults
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -68,6 +69,9 @@ func TestB6NetworkWhilePushing(t *testing.T) {
 					})
 					if !s.last {
 						w.restartAgent() // asks for a token and for the list at once
+						if strings.HasPrefix(f.name, "org restarts") {
+							w.eventually("the org is back, for the page's sake", hit.Load)
+						}
 					}
 					id := w.push(page, nonce, "approve")
 					w.eventually("the fault was met", hit.Load)
