@@ -4,21 +4,18 @@ package weblogin
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"countersign.dev/ipc/peer"
+	"countersign.dev/ipc/peer/peertest"
 	"countersign.dev/okta/oktatest"
 )
 
@@ -71,28 +68,9 @@ func TestA11OtherUserForReal(t *testing.T) {
 	org := oktatest.NewOrg(t)
 	f := begin(t, org, nil)
 	answer := f.authorize()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "thief")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	program, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "thief"), program, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(filepath.Join(dir, "thief"))
-	cmd.Dir, cmd.Env = "/", []string{"WEBLOGIN_TEST_ANSWER=" + answer}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.CombinedOutput()
-	if err != nil || string(out) != "403 Forbidden" || len(org.TokenRequests()) != 0 {
-		t.Errorf("%v: %s; %d codes redeemed", err, out, len(org.TokenRequests()))
+	out := peertest.RunAsOther(t, "WEBLOGIN_TEST_ANSWER="+answer)
+	if out != "403 Forbidden" || len(org.TokenRequests()) != 0 {
+		t.Errorf("%s; %d codes redeemed", out, len(org.TokenRequests()))
 	}
 	// The person's own browser is next, and counts.
 	page := f.goes(answer)

@@ -9,13 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"countersign.dev/ipc/peer/peertest"
 )
 
 // TestMain lets the test binary be another user's client: it connects, asks,
@@ -47,7 +47,7 @@ func TestOtherUser(t *testing.T) {
 	var log syncBuffer
 	socket := start(t, sample(), slog.New(slog.NewTextHandler(&log, nil)))
 	base := filepath.Dir(filepath.Dir(socket))
-	if got := dialAs(t, 65534, socket); !strings.Contains(got, "permission denied") {
+	if got := peertest.RunAsOther(t, "LOCALAPI_TEST_DIAL="+socket); !strings.Contains(got, "permission denied") {
 		t.Errorf("the file modes let another user in: %s", got)
 	}
 	for path, mode := range map[string]os.FileMode{base: 0o755, filepath.Dir(socket): 0o755, socket: 0o666} {
@@ -55,7 +55,7 @@ func TestOtherUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := dialAs(t, 65534, socket); !strings.Contains(got, `answer: ""`) {
+	if got := peertest.RunAsOther(t, "LOCALAPI_TEST_DIAL="+socket); !strings.Contains(got, `answer: ""`) {
 		t.Errorf("another user got an answer: %s", got)
 	}
 	if !strings.Contains(log.String(), "local connection refused") || !strings.Contains(log.String(), "uid=65534") {
@@ -81,38 +81,4 @@ func (s *syncBuffer) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
-}
-
-// dialAs runs a copy of the test binary as another user.
-func dialAs(t *testing.T, uid uint32, socket string) string {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "client")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	copied := filepath.Join(dir, "client")
-	if err := os.WriteFile(copied, program, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(copied)
-	cmd.Dir = "/"
-	cmd.Env = []string{"LOCALAPI_TEST_DIAL=" + socket}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return string(out)
 }

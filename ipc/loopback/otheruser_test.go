@@ -3,15 +3,13 @@
 package loopback
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+
+	"countersign.dev/ipc/peer/peertest"
 )
 
 // A10, with a real other user.
@@ -22,28 +20,9 @@ func TestOtherUserForReal(t *testing.T) {
 	}
 	agent := &fakeAgent{reply: Accepted}
 	_, addr := start(t, agent)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "browser")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	program, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "browser"), program, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(filepath.Join(dir, "browser"))
-	cmd.Dir, cmd.Env = "/", []string{"LOOPBACK_TEST_ADDR=" + addr}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.HasPrefix(string(out), "HTTP/1.1 503 ") || !strings.Contains(string(out), "other_user") {
-		t.Errorf("%v: %s", err, out)
+	out := peertest.RunAsOther(t, "LOOPBACK_TEST_ADDR="+addr)
+	if !strings.HasPrefix(out, "HTTP/1.1 503 ") || !strings.Contains(out, "other_user") {
+		t.Error(out)
 	}
 	if n := len(agent.seen()); n != 0 {
 		t.Errorf("the agent saw %d challenges", n)
