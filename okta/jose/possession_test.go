@@ -128,7 +128,7 @@ func TestE1ProofRefused(t *testing.T) {
 	private := b64.EncodeToString(scalar)
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
-		t.Skip("no weak key to be had: ", err)
+		t.Fatal(err)
 	}
 	good := p.sign(p.with(nil))
 	head, rest, _ := strings.Cut(good, ".")
