@@ -94,10 +94,14 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	return db, nil
 }
 
+// busyWait is how long a transaction waits for another process that writes. A
+// request may wait twice and still be answered before an agent gives up (10 s).
+const busyWait = 2 * time.Second
+
 // dsn names the database for the driver. Every transaction of the writer is
 // immediate; the readers' are told to be read-only below.
 func dsn(path string, pragmas ...string) string {
-	q := url.Values{"_pragma": {"busy_timeout(5000)"}}
+	q := url.Values{"_pragma": {fmt.Sprintf("busy_timeout(%d)", busyWait.Milliseconds())}}
 	q["_pragma"] = append(q["_pragma"], pragmas...)
 	if !strings.HasPrefix(pragmas[0], "query_only") {
 		q.Set("_txlock", "immediate")
