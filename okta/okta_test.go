@@ -236,6 +236,7 @@ func TestUsesMatchTypes(t *testing.T) {
 	}{
 		"device": {jose.DeviceChallenge, okta.TypeDeviceBind}, "push": {jose.PushChallenge, okta.TypePushBind},
 		"update": {jose.EnrolmentUpdate, okta.TypeEnrolmentUpdate},
+		"change": {jose.KeyChange, okta.TypeKeyChange},
 	} {
 		if len(c.use.Types) != 1 || c.use.Types[0] != c.want || c.use.MaxSize != okta.MaxChallengeTokenSize {
 			t.Errorf("%s: %+v", name, c.use)

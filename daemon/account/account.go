@@ -81,10 +81,12 @@ type Method struct {
 	Type              okta.Method    `json:"type"`
 	ID                string         `json:"id,omitempty"`
 	ProofOfPossession devicekey.Ref  `json:"proofOfPossession"`
-	UserVerification  *devicekey.Ref `json:"userVerification,omitempty"`
-	PendingURL        string         `json:"pendingUrl,omitempty"`   // where push challenges wait
-	Transactions      []string       `json:"transactions,omitempty"` // what the org was told that a push may be about
-	PushToken         string         `json:"pushToken,omitempty"`    // what the org was told that pushes go to
+	UserVerification  *devicekey.Ref `json:"userVerification,omitempty"` // released by biometrics
+	// UserVerificationBioOrPIN is released by the PIN, or by what counts as one.
+	UserVerificationBioOrPIN *devicekey.Ref `json:"userVerificationBioOrPin,omitempty"`
+	PendingURL               string         `json:"pendingUrl,omitempty"`   // where push challenges wait
+	Transactions             []string       `json:"transactions,omitempty"` // what the org was told that a push may be about
+	PushToken                string         `json:"pushToken,omitempty"`    // what the org was told that pushes go to
 	// TOTP is what one-time codes are made from; nil for other methods.
 	TOTP *totp.Parameters `json:"totp,omitempty"`
 }

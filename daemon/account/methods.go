@@ -194,8 +194,10 @@ func (m Method) refs() []devicekey.Ref {
 	if m.keyed() {
 		refs = append(refs, m.ProofOfPossession)
 	}
-	if m.UserVerification != nil {
-		refs = append(refs, *m.UserVerification)
+	for _, ref := range [...]*devicekey.Ref{m.UserVerification, m.UserVerificationBioOrPIN} {
+		if ref != nil {
+			refs = append(refs, *ref)
+		}
 	}
 	return refs
 }

@@ -59,6 +59,7 @@ const (
 	typDeviceBind      = "okta-devicebind+jwt"
 	typPushBind        = "okta-pushbind+jwt"
 	typEnrolmentUpdate = "okta-enrollmentupdate+jwt"
+	typKeyChange       = "countersign-keychange+jwt"
 )
 
 var (
@@ -79,6 +80,8 @@ var (
 	Answer = Use{[]string{typDeviceBind, typPushBind}, deviceAlgorithms, maxToken}
 	// EnrolmentUpdate authenticates an agent by an enrolment key ("SSWS").
 	EnrolmentUpdate = Use{[]string{typEnrolmentUpdate}, deviceAlgorithms, maxToken}
+	// KeyChange is the agreement of an enrolment's key to a change of its keys.
+	KeyChange = Use{[]string{typKeyChange}, deviceAlgorithms, maxToken}
 	// ClientInstance attests the key of a client instance.
 	ClientInstance = Use{plainTypes, deviceAlgorithms, maxToken}
 	// MaintenanceAssertion is the assertion of the jwt-bearer grant.

@@ -152,6 +152,14 @@ func (s *Store) Delete(ctx context.Context, ref devicekey.Ref) error {
 	return nil
 }
 
+// Reauthorise is for keys that demand a secret, of which there are none yet.
+func (s *Store) Reauthorise(_ context.Context, refs []devicekey.Ref, _, _ devicekey.Authorisation) error {
+	if len(refs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("change what software keys demand: %w", devicekey.ErrUnsupported)
+}
+
 // State is how the store is doing.
 func (s *Store) State(context.Context) devicekey.State {
 	state := devicekey.State{Kind: devicekey.KindSoftware, State: "ready"}
