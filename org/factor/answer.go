@@ -254,15 +254,22 @@ func insufficient(verification, mediation okta.Need, role okta.KeyType, consent 
 		return NoUserVerification
 	}
 	silent := mediation == okta.NeedNone || mediation == okta.NeedOptional
+	preferred := verification == okta.NeedPreferred
 	switch consent {
 	case okta.ConsentApproved:
 		return ""
 	case okta.ConsentNone:
-		if silent {
+		// Where verification was preferred, clients that have no key for it differ
+		// in what they say instead (7.3, no 6). None of it is taken for a person.
+		if silent || preferred {
 			return ""
 		}
-	case okta.ConsentCancelledUserVerification, okta.ConsentUVTemporarilyUnavailable, okta.ConsentUVPermanentlyUnavailable:
-		if silent && verification == okta.NeedPreferred {
+	case okta.ConsentUVTemporarilyUnavailable, okta.ConsentUVPermanentlyUnavailable:
+		if preferred {
+			return ""
+		}
+	case okta.ConsentCancelledUserVerification: // no approval where one is due
+		if silent && preferred {
 			return ""
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
+	"countersign.dev/okta/oktatest"
 	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/policy"
@@ -33,7 +34,7 @@ func TestInsufficient(t *testing.T) {
 		{okta.NeedNone, okta.NeedOptional, pop, []okta.Consent{okta.ConsentNone, okta.ConsentApproved}},
 		{okta.NeedNone, okta.NeedRequired, pop, []okta.Consent{okta.ConsentApproved}},
 		{okta.NeedPreferred, okta.NeedNone, pop, append(fallbacks, okta.ConsentNone, okta.ConsentApproved)},
-		{okta.NeedPreferred, okta.NeedRequired, pop, []okta.Consent{okta.ConsentApproved}},
+		{okta.NeedPreferred, okta.NeedRequired, pop, append(fallbacks[1:], okta.ConsentNone, okta.ConsentApproved)},
 		{okta.NeedRequired, okta.NeedNone, pop, nil},
 		{"", "", pop, []okta.Consent{okta.ConsentApproved}}, // a challenge that says nothing asks for a person
 		{okta.NeedRequired, okta.NeedRequired, uv, []okta.Consent{okta.ConsentApprovedUserVerification}},
@@ -82,11 +83,13 @@ func TestConformance(t *testing.T) {
 		{okta.MethodSignedNonce, lax, silent, []okta.KeyType{pop}, []okta.Consent{okta.ConsentNone, okta.ConsentApproved}},
 		{okta.MethodSignedNonce, lax, asked, []okta.KeyType{pop}, []okta.Consent{okta.ConsentApproved}},
 		{okta.MethodSignedNonce, preferred, silent, []okta.KeyType{pop}, append(unavailable, okta.ConsentNone, okta.ConsentApproved)},
-		{okta.MethodSignedNonce, preferred, asked, []okta.KeyType{pop}, []okta.Consent{okta.ConsentApproved}},
+		{okta.MethodSignedNonce, preferred, asked, []okta.KeyType{pop}, append(unavailable[1:], okta.ConsentNone, okta.ConsentApproved)},
 		{okta.MethodSignedNonce, required, mediations, []okta.KeyType{pop}, nil},
 		{okta.MethodSignedNonce, verifications, mediations, []okta.KeyType{uv, pin}, []okta.Consent{okta.ConsentApprovedUserVerification}},
-		// A push is never approved silently, and "cannot verify" is no approval.
-		{okta.MethodPush, append(lax, okta.NeedPreferred), mediations, []okta.KeyType{pop}, []okta.Consent{okta.ConsentApproved}},
+		// A push is never approved silently; what stands in for a verification that
+		// was preferred is taken, and for no person.
+		{okta.MethodPush, lax, mediations, []okta.KeyType{pop}, []okta.Consent{okta.ConsentApproved}},
+		{okta.MethodPush, preferred, mediations, []okta.KeyType{pop}, append(unavailable[1:], okta.ConsentNone, okta.ConsentApproved)},
 		{okta.MethodPush, required, mediations, []okta.KeyType{pop}, nil},
 		{okta.MethodPush, verifications, mediations, []okta.KeyType{uv, pin}, []okta.Consent{okta.ConsentApprovedUserVerification}},
 	}
@@ -97,14 +100,7 @@ func TestConformance(t *testing.T) {
 				for _, role := range r.roles {
 					for _, consent := range consents {
 						cases++
-						s := subject{
-							challenge: Challenge{Method: r.method, PageOrigin: "https://org.example", UserVerification: verification, UserMediation: mediation},
-							enrolment: device.Enrolment{ID: "pfd", Status: device.StatusActive, Device: device.Device{Status: device.StatusActive},
-								Methods: []device.Method{{Type: r.method, Status: device.StatusActive}}},
-							user: directory.User{ID: "00u", Status: directory.StatusActive},
-						}
-						a := okta.Answer{Context: okta.AnswerContext{UserConsent: consent, OriginHeader: "https://org.example"}}
-						v := s.judge(&a, device.Key{Role: role})
+						v, p, ok := judged(r.method, verification, mediation, role, consent)
 						want := Failed
 						switch {
 						case consent == okta.ConsentDenied || consent == okta.ConsentUserAbandoned:
@@ -115,11 +111,9 @@ func TestConformance(t *testing.T) {
 						if v.status != want || (v.refusal != nil) != (want == Failed) {
 							t.Errorf("%s, verification %q, mediation %q, %s says %q: %s, want %s", r.method, verification, mediation, role, consent, v.status, want)
 						}
-						c := s.challenge
-						c.Status, c.Result = v.status, v.result
-						p, ok := c.Proof()
 						if ok != (want == Approved) || ok && (p.Traits&policy.UserVerification != 0) != (role != pop) ||
-							ok && r.method == okta.MethodPush && p.Traits&(policy.UserPresence|policy.PhishingResistant) != policy.UserPresence {
+							ok && (p.Traits&policy.UserPresence != 0) != (role != pop || consent == okta.ConsentApproved) ||
+							ok && (p.Traits&policy.PhishingResistant != 0) != (r.method == okta.MethodSignedNonce) {
 							t.Errorf("%s, %s says %q: proves %+v", r.method, role, consent, p)
 						}
 					}
@@ -129,6 +123,67 @@ func TestConformance(t *testing.T) {
 	}
 	if want := 2 * len(verifications) * len(mediations) * 3 * len(consents); cases != want {
 		t.Errorf("%d cases of %d", cases, want)
+	}
+}
+
+// judged is what the org makes of an authentic answer, and what that proves.
+func judged(method okta.Method, verification, mediation okta.Need, role okta.KeyType, consent okta.Consent) (verdict, policy.Proof, bool) {
+	const page = "https://org.example"
+	s := subject{
+		challenge: Challenge{Method: method, PageOrigin: page, UserVerification: verification, UserMediation: mediation},
+		enrolment: device.Enrolment{ID: "pfd", Status: device.StatusActive, Device: device.Device{Status: device.StatusActive},
+			Methods: []device.Method{{Type: method, Status: device.StatusActive}}},
+		user: directory.User{ID: "00u", Status: directory.StatusActive},
+	}
+	a := okta.Answer{Context: okta.AnswerContext{UserConsent: consent, OriginHeader: page}}
+	v := s.judge(&a, device.Key{Role: role})
+	c := s.challenge
+	c.Status, c.Result = v.status, v.result
+	p, ok := c.Proof()
+	return v, p, ok
+}
+
+// The two-sided table of user verification, the org's side: each answer that an
+// honest agent may give comes to what the table says. C3.
+func TestC3UVTable(t *testing.T) {
+	rows := oktatest.UVTable()
+	if want := 2 * 6 * 5 * 6; len(rows) != want {
+		t.Fatalf("%d rows of %d", len(rows), want)
+	}
+	for _, r := range rows {
+		for _, a := range r.Answers {
+			roles := []okta.KeyType{okta.KeyProofOfPossession}
+			if a.Verifying {
+				roles = []okta.KeyType{okta.KeyUserVerification, okta.KeyUserVerificationBioOrPIN}
+			}
+			for _, role := range roles {
+				v, p, ok := judged(r.Method, r.Need, r.Mediation, role, a.Consent)
+				got := oktatest.UVTaken
+				switch {
+				case v.status == Denied:
+					got = oktatest.UVDenied
+				case v.status != Approved || !ok:
+					got = oktatest.UVRefused
+				case p.Traits&policy.UserVerification != 0:
+					got = oktatest.UVVerified
+				case p.Traits&policy.UserPresence != 0:
+					got = oktatest.UVApproved
+				}
+				if got != a.Verdict {
+					t.Errorf("%s, verification %q, mediation %q, %s: %s says %s: %q, want %q", r.Method, r.Need, r.Mediation, r.Situation, role, a.Consent, got, a.Verdict)
+				}
+				if refused := r.Need == okta.NeedRequired && !a.Verifying && got == oktatest.UVRefused; refused && v.result.Reason != NoUserVerification {
+					t.Errorf("%s says %s: refused for %s", role, a.Consent, v.result.Reason)
+				}
+				// An agent that flips the flags of the same answer gains nothing.
+				if !a.Verifying {
+					v, _, ok := judged(r.Method, r.Need, r.Mediation, role, okta.ConsentApprovedUserVerification)
+					if ok || v.status != Failed {
+						t.Errorf("%s, verification %q: a silent key that claims verification: %s", r.Method, r.Need, v.status)
+					}
+				}
+			}
+		}
 	}
 }
 
