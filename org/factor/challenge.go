@@ -173,10 +173,6 @@ func (f *Factors) NewSignedNonce(ctx context.Context, r Request) (Challenge, err
 	if r.Typed != "" {
 		userID, hint = "", r.Typed
 	}
-	keyTypes := []string{string(okta.KeyProofOfPossession)}
-	if c.UserVerification == okta.NeedPreferred || c.UserVerification == okta.NeedRequired {
-		keyTypes = []string{string(okta.KeyUserVerification), string(okta.KeyProofOfPossession)}
-	}
 	claims := challengeClaims{
 		Challenge: okta.Challenge{
 			Issuer: c.Issuer, Audience: AgentClientID, ID: c.ID,
@@ -186,7 +182,7 @@ func (f *Factors) NewSignedNonce(ctx context.Context, r Request) (Challenge, err
 			Method:           c.Method,
 			UserID:           userID,
 			LoginHint:        hint,
-			KeyTypes:         keyTypes,
+			KeyTypes:         keyTypes(c.UserVerification),
 			FactorType:       string(c.Method),
 			UserVerification: c.UserVerification,
 			UserMediation:    c.UserMediation,
@@ -202,6 +198,17 @@ func (f *Factors) NewSignedNonce(ctx context.Context, r Request) (Challenge, err
 		return Challenge{}, fmt.Errorf("signing a challenge: %w", err)
 	}
 	return c, nil
+}
+
+// keyTypes lists the keys that may answer, in the order of preference. The last
+// one stands there even where verification is required: that the agent cannot
+// verify it signs with that key (4.4). Clients of today go by userVerification;
+// live orgs still say both.
+func keyTypes(verification okta.Need) []string {
+	if verification != okta.NeedPreferred && verification != okta.NeedRequired {
+		return []string{string(okta.KeyProofOfPossession)}
+	}
+	return []string{string(okta.KeyUserVerification), string(okta.KeyUserVerificationBioOrPIN), string(okta.KeyProofOfPossession)}
 }
 
 // nonce makes 32 characters.

@@ -77,6 +77,7 @@ func (f *Factors) NewPush(ctx context.Context, r PushRequest) (Challenge, error)
 		Nonce: c.Nonce, TransactionID: c.ID, OrgID: r.Org.ID,
 		VerificationURI:  f.d.BaseURL + okta.AppAuthenticatorsPath + "/challenge/" + c.ID + "/verify",
 		Method:           c.Method,
+		KeyTypes:         keyTypes(c.UserVerification),
 		FactorType:       string(c.Method),
 		UserID:           r.User.ID,
 		LoginHint:        r.User.Login,
