@@ -67,9 +67,14 @@ func (a *Agent) Command(ctx context.Context, args ...string) *exec.Cmd {
 // Run runs `countersign args…` and returns its standard output. The error is
 // an *exec.ExitError when the program ended with another code than 0.
 func (a *Agent) Run(ctx context.Context, args ...string) ([]byte, error) {
+	return a.Tell(ctx, "", args...)
+}
+
+// Tell is Run with something on the standard input: secrets, a line each.
+func (a *Agent) Tell(ctx context.Context, in string, args ...string) ([]byte, error) {
 	cmd := a.Command(ctx, args...)
 	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	cmd.Stdin, cmd.Stderr = strings.NewReader(in), &stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return out, fmt.Errorf("countersign %s: %w\n%s", args[0], err, stderr.Bytes())
@@ -93,10 +98,19 @@ type Decision struct {
 // Decide starts `countersign prompt ACTION --wait 30s …` like a person who sits
 // in front of a terminal. It returns at once; Outcome waits.
 func (a *Agent) Decide(ctx context.Context, action string, flags ...string) *Decision {
+	return a.decide(ctx, "", action, flags...)
+}
+
+// Verify approves like Decide, and types the PIN.
+func (a *Agent) Verify(ctx context.Context, pin string, flags ...string) *Decision {
+	return a.decide(ctx, pin+"\n", "approve", append(flags, "--pin-stdin")...)
+}
+
+func (a *Agent) decide(ctx context.Context, in, action string, flags ...string) *Decision {
 	d := &Decision{done: make(chan struct{})}
 	go func() {
 		defer close(d.done)
-		out, err := a.Run(ctx, append([]string{"prompt", action, "--wait", "30s", "--json"}, flags...)...)
+		out, err := a.Tell(ctx, in, append([]string{"prompt", action, "--wait", "30s", "--json"}, flags...)...)
 		var exit *exec.ExitError
 		if err != nil && !(errors.As(err, &exit) && len(out) > 0) {
 			d.err = err
@@ -178,14 +192,20 @@ func (a *Agent) NothingWaits(ctx context.Context) (err error) {
 	return err
 }
 
+// Status is the agent at a glance.
+func (a *Agent) Status(ctx context.Context) (s api.Status, err error) {
+	out, err := a.Run(ctx, "status", "--json")
+	if err == nil {
+		err = json.Unmarshal(out, &s)
+	}
+	return s, err
+}
+
 // Problem waits until the agent's status names the problem with this code.
 func (a *Agent) Problem(ctx context.Context, code string) (err error) {
 	var s api.Status
 	there := func() bool {
-		var out []byte
-		if out, err = a.Run(ctx, "status", "--json"); err == nil {
-			err = json.Unmarshal(out, &s)
-		}
+		s, err = a.Status(ctx)
 		return err != nil || slices.ContainsFunc(s.Problems, func(p api.Problem) bool { return p.Code == code })
 	}
 	if !await(ctx, there) {
