@@ -80,6 +80,9 @@ type EnrolmentRequest struct {
 	Device          Device         `json:"device"`
 	AppSignals      map[string]any `json:"appSignals,omitempty"`
 	Methods         MethodRequests `json:"methods"`
+	// KeyChange lets a replacement by the older protocol change keys (extension);
+	// to create takes none.
+	KeyChange string `json:"keyChange,omitempty"`
 }
 
 // MethodRequests holds the methods to enrol, by name. SignedNonce is an

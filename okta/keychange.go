@@ -21,6 +21,12 @@ type KeyChange struct {
 	Keys map[string]string `json:"keys"`
 }
 
+// PlaceClientInstance is the place of the device's own key in KeyChange.Keys.
+const PlaceClientInstance = "device.clientInstanceKey"
+
+// KeyPlace is the place of a method's key in KeyChange.Keys.
+func KeyPlace(m Method, role KeyType) string { return string(m) + "." + string(role) }
+
 // Notice tells a device of what happened to another enrolment of the same user
 // (extension): its keys changed, or it is new. People should hear of that on
 // the devices that they had before.

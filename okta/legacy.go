@@ -52,6 +52,7 @@ type LegacyEnrolmentRequest struct {
 	Device          Device                `json:"device"`
 	AppSignals      map[string]any        `json:"appSignals,omitempty"`
 	Methods         []LegacyMethodRequest `json:"methods"`
+	KeyChange       string                `json:"keyChange,omitempty"` // of a replacement (extension)
 }
 
 // LegacyMethodRequest describes one method.

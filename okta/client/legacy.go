@@ -116,7 +116,7 @@ func (o *Org) legacyEnrolment(ctx context.Context, method, endpoint string, auth
 func legacyRequest(r okta.EnrolmentRequest) okta.LegacyEnrolmentRequest {
 	l := okta.LegacyEnrolmentRequest{
 		AuthenticatorID: r.AuthenticatorID, Key: legacyKey, Device: r.Device, AppSignals: r.AppSignals,
-		Methods: []okta.LegacyMethodRequest{},
+		Methods: []okta.LegacyMethodRequest{}, KeyChange: r.KeyChange,
 	}
 	add := func(t okta.Method, m *okta.MethodRequest) {
 		if m == nil {

@@ -125,7 +125,8 @@ func (o *Org) Enrol(ctx context.Context, auth Authorization, endpoint string, r 
 }
 
 // UpdateEnrolment applies a JSON merge patch to an enrolment: an absent member
-// leaves, null deletes, a value replaces.
+// leaves, null deletes, a value replaces. New keys may come with the member
+// "keyChange", a token with the claims okta.KeyChange (extension).
 func (o *Org) UpdateEnrolment(ctx context.Context, auth Authorization, id string, patch any) (okta.Enrolment, error) {
 	endpoint, err := o.enrolmentAt(okta.AppAuthenticatorsPath, id)
 	if err != nil {

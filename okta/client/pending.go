@@ -41,6 +41,9 @@ type PendingList struct {
 	Unchanged  bool                    // the caller's list is still good; Challenges is empty
 	ETag       string                  // of this list; "" when the org gives none
 	Waited     bool                    // the org waits when it is asked to
+	// Notice is the id of the newest notice for the enrolment (see Notices), as
+	// the list said beside itself; 0 when there is none.
+	Notice int64
 }
 
 // Pending gets the challenges that wait at the "pending" link of a method. Each
@@ -66,7 +69,7 @@ func (o *Org) Pending(ctx context.Context, auth Authorization, pendingURL string
 	}
 	list := PendingList{
 		Unchanged: a.status == http.StatusNotModified, ETag: etag(a.header),
-		Waited: applied(a.header, "wait"),
+		Waited: applied(a.header, "wait"), Notice: noticeID(a.header),
 	}
 	if list.Unchanged {
 		if list.ETag == "" {
