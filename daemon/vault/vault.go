@@ -77,21 +77,24 @@ func (e *DamagedError) Error() string {
 // unlock.Auto. For a vault that exists they must agree with what it is.
 type Options struct {
 	Key            unlock.Kind
-	PassphraseFile string // implies unlock.Passphrase
+	PassphraseFile string        // implies unlock.Passphrase
+	Sealer         unlock.Sealer // the TPM, for unlock.TPM; nil: there is none
 }
 
 // Vault is an open state folder. Its methods may be called at once.
 type Vault struct {
-	dir    *statefile.Dir
-	method *unlock.Method // read-only after Open
+	dir *statefile.Dir
 
-	unlocking sync.Mutex // one Unlock at a time; taken before mu
+	// One Unlock, Rekey or Settle at a time; taken before mu, which none of
+	// them holds while it waits for a keyring, a TPM or a person.
+	unlocking sync.Mutex
 
 	mu     sync.Mutex // guards what follows, and all writing of rooms
 	closed bool
-	key    unlock.Key  // zero while locked
-	seal   cipher.AEAD // nil while locked
-	reason error       // why it is locked
+	method *unlock.Method // changed by Rekey and Settle only
+	key    unlock.Key     // zero while locked
+	seal   cipher.AEAD    // nil while locked
+	reason error          // why it is locked
 	rooms  map[string]uint64
 }
 
@@ -120,7 +123,7 @@ func (v *Vault) open(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	v.method, err = unlock.Choose(ctx, v.dir, o.Key, o.PassphraseFile)
+	v.method, err = unlock.Choose(ctx, v.dir, unlock.Options{Kind: o.Key, PassphraseFile: o.PassphraseFile, Sealer: o.Sealer})
 	var bad *unlock.ConfigError
 	if errors.As(err, &bad) {
 		return v.damaged(unlock.ConfigFile, unlock.ConfigBackup, bad.Reason)
@@ -157,15 +160,15 @@ func (v *Vault) checkConfig() (first bool, err error) {
 }
 
 // Unlock fetches the data key. It does nothing when the vault is open already,
-// and may be tried again after any error. A passphrase vault and one in the
-// desktop's keyring may make the user wait: give ctx a deadline.
+// and may be tried again after any error. A passphrase, the desktop's keyring
+// and a TPM may make the user wait: give ctx a deadline.
 func (v *Vault) Unlock(ctx context.Context) error {
 	v.unlocking.Lock()
 	defer v.unlocking.Unlock()
 	if !v.Locked() {
 		return nil
 	}
-	key, err := v.method.Unlock(ctx)
+	key, err := v.current().Unlock(ctx)
 	if err == nil {
 		err = v.take(key)
 	}
@@ -176,6 +179,13 @@ func (v *Vault) Unlock(ctx context.Context) error {
 		v.mu.Unlock()
 	}
 	return err
+}
+
+// current is how the data key is protected now.
+func (v *Vault) current() *unlock.Method {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.method
 }
 
 func (v *Vault) take(key unlock.Key) error {
@@ -236,14 +246,16 @@ func (v *Vault) LockReason() error {
 
 // Fallback is why the first start could not use the OS keyring and took a file
 // instead; nil when that did not happen now.
-func (v *Vault) Fallback() error { return v.method.Fallback() }
+func (v *Vault) Fallback() error { return v.current().Fallback() }
 
 // State is what protects the data key and how that is doing: "ready", "locked"
 // or "file_permissions_only".
 func (v *Vault) State() (unlock.Kind, string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	kind := v.method.Kind()
 	switch {
-	case v.Locked():
+	case v.seal == nil:
 		return kind, "locked"
 	case kind == unlock.File:
 		return kind, "file_permissions_only"

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 const (
@@ -26,6 +27,10 @@ type config struct {
 	Kind       Kind     `json:"kind"`
 	Check      string   `json:"check"`
 	Passphrase *wrapped `json:"passphrase,omitempty"`
+	TPM        *sealed  `json:"tpm,omitempty"`
+	// Leftovers are kinds whose secret may still lie where it was, though it
+	// is not in force any more, or never came to be: Settle removes it.
+	Leftovers []Kind `json:"leftovers,omitempty"`
 }
 
 func (c config) encode() ([]byte, error) {
@@ -56,11 +61,14 @@ func parseConfig(data []byte) (config, error) {
 	if b, err := hex.DecodeString(c.Check); err != nil || len(b) != 16 {
 		return config{}, errors.New("unusable key check")
 	}
+	if c.Kind != Passphrase && c.Passphrase != nil {
+		return config{}, fmt.Errorf("passphrase parameters beside kind %s", c.Kind)
+	}
+	if c.Kind != TPM && c.TPM != nil {
+		return config{}, fmt.Errorf("a sealed key beside kind %s", c.Kind)
+	}
 	switch c.Kind {
 	case Keyring, File:
-		if c.Passphrase != nil {
-			return config{}, fmt.Errorf("passphrase parameters beside kind %s", c.Kind)
-		}
 	case Passphrase:
 		if c.Passphrase == nil {
 			return config{}, errors.New("no passphrase parameters")
@@ -68,8 +76,21 @@ func parseConfig(data []byte) (config, error) {
 		if err := c.Passphrase.check(); err != nil {
 			return config{}, err
 		}
+	case TPM:
+		if c.TPM == nil {
+			return config{}, errors.New("no sealed key")
+		}
+		if err := c.TPM.check(); err != nil {
+			return config{}, err
+		}
 	default:
 		return config{}, fmt.Errorf("unknown kind of vault key %q", c.Kind)
+	}
+	for i, kind := range c.Leftovers {
+		// What is in force is never a leftover: Settle would remove it.
+		if !leavesSecret(kind) || kind == c.Kind || slices.Contains(c.Leftovers[:i], kind) {
+			return config{}, errors.New("unusable list of leftovers")
+		}
 	}
 	return c, nil
 }

@@ -42,6 +42,16 @@ func (k Key) Bytes() []byte {
 	return k.b[:]
 }
 
+// Clone is a copy with a life of its own.
+func (k Key) Clone() Key {
+	if k.b == nil {
+		return Key{}
+	}
+	c := Key{new([KeySize]byte)}
+	*c.b = *k.b
+	return c
+}
+
 // Wipe clears the key in memory.
 func (k Key) Wipe() {
 	if k.b != nil {

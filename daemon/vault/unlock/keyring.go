@@ -25,14 +25,14 @@ import (
 type ring interface {
 	get(ctx context.Context, name string) ([]byte, error)
 	set(ctx context.Context, name string, secret []byte) error
+	remove(ctx context.Context, name string) error
 }
 
 // itemName is the label of the vault's item. The login keyring is shared by all
 // programs, and other users of the library name their items just as freely.
 func (m *Method) itemName() string { return "countersign vault " + m.config.ID }
 
-// intoKeyring stores the key and reads it back: a keyring that takes a secret
-// and does not return it is worse than none.
+// intoKeyring stores the key and reads it back.
 func (m *Method) intoKeyring(ctx context.Context, key Key) error {
 	m.config.Kind = Keyring
 	text := hex.AppendEncode(nil, key.Bytes())
@@ -83,6 +83,11 @@ func (helper) get(ctx context.Context, name string) ([]byte, error) {
 
 func (helper) set(ctx context.Context, name string, secret []byte) error {
 	_, err := runHelper(ctx, "set", name, secret)
+	return err
+}
+
+func (helper) remove(ctx context.Context, name string) error {
+	_, err := runHelper(ctx, "delete", name, nil)
 	return err
 }
 
@@ -195,6 +200,11 @@ func access(operation, name string, secret []byte) reply {
 	case "set":
 		item := keyring.Item{Key: name, Data: secret, Label: name, Description: "unlocks the Countersign agent's vault"}
 		if err := k.Set(item); err != nil {
+			return failure(err)
+		}
+		return reply{State: "done"}
+	case "delete":
+		if err := k.Remove(name); err != nil {
 			return failure(err)
 		}
 		return reply{State: "done"}

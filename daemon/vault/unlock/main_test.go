@@ -112,7 +112,7 @@ func TestSilentBusMeetsDeadline(t *testing.T) {
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+socket)
 
 	start := time.Now()
-	m, err := Choose(t.Context(), newDir(t), Auto, "")
+	m, err := Choose(t.Context(), newDir(t), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

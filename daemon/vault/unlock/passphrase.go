@@ -74,12 +74,7 @@ func (w *wrapped) aead(passphrase []byte) (cipher.AEAD, error) {
 // open as that of another.
 func wrapLabel(id string) []byte { return []byte("countersign wrapped vault key v1 " + id) }
 
-func (m *Method) wrap(key Key) error {
-	passphrase, err := m.readPassphrase()
-	if err != nil {
-		return err
-	}
-	defer clear(passphrase)
+func (m *Method) wrap(key Key, passphrase []byte) error {
 	w := &wrapped{KDF: "argon2id", Salt: make([]byte, 16), MemoryKiB: newMemoryKiB, Passes: newPasses, Lanes: newLanes}
 	rand.Read(w.Salt)
 	aead, err := w.aead(passphrase)
@@ -91,12 +86,7 @@ func (m *Method) wrap(key Key) error {
 	return nil
 }
 
-func (m *Method) unwrap() (Key, error) {
-	passphrase, err := m.readPassphrase()
-	if err != nil {
-		return Key{}, err
-	}
-	defer clear(passphrase)
+func (m *Method) unwrap(passphrase []byte) (Key, error) {
 	aead, err := m.config.Passphrase.aead(passphrase)
 	if err != nil {
 		return Key{}, err

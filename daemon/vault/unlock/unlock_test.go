@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,8 +63,9 @@ func passphraseFile(t *testing.T, text string) string {
 
 // fakeRing is a keyring that answers as told.
 type fakeRing struct {
-	items map[string][]byte
-	err   error
+	items   map[string][]byte
+	err     error
+	forgets bool // takes what it is given, and does not keep it
 }
 
 func (r *fakeRing) get(_ context.Context, name string) ([]byte, error) {
@@ -81,13 +83,26 @@ func (r *fakeRing) set(_ context.Context, name string, secret []byte) error {
 	if r.err != nil {
 		return r.err
 	}
-	r.items[name] = bytes.Clone(secret)
+	if !r.forgets {
+		r.items[name] = bytes.Clone(secret)
+	}
+	return nil
+}
+
+func (r *fakeRing) remove(_ context.Context, name string) error {
+	if r.err != nil {
+		return r.err
+	}
+	if _, ok := r.items[name]; !ok {
+		return ErrKeyMissing
+	}
+	delete(r.items, name)
 	return nil
 }
 
 func TestFile(t *testing.T) {
 	dir := newDir(t)
-	m, err := Choose(t.Context(), dir, File, "")
+	m, err := Choose(t.Context(), dir, Options{Kind: File})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +110,7 @@ func TestFile(t *testing.T) {
 	if err != nil || key.IsZero() {
 		t.Fatal(err)
 	}
-	again, err := Choose(t.Context(), dir, Auto, "")
+	again, err := Choose(t.Context(), dir, Options{})
 	if err != nil || again.Kind() != File {
 		t.Fatalf("%v %v", again, err)
 	}
@@ -136,7 +151,7 @@ func TestPassphrase(t *testing.T) {
 	newMemoryKiB = 1 << 10
 	dir := newDir(t)
 	right := passphraseFile(t, "correct horse\n")
-	m, err := Choose(t.Context(), dir, Auto, right)
+	m, err := Choose(t.Context(), dir, Options{PassphraseFile: right})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +171,7 @@ func TestPassphrase(t *testing.T) {
 		"empty": {passphraseFile(t, "\n"), ErrNoPassphrase},
 		"none":  {"", ErrNoPassphrase},
 	} {
-		again, err := Choose(t.Context(), dir, Auto, c.file)
+		again, err := Choose(t.Context(), dir, Options{PassphraseFile: c.file})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +180,7 @@ func TestPassphrase(t *testing.T) {
 		}
 	}
 	// The line break at the end is not part of it.
-	again, err := Choose(t.Context(), dir, Passphrase, passphraseFile(t, "correct horse"))
+	again, err := Choose(t.Context(), dir, Options{Kind: Passphrase, PassphraseFile: passphraseFile(t, "correct horse")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,21 +198,21 @@ func TestPassphrase(t *testing.T) {
 func TestStoredChoiceBinds(t *testing.T) {
 	ring := &fakeRing{items: map[string][]byte{}}
 	dir := newDir(t)
-	m, err := choose(t.Context(), dir, Auto, "", ring)
+	m, err := choose(t.Context(), dir, Options{}, ring)
 	if err != nil || m.Kind() != Keyring {
 		t.Fatalf("%v %v", m, err)
 	}
 	var kind *KindError
-	if _, err := choose(t.Context(), dir, File, "", ring); !errors.As(err, &kind) || kind.Stored != Keyring {
+	if _, err := choose(t.Context(), dir, Options{Kind: File}, ring); !errors.As(err, &kind) || kind.Stored != Keyring {
 		t.Errorf("asked for file: %v", err)
 	}
-	if _, err := choose(t.Context(), dir, Auto, passphraseFile(t, "x"), ring); !errors.As(err, &kind) {
+	if _, err := choose(t.Context(), dir, Options{PassphraseFile: passphraseFile(t, "x")}, ring); !errors.As(err, &kind) {
 		t.Errorf("asked for passphrase: %v", err)
 	}
 	// C4: whatever is wrong with the keyring, the vault stays locked and its kind stays.
 	for _, fault := range []error{ErrKeyringLocked, ErrKeyringUnavailable, ErrKeyMissing, context.DeadlineExceeded} {
 		ring.err = fault
-		m, err := choose(t.Context(), dir, Auto, "", ring)
+		m, err := choose(t.Context(), dir, Options{}, ring)
 		if err != nil || m.Kind() != Keyring {
 			t.Fatalf("%v: %v %v", fault, m, err)
 		}
@@ -217,19 +232,19 @@ func TestStoredChoiceBinds(t *testing.T) {
 func TestAutoFallsBackOnFirstStartOnly(t *testing.T) {
 	ring := &fakeRing{err: ErrKeyringUnavailable}
 	dir := newDir(t)
-	m, err := choose(t.Context(), dir, Auto, "", ring)
+	m, err := choose(t.Context(), dir, Options{}, ring)
 	if err != nil || m.Kind() != File || !errors.Is(m.Fallback(), ErrKeyringUnavailable) {
 		t.Fatalf("%v %v", m, err)
 	}
 	ring.err, ring.items = nil, map[string][]byte{}
-	m, err = choose(t.Context(), dir, Auto, "", ring)
+	m, err = choose(t.Context(), dir, Options{}, ring)
 	if err != nil || m.Kind() != File || len(ring.items) != 0 {
 		t.Errorf("second start: %v %v", m, err)
 	}
 	// Asked for by name, the keyring has no stand-in.
 	ring.err = ErrKeyringLocked
 	dir = newDir(t)
-	if _, err := choose(t.Context(), dir, Keyring, "", ring); !errors.Is(err, ErrKeyringLocked) {
+	if _, err := choose(t.Context(), dir, Options{Kind: Keyring}, ring); !errors.Is(err, ErrKeyringLocked) {
 		t.Errorf("keyring by name: %v", err)
 	}
 	if names, _ := dir.Names(); len(names) != 0 {
@@ -265,6 +280,13 @@ func FuzzConfig(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add([]byte(`{"version":1,"id":"A","kind":"file","check":"00112233445566778899aabbccddeeff"}`))
+	tpm := config{Version: 1, ID: "ABC", Kind: TPM, Check: strings.Repeat("ab", 16), TPM: &sealed{Blob: make([]byte, 200)}, Leftovers: []Kind{File, Keyring}}
+	if data, err = tpm.encode(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(`{"version":1,"id":"A","kind":"tpm","check":"00112233445566778899aabbccddeeff","tpm":{"blob":""}}`))
+	f.Add([]byte(`{"version":1,"id":"A","kind":"file","check":"00112233445566778899aabbccddeeff","leftovers":["file"]}`))
 	f.Add([]byte(`{"version":1,"kind":"auto"}`))
 	f.Add([]byte(`{}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -273,8 +295,17 @@ func FuzzConfig(f *testing.F) {
 			return
 		}
 		// What is accepted is a stored kind with bounded costs, and survives a round trip.
-		if c.Kind != File && c.Kind != Keyring && c.Kind != Passphrase {
+		if !slices.Contains(kinds, c.Kind) {
 			t.Fatalf("accepted kind %q", c.Kind)
+		}
+		if (c.Kind == TPM) != (c.TPM != nil) || c.TPM != nil && (len(c.TPM.Blob) == 0 || len(c.TPM.Blob) > maxBlob) {
+			t.Fatalf("accepted kind %s with %+v", c.Kind, c.TPM)
+		}
+		if (c.Kind == Passphrase) != (c.Passphrase != nil) {
+			t.Fatalf("accepted kind %s with %+v", c.Kind, c.Passphrase)
+		}
+		if len(c.Leftovers) > 2 || slices.Contains(c.Leftovers, c.Kind) || slices.ContainsFunc(c.Leftovers, func(k Kind) bool { return !leavesSecret(k) }) {
+			t.Fatalf("accepted kind %s with leftovers %v", c.Kind, c.Leftovers)
 		}
 		if p := c.Passphrase; p != nil && (p.MemoryKiB > maxMemoryKiB || p.Passes > maxPasses || p.Lanes > maxLanes || p.Lanes == 0) {
 			t.Fatalf("accepted costs %+v", p)
