@@ -165,7 +165,10 @@ func refusals(t *testing.T, h Harness) {
 // back end that cannot enforce that makes no such key.
 func userVerification(t *testing.T, h Harness) {
 	s := h.Open(t)
-	k, _, err := s.Create(t.Context(), devicekey.Spec{Role: okta.KeyUserVerification, UserVerification: true})
+	k, _, err := s.Create(t.Context(), devicekey.Spec{
+		Role: okta.KeyUserVerification, UserVerification: true,
+		Authorisation: devicekey.Authorisation{Secret: devicekey.Secret("sesame")},
+	})
 	if errors.Is(err, devicekey.ErrUnsupported) {
 		return
 	}

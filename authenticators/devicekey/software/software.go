@@ -1,14 +1,26 @@
 // Package software keeps device keys in the agent's vault: P-256 keys in the
 // sealed room "keys".
 //
-// It is the weakest back end: whoever opens the vault has the keys. It says so
-// on the wire (protection SOFTWARE) and has no evidence to offer. It makes no
-// keys that demand user verification: an agent that holds a key in the clear
-// cannot be forced to ask, and a check that anything passes would be a lie.
+// It is the weakest back end: whoever opens the vault has the silent keys. It
+// says so on the wire (protection SOFTWARE) and has no evidence to offer.
 //
-// While the vault is open the keys lie parsed in memory, so signing costs one
-// signature and nothing else. Each use looks at the vault's state first: a
+// While the vault is open the silent keys lie parsed in memory, so signing costs
+// one signature and nothing else. Each use looks at the vault's state first: a
 // locked vault's keys are wiped and refused.
+//
+// Keys that demand user verification are sealed once more, under a key derived
+// from the secret they demand (sealed.go), and are in the clear for the moment
+// of a signature only. What that is worth, plainly:
+//
+//   - Nothing but the secret opens such a key. This store counts no tries: who
+//     asks it through the agent is counted by package verification.
+//   - Who has the vault open, the agent's memory or its data key, can guess
+//     secrets offline, as fast as Argon2id lets them and without being counted.
+//     A PIN of four digits then lasts minutes, a random secret for ever. A TPM
+//     counts by itself, and is what resists that.
+//   - Putting back an older state brings back the older seal: a secret that was
+//     changed since is accepted again, and package verification's count of tries
+//     is as old as the state is.
 package software
 
 import (
@@ -46,11 +58,12 @@ const (
 	maxKeys = 1024
 )
 
-// entry is one key in the room.
+// entry is one key in the room. It has one of Private and Sealed.
 type entry struct {
 	ID      string       `json:"id"`
 	Role    okta.KeyType `json:"role"`
-	Private secret       `json:"private"` // PKCS #8
+	Private secret       `json:"private,omitempty"` // PKCS #8, of a silent key
+	Sealed  *sealed      `json:"sealed,omitempty"`  // of a key that demands a secret
 }
 
 // secret goes into the sealed room, and nowhere else.
@@ -66,7 +79,8 @@ type contents struct {
 
 // Store is the software back end. Its methods may be called at once.
 type Store struct {
-	rooms Rooms
+	rooms    Rooms
+	deriving chan struct{} // one derivation at a time: each takes memory
 
 	mu    sync.RWMutex    // guards what follows
 	keys  map[string]*key // by id; nil until the room was read
@@ -76,7 +90,7 @@ type Store struct {
 var _ devicekey.Store = (*Store)(nil)
 
 // New returns the store on top of a vault, which may be locked still.
-func New(rooms Rooms) *Store { return &Store{rooms: rooms} }
+func New(rooms Rooms) *Store { return &Store{rooms: rooms, deriving: make(chan struct{}, 1)} }
 
 // Create makes a key. It is saved when Create returns.
 func (s *Store) Create(ctx context.Context, spec devicekey.Spec) (devicekey.Key, devicekey.Evidence, error) {
@@ -84,14 +98,27 @@ func (s *Store) Create(ctx context.Context, spec devicekey.Spec) (devicekey.Key,
 	if err := ctx.Err(); err != nil {
 		return nil, none, err
 	}
-	if spec.UserVerification {
-		return nil, none, fmt.Errorf("create software key with user verification: %w", devicekey.ErrUnsupported)
+	secret := spec.Authorisation.Secret
+	switch {
+	case spec.UserVerification && len(secret) == 0:
+		return nil, none, fmt.Errorf("create software key with user verification: %w", devicekey.ErrUnauthorised)
+	case !spec.UserVerification && len(secret) != 0:
+		return nil, none, errors.New("create software key: a silent key demands no secret")
+	case s.rooms.Locked():
+		return nil, none, devicekey.ErrLocked // before the work, not after it
 	}
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, none, fmt.Errorf("create software key: %w", err)
 	}
 	k := s.newKey(strings.ToUpper(uuid.NewString()), spec.Role, private)
+	if spec.UserVerification {
+		defer overwrite(private)
+		k.private = nil
+		if k.sealed, err = s.seal(ctx, k, private, secret); err != nil {
+			return nil, none, fmt.Errorf("create software key: %w", err)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.load(); err != nil {
@@ -152,24 +179,16 @@ func (s *Store) Delete(ctx context.Context, ref devicekey.Ref) error {
 	return nil
 }
 
-// Reauthorise is for keys that demand a secret, of which there are none yet.
-func (s *Store) Reauthorise(_ context.Context, refs []devicekey.Ref, _, _ devicekey.Authorisation) error {
-	if len(refs) == 0 {
-		return nil
-	}
-	return fmt.Errorf("change what software keys demand: %w", devicekey.ErrUnsupported)
-}
-
 // State is how the store is doing.
 func (s *Store) State(context.Context) devicekey.State {
-	state := devicekey.State{Kind: devicekey.KindSoftware, State: "ready"}
+	state := devicekey.State{Kind: devicekey.KindSoftware, State: devicekey.Ready}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch err := s.load(); {
 	case errors.Is(err, devicekey.ErrLocked):
-		state.State, state.Hint = "locked", "unlock the vault"
+		state.State, state.Hint = devicekey.Locked, "unlock the vault"
 	case err != nil:
-		state.State, state.Hint = "unavailable", err.Error()
+		state.State, state.Hint = devicekey.Unavailable, err.Error()
 	}
 	return state
 }
@@ -243,7 +262,21 @@ func (s *Store) load() error {
 }
 
 func (s *Store) parse(e entry) (*key, error) {
-	parsed, err := x509.ParsePKCS8PrivateKey(e.Private)
+	if e.Sealed != nil {
+		if len(e.Private) != 0 {
+			return nil, errors.New("sealed and not")
+		}
+		return s.parseSealed(e)
+	}
+	private, err := parsePrivate(e.Private)
+	if err != nil {
+		return nil, err
+	}
+	return s.newKey(e.ID, e.Role, private), nil
+}
+
+func parsePrivate(der []byte) (*ecdsa.PrivateKey, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, errors.New("unreadable") // the cause might quote the key
 	}
@@ -251,7 +284,7 @@ func (s *Store) parse(e entry) (*key, error) {
 	if !ok || private.Curve != elliptic.P256() {
 		return nil, errors.New("no P-256 key")
 	}
-	return s.newKey(e.ID, e.Role, private), nil
+	return private, nil
 }
 
 func (s *Store) newKey(id string, role okta.KeyType, private *ecdsa.PrivateKey) *key {
@@ -268,6 +301,10 @@ func (s *Store) save() error {
 	defer func() { c.wipe() }()
 	for _, id := range s.order {
 		k := s.keys[id]
+		if k.sealed != nil {
+			c.Keys = append(c.Keys, entry{ID: id, Role: k.role, Sealed: k.sealed})
+			continue
+		}
 		der, err := x509.MarshalPKCS8PrivateKey(k.private)
 		if err != nil {
 			return errors.New("encode key") // the cause might quote the key
@@ -297,9 +334,10 @@ type key struct {
 	ref    devicekey.Ref
 	role   okta.KeyType
 	public *ecdsa.PublicKey
+	sealed *sealed // of a key that demands a secret; read-only, a change makes a new handle
 
 	mu      sync.RWMutex
-	private *ecdsa.PrivateKey // nil once wiped
+	private *ecdsa.PrivateKey // nil once wiped, and of a key that demands a secret
 }
 
 func (k *key) String() string              { return "software key " + k.ref.ID }
@@ -310,7 +348,7 @@ func (k *key) Public() crypto.PublicKey    { return k.public }
 func (k *key) Protection() jose.Protection { return jose.ProtectionSoftware }
 
 // Sign signs a SHA-256 digest.
-func (k *key) Sign(ctx context.Context, digest []byte, _ devicekey.Authorisation) ([]byte, error) {
+func (k *key) Sign(ctx context.Context, digest []byte, auth devicekey.Authorisation) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -321,6 +359,9 @@ func (k *key) Sign(ctx context.Context, digest []byte, _ devicekey.Authorisation
 	now, err := k.store.find(k.ref)
 	if err != nil {
 		return nil, err
+	}
+	if now.sealed != nil {
+		return now.signSealed(ctx, digest, auth.Secret)
 	}
 	now.mu.RLock()
 	defer now.mu.RUnlock()
@@ -338,7 +379,11 @@ func wipe(k *key) {
 	if k.private == nil {
 		return
 	}
-	//lint:ignore SA1019 nobody computes with the number any more, it is only overwritten
-	clear(k.private.D.Bits())
+	overwrite(k.private)
 	k.private = nil
+}
+
+func overwrite(private *ecdsa.PrivateKey) {
+	//lint:ignore SA1019 nobody computes with the number any more, it is only overwritten
+	clear(private.D.Bits())
 }
