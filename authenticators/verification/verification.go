@@ -16,6 +16,7 @@
 package verification
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -29,10 +30,13 @@ type Method string
 
 // The methods.
 const (
-	PIN         Method = "pin"          // the agent's own PIN
-	Fingerprint Method = "fingerprint"  // fprintd on Linux
-	Password    Method = "password"     // the account's password, through polkit
-	SecurityKey Method = "security_key" // user verification by a FIDO2 key
+	PIN         Method = "pin"         // the agent's own PIN
+	Fingerprint Method = "fingerprint" // fprintd on Linux
+	Password    Method = "password"    // the account's password, through polkit
+	// SecurityKey is user verification by a FIDO2 key: its own PIN or finger, asked
+	// for by the key. It stands in the table and is a Verifier like the others; the
+	// back end comes with the work on security keys, so nothing offers it yet.
+	SecurityKey Method = "security_key"
 )
 
 // satisfies is the one policy: which method releases the keys of which role.
@@ -56,6 +60,15 @@ var (
 	ErrCancelled = errors.New("verification cancelled")   // by the person
 	ErrTimedOut  = errors.New("verification timed out")   // nobody did anything
 	ErrAbsent    = errors.New("verification unavailable") // no such device or service, or it is broken
+)
+
+// Errors of changing how users verify themselves.
+var (
+	ErrPIN    = errors.New("this PIN cannot be used")        // wrapped with why
+	ErrPINSet = errors.New("there is a PIN already")         // ChangePIN replaces it
+	ErrInUse  = errors.New("keys of accounts depend on it")  // remove or replace those first
+	ErrNoUse  = errors.New("this way would release no keys") // e.g. a password where the PIN guards them
+	ErrBroken = errors.New("verification state not usable")  // it could not be read or written, or makes no sense
 )
 
 // TryError is ErrWrong or ErrTooMany with what is left.
@@ -84,28 +97,56 @@ type Request struct {
 	Reason  string // for the person, e.g. "Sign in to Payroll"
 	Method  Method // "" takes PIN when there is one, else the first that is ready
 	PIN     devicekey.Secret
+	// Fresh asks the user now, whatever grace is left: for operations that change
+	// keys, the PIN or methods.
+	Fresh bool
 }
 
-// Verified says that the user was there, for one purpose. The zero value says
-// nothing and authorises nothing.
+// Verifier is a method besides the PIN: it says yes or no, and has no secret.
+type Verifier interface {
+	Method() Method
+	// State says whether it could be asked now. It is called often and waits for
+	// nobody.
+	State(ctx context.Context) State
+	// Verify returns nil only when the user was there just now. It ends when ctx
+	// does, and leaves nothing running. Errors wrap one of this package's;
+	// ErrWrong is the one that counts as a try.
+	Verify(ctx context.Context, req Request) error
+}
+
+// goodFor is how long a Verified may be used: from the moment in which the user
+// was there, or in which grace stood in for it.
+const goodFor = 2 * time.Minute
+
+// Verified says that the user was there, for one purpose. It is good for two
+// minutes. The zero value says nothing and authorises nothing.
 type Verified struct {
 	purpose string
 	method  Method
-	at      time.Time
+	at      time.Time // the user was there
+	from    time.Time // given out
+	now     func() time.Time
 	secrets map[okta.KeyType]devicekey.Secret
 }
 
-// For says whether this is a verification for that purpose.
-func (v Verified) For(purpose string) bool { return v.purpose != "" && v.purpose == purpose }
+// For says whether this is a verification for that purpose, in time.
+func (v Verified) For(purpose string) bool {
+	return v.purpose != "" && v.purpose == purpose && v.fresh()
+}
 
 // Method is how the user was verified; "" of the zero value.
 func (v Verified) Method() Method { return v.method }
 
+// At is when the user was there; with grace, earlier than Verify was called.
+func (v Verified) At() time.Time { return v.at }
+
+func (v Verified) fresh() bool { return v.now != nil && !over(v.from, v.now(), goodFor) }
+
 // Authorise returns what keys of a role demand, if the method may release them
-// and has what they demand.
+// and has what they demand, in time. A new key of that role is made with it too.
 func (v Verified) Authorise(role okta.KeyType) (devicekey.Authorisation, bool) {
 	secret, ok := v.secrets[role]
-	if !ok || len(secret) == 0 || !v.method.Satisfies(role) {
+	if !ok || len(secret) == 0 || !v.method.Satisfies(role) || !v.fresh() {
 		return devicekey.Authorisation{}, false
 	}
 	return devicekey.Authorisation{Secret: secret}, true
@@ -116,4 +157,12 @@ func (v Verified) Wipe() {
 	for _, s := range v.secrets {
 		clear(s)
 	}
+}
+
+// over says whether a span that began at since has ended: by the clock that
+// runs on when somebody sets the time, or by the one that runs on while the
+// machine sleeps. A time before its beginning ends it too.
+func over(since, now time.Time, span time.Duration) bool {
+	d := now.Sub(since)
+	return d < 0 || d >= span || now.Round(0).Sub(since.Round(0)) >= span
 }
