@@ -50,6 +50,7 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 
 	mux.Handle(okta.OrganizationPath, account)
 	mux.Handle(okta.AppAuthenticatorsPath+"/{id}/push/notifications", account)
+	mux.Handle(okta.AppAuthenticatorsPath+"/{id}"+okta.NoticesPath, account)
 	if !c.LegacyOnly {
 		mux.Handle(okta.AuthenticatorConfigurationPath, account)
 		mux.Handle(okta.AppAuthenticatorsPath, account)
@@ -162,7 +163,7 @@ func (a accessTokens) access(ctx context.Context, t okta.Secret, claims token.Ac
 		}
 		return myaccount.Access{}, err
 	}
-	access := myaccount.Access{UserID: claims.UserID, Scopes: claims.Scopes, AuthTime: claims.AuthTime}
+	access := myaccount.Access{UserID: claims.UserID, Scopes: claims.Scopes, AuthTime: claims.AuthTime, Strong: claims.Strong()}
 	if claims.ByDevice {
 		access.EnrolmentID = claims.EnrolmentID
 	}

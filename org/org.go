@@ -138,6 +138,7 @@ func (s *Server) open(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.healthz)
 	registry := device.NewRegistry(s.db, s.config.BaseURL, s.config.Now)
+	registry.OnNotice(s.lot.Notify)
 	mux.Handle("/api/v1/", admin.New(admin.Deps{
 		DB: s.db, Registry: registry, Keys: s.keys, Token: s.token, BaseURL: s.config.BaseURL,
 		Notify: s.lot.Notify, Now: s.config.Now, Log: s.config.Log,

@@ -30,9 +30,17 @@ func (f *Field[T]) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &f.Value)
 }
 
-// Patch changes an enrolment (devices protocol 2.5).
+// Patch changes an enrolment (devices protocol 2.5). Device and KeyChange are
+// extensions, as is a new proof-of-possession key.
 type Patch struct {
-	Methods Field[map[okta.Method]Field[MethodPatch]] `json:"methods"`
+	Methods   Field[map[okta.Method]Field[MethodPatch]] `json:"methods"`
+	Device    Field[DevicePatch]                        `json:"device"`
+	KeyChange Field[string]                             `json:"keyChange"`
+}
+
+// DevicePatch changes the device of an enrolment.
+type DevicePatch struct {
+	ClientInstanceKey Field[jose.JWK] `json:"clientInstanceKey"`
 }
 
 // MethodPatch changes one method.
@@ -53,21 +61,36 @@ type KeysPatch struct {
 	Capabilities Field[CapabilitiesPatch] `json:"capabilities"`
 }
 
+// roleField is the member of a patch for the key of a role.
+type roleField struct {
+	role okta.KeyType
+	jwk  Field[jose.JWK]
+}
+
+func (k KeysPatch) byRole() [3]roleField {
+	return [...]roleField{
+		{okta.KeyProofOfPossession, k.ProofOfPossession},
+		{okta.KeyUserVerification, k.UserVerification},
+		{okta.KeyUserVerificationBioOrPIN, k.UserVerificationBioOrPIN},
+	}
+}
+
 // CapabilitiesPatch changes which transactions a push method can show.
 type CapabilitiesPatch struct {
 	TransactionTypes Field[[]string] `json:"transactionTypes"`
 }
 
-// ChangesKeys says whether the patch adds, replaces or removes a key, which
-// takes more than the right to maintain an enrolment.
+// ChangesKeys says whether the patch names keys, which takes more than the
+// right to maintain an enrolment.
 func (p Patch) ChangesKeys() bool {
 	for _, m := range p.Methods.Value {
-		k := m.Value.Keys.Value
-		if k.UserVerification.Present || k.UserVerificationBioOrPIN.Present || k.ProofOfPossession.Present {
-			return true
+		for _, k := range m.Value.Keys.Value.byRole() {
+			if k.jwk.Present {
+				return true
+			}
 		}
 	}
-	return false
+	return p.Device.Value.ClientInstanceKey.Present
 }
 
 // Caller is who asks for a change: a user's token, or a proof signed by the
@@ -143,6 +166,7 @@ func (r *Registry) Update(ctx context.Context, by Caller, id string, p Patch) (E
 // update applies the patch that comes of what the enrolment is now.
 func (r *Registry) update(ctx context.Context, by Caller, id string, change func(Enrolment) (Patch, error)) (Enrolment, error) {
 	var out Enrolment
+	var told []string
 	err := r.db.Write(ctx, func(tx store.Tx) error {
 		now := r.now()
 		e, err := r.admit(ctx, tx, by, id, now)
@@ -153,7 +177,20 @@ func (r *Registry) update(ctx context.Context, by Caller, id string, change func
 		if err != nil {
 			return err
 		}
+		changed, err := p.changes(e)
+		if err != nil {
+			return err
+		}
+		if err := r.agreed(ctx, tx, by, e, changed, p.KeyChange, now); err != nil {
+			return err
+		}
 		if err := apply(ctx, tx, e, p, now); err != nil {
+			return err
+		}
+		if err := applyKeys(ctx, tx, e, changed, now); err != nil {
+			return err
+		}
+		if told, err = announce(ctx, tx, e, events(changed), now); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE enrolments SET updated_at = ? WHERE id = ?`, store.Millis(now), id); err != nil {
@@ -165,6 +202,7 @@ func (r *Registry) update(ctx context.Context, by Caller, id string, change func
 	if err != nil {
 		return Enrolment{}, err
 	}
+	r.tell(told)
 	return out, nil
 }
 
@@ -228,6 +266,7 @@ func (r *Registry) admit(ctx context.Context, tx store.Tx, by Caller, id string,
 	return e, refusalOf(e)
 }
 
+// apply changes what a patch says of methods, but for their keys.
 func apply(ctx context.Context, tx store.Tx, e Enrolment, p Patch, now time.Time) error {
 	if p.Methods.Null {
 		return invalid("methods: cannot be deleted")
@@ -240,23 +279,15 @@ func apply(ctx context.Context, tx store.Tx, e Enrolment, p Patch, now time.Time
 		case f.Null:
 			return invalid("methods.%s: cannot be deleted", t)
 		}
-		if err := applyMethod(ctx, tx, e, m, f.Value, now); err != nil {
+		if err := applyMethod(ctx, tx, m, f.Value, now); err != nil {
 			return err
 		}
 	}
-	// What the enrolment became must be as sound as a new one.
-	after, err := ByID(ctx, tx, e.ID)
-	if err != nil {
-		return err
-	}
-	return distinctKeys(after.Methods)
+	return nil
 }
 
-func applyMethod(ctx context.Context, tx store.Tx, e Enrolment, m Method, p MethodPatch, now time.Time) error {
+func applyMethod(ctx context.Context, tx store.Tx, m Method, p MethodPatch, now time.Time) error {
 	path := "methods." + string(m.Type)
-	if m.Type == okta.MethodTOTP && p.Keys.Present {
-		return invalid("%s: has no keys", path)
-	}
 	capabilities := p.Capabilities
 	if !capabilities.Present {
 		capabilities = p.Keys.Value.Capabilities
@@ -284,36 +315,5 @@ func applyMethod(ctx context.Context, tx store.Tx, e Enrolment, m Method, p Meth
 		m.PushToken, string(types), store.Millis(now), m.ID); err != nil {
 		return fmt.Errorf("updating a method: %w", err)
 	}
-	if p.Keys.Null || p.Keys.Value.ProofOfPossession.Present {
-		return invalid("%s.keys.proofOfPossession: cannot be changed", path)
-	}
-	for _, k := range [...]struct {
-		role okta.KeyType
-		jwk  Field[jose.JWK]
-	}{{okta.KeyUserVerification, p.Keys.Value.UserVerification}, {okta.KeyUserVerificationBioOrPIN, p.Keys.Value.UserVerificationBioOrPIN}} {
-		if err := applyKey(ctx, tx, e, m, path, k.role, k.jwk, now); err != nil {
-			return err
-		}
-	}
 	return nil
-}
-
-func applyKey(ctx context.Context, tx store.Tx, e Enrolment, m Method, path string, role okta.KeyType, jwk Field[jose.JWK], now time.Time) error {
-	switch {
-	case !jwk.Present:
-		return nil
-	case jwk.Null:
-		if _, err := tx.ExecContext(ctx, `DELETE FROM method_keys WHERE method_id = ? AND role = ?`, m.ID, string(role)); err != nil {
-			return fmt.Errorf("removing a key: %w", err)
-		}
-		return nil
-	}
-	key, err := newKey(path, role, jwk.Value)
-	if err != nil {
-		return err
-	}
-	if err := unusedKeys(ctx, tx, []Key{key}, e.ID); err != nil {
-		return err
-	}
-	return putKey(ctx, tx, m.ID, key, now)
 }

@@ -29,7 +29,7 @@ func patch(t testing.TB, body string) device.Patch {
 
 // Absent leaves, null deletes, a value replaces.
 func TestMergePatch(t *testing.T) {
-	uv, other := devicetest.NewKey(t), devicetest.NewKey(t)
+	uv := devicetest.NewKey(t)
 	for _, c := range []struct {
 		name, body string
 		want       string // push: token, transaction types, whose user verification key
@@ -40,7 +40,7 @@ func TestMergePatch(t *testing.T) {
 		{"token", `{"methods":{"push":{"pushToken":"new"}}}`, "new LOGIN,CIBA uv"},
 		{"token null", `{"methods":{"push":{"pushToken":null}}}`, " LOGIN,CIBA uv"},
 		{"key null", `{"methods":{"push":{"keys":{"userVerification":null}}}}`, "tok LOGIN,CIBA -"},
-		{"key value", `{"methods":{"push":{"keys":{"userVerification":` + string(other.Raw(t)) + `}}}}`, "tok LOGIN,CIBA other"},
+		{"the same key", `{"methods":{"push":{"keys":{"userVerification":` + string(uv.Raw(t)) + `}}}}`, "tok LOGIN,CIBA uv"},
 		{"other key null", `{"methods":{"push":{"keys":{"userVerificationBioOrPin":null}}}}`, "tok LOGIN,CIBA uv"},
 		{"no keys", `{"methods":{"push":{"keys":{}}}}`, "tok LOGIN,CIBA uv"},
 		{"types", `{"methods":{"push":{"capabilities":{"transactionTypes":["LOGIN"]}}}}`, "tok LOGIN uv"},
@@ -58,7 +58,8 @@ func TestMergePatch(t *testing.T) {
 		{"unknown method", `{"methods":{"totp":{}}}`, ""},
 		{"keys null", `{"methods":{"push":{"keys":null}}}`, ""},
 		{"proof of possession null", `{"methods":{"push":{"keys":{"proofOfPossession":null}}}}`, ""},
-		{"proof of possession", `{"methods":{"push":{"keys":{"proofOfPossession":` + string(other.Raw(t)) + `}}}}`, ""},
+		{"device key null", `{"device":{"clientInstanceKey":null}}`, ""},
+		{"device key bad", `{"device":{"clientInstanceKey":{}}}`, ""},
 		{"bad key", `{"methods":{"push":{"keys":{"userVerification":{}}}}}`, ""},
 		{"bad type", `{"methods":{"push":{"capabilities":{"transactionTypes":["WIRE"]}}}}`, ""},
 		{"bad type under keys", `{"methods":{"push":{"keys":{"capabilities":{"transactionTypes":["WIRE"]}}}}}`, ""},
@@ -93,7 +94,7 @@ func TestMergePatch(t *testing.T) {
 		m, _ := e.Method(okta.MethodPush)
 		whose := "-"
 		if k, ok := m.Key(okta.KeyUserVerification); ok {
-			whose = map[string]string{uv.JWK.KeyID: "uv", other.JWK.KeyID: "other"}[k.JWK.KeyID]
+			whose = map[string]string{uv.JWK.KeyID: "uv"}[k.JWK.KeyID]
 		}
 		if got := fmt.Sprintf("%s %s %s", m.PushToken, strings.Join(m.TransactionTypes, ","), whose); got != want {
 			t.Errorf("%s: %q, want %q", c.name, got, want)

@@ -19,6 +19,7 @@ type Registry struct {
 	db     *store.DB
 	orgURL string // the audience of what devices sign; no trailing slash
 	now    func() time.Time
+	tell   func(enrolmentIDs []string) // that there are notices for them
 }
 
 // NewRegistry makes a registry for the org at orgURL.
@@ -26,18 +27,31 @@ func NewRegistry(db *store.DB, orgURL string, now func() time.Time) *Registry {
 	if now == nil {
 		now = time.Now
 	}
-	return &Registry{db: db, orgURL: orgURL, now: now}
+	return &Registry{db: db, orgURL: orgURL, now: now, tell: func([]string) {}}
 }
+
+// OnNotice sets what is called, after each commit, with the enrolments that
+// there are new notices for. It belongs before the first use of the registry.
+func (r *Registry) OnNotice(tell func(enrolmentIDs []string)) { r.tell = tell }
 
 // Authority says who lets a device be enrolled: a signed-in user, or the
 // bearer of an enrolment link. The zero value lets nobody.
 type Authority struct {
-	userID string
-	link   okta.Secret
+	userID  string
+	link    okta.Secret
+	further error // why it is not good for a further device; nil: it is
 }
 
 // ByUser is the authority of a user who signed in and granted the scope.
 func ByUser(id string) Authority { return Authority{userID: id} }
+
+// ForTheFirst is the authority for a user's first device alone; why is what it
+// lacks for another. Who signed in with a password could otherwise add a device
+// that then counts as the second factor.
+func (by Authority) ForTheFirst(why error) Authority {
+	by.further = why
+	return by
+}
 
 // ByLink is the authority of an enrolment link's token.
 func ByLink(token okta.Secret) Authority { return Authority{link: token} }
@@ -68,6 +82,7 @@ func (r *Registry) Create(ctx context.Context, by Authority, req okta.EnrolmentR
 		}
 	}
 	var out Enrolment
+	var told []string
 	err = r.db.Write(ctx, func(tx store.Tx) error {
 		now := r.now()
 		link, userID, err := by.resolve(ctx, tx, w.pop, now)
@@ -97,7 +112,13 @@ func (r *Registry) Create(ctx context.Context, by Authority, req okta.EnrolmentR
 		case doubt != nil:
 			return doubt
 		default:
+			if err := by.admits(ctx, tx, userID); err != nil {
+				return err
+			}
 			if out, err = enrol(ctx, tx, userID, w, known, now); err != nil {
+				return err
+			}
+			if told, err = announce(ctx, tx, out, []string{okta.NoticeEnrolled}, now); err != nil {
 				return err
 			}
 		}
@@ -111,7 +132,21 @@ func (r *Registry) Create(ctx context.Context, by Authority, req okta.EnrolmentR
 	if err != nil {
 		return Enrolment{}, err
 	}
+	r.tell(told)
 	return out, nil
+}
+
+// admits says whether the authority is good for one more device. One that is
+// suspended counts: losing a device opens no door.
+func (by Authority) admits(ctx context.Context, tx store.Tx, userID string) error {
+	if by.further == nil {
+		return nil
+	}
+	list, err := OfUser(ctx, tx, userID)
+	if err == nil && len(list) > 0 {
+		err = by.further
+	}
+	return err
 }
 
 // resolve finds out for whom the authority speaks.

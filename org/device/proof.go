@@ -69,7 +69,7 @@ type Proof struct {
 
 // UserVerified says whether the key that signed demands user verification.
 func (p Proof) UserVerified() bool {
-	return p.Role == okta.KeyUserVerification || p.Role == okta.KeyUserVerificationBioOrPIN
+	return verifiesUser(p.Role)
 }
 
 func invalidToken(why string) error { return okta.NewError(okta.CodeInvalidToken, why) }
@@ -122,18 +122,28 @@ func (p Proof) redeem(ctx context.Context, tx store.Tx, e Enrolment, now time.Ti
 
 // use makes sure that a token is used for the first time.
 func (c proofClaims) use(ctx context.Context, tx store.Tx, now time.Time) error {
+	first, err := c.first(ctx, tx, now)
+	if err == nil && !first {
+		err = invalidToken("the token was used before")
+	}
+	return err
+}
+
+// first notes that a token is used, and says whether it is for the first time.
+func (c proofClaims) first(ctx context.Context, tx store.Tx, now time.Time) (bool, error) {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM device_tokens WHERE expires_at < ?`, store.Millis(now)); err != nil {
-		return fmt.Errorf("tidying used tokens: %w", err)
+		return false, fmt.Errorf("tidying used tokens: %w", err)
 	}
 	res, err := tx.ExecContext(ctx, `INSERT INTO device_tokens (issuer, jti, expires_at) VALUES (?, ?, ?) ON CONFLICT (issuer, jti) DO NOTHING`,
 		c.Issuer, c.ID, store.Millis(c.ExpiresAt.Time().Add(2*proofLeeway)))
 	if err != nil {
-		return fmt.Errorf("noting a used token: %w", err)
+		return false, fmt.Errorf("noting a used token: %w", err)
 	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(invalidToken("the token was used before"), err)
+	n, err := res.RowsAffected()
+	if err != nil {
+		return false, fmt.Errorf("noting a used token: %w", err)
 	}
-	return nil
+	return n == 1, nil
 }
 
 // attestation is a verified client instance attestation.

@@ -14,7 +14,7 @@ import (
 type Replacement struct {
 	AuthenticatorID string
 	Device          okta.Device // its ids count; a new description needs a new enrolment
-	Patch           Patch
+	Patch           Patch       // its key, too
 }
 
 // Replace applies a replacement. All of it happens or none.
@@ -26,38 +26,8 @@ func (r *Registry) Replace(ctx context.Context, by Caller, id string, w Replacem
 		case w.Device.ID != e.Device.ID || w.Device.ClientInstanceID != e.Device.ClientInstanceID:
 			return Patch{}, invalid("device: id and clientInstanceId are not those of the enrolment")
 		}
-		p := w.Patch.without(e)
-		if p.ChangesKeys() {
-			if err := by.mayChangeKeys(); err != nil {
-				return Patch{}, err
-			}
-		}
-		return p, nil
+		return w.Patch, nil
 	})
-}
-
-// without is the patch without the keys that the enrolment has already.
-func (p Patch) without(e Enrolment) Patch {
-	methods := map[okta.Method]Field[MethodPatch]{}
-	for t, f := range p.Methods.Value {
-		m, _ := e.Method(t)
-		keys := &f.Value.Keys.Value
-		for _, k := range [...]struct {
-			role okta.KeyType
-			jwk  *Field[jose.JWK]
-		}{
-			{okta.KeyProofOfPossession, &keys.ProofOfPossession},
-			{okta.KeyUserVerification, &keys.UserVerification},
-			{okta.KeyUserVerificationBioOrPIN, &keys.UserVerificationBioOrPIN},
-		} {
-			if m.has(k.role, *k.jwk) {
-				*k.jwk = Field[jose.JWK]{}
-			}
-		}
-		methods[t] = f
-	}
-	p.Methods.Value = methods
-	return p
 }
 
 // has says whether a member of a patch leaves the method's key as it is.

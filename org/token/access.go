@@ -40,6 +40,13 @@ type AccessClaims struct {
 // Has says whether the token carries a scope.
 func (c AccessClaims) Has(scope string) bool { return slices.Contains(c.Scopes, scope) }
 
+// Strong says that whoever signed in proved factors of two classes. A token
+// that a device got by its own key is never that: nobody signed in.
+func (c AccessClaims) Strong() bool { return !c.ByDevice && slices.Contains(c.AMR, amrMulti) }
+
+// amrMulti is the authentication method reference of several factors (RFC 8176).
+const amrMulti = "mfa"
+
 // VerifyAccessToken checks an access token of the org's own authorization
 // server, which the org's APIs take: signature, issuer, audience, expiry, not
 // revoked, user still active. It returns TokenInvalid for anything else; for the

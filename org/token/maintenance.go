@@ -22,8 +22,8 @@ type Maintenance struct {
 // has signed in, so it says no time of it, and no API takes it where a person is
 // needed. Whoever calls has proven the device.
 func (s *Service) IssueMaintenance(ctx context.Context, m Maintenance) (Tokens, error) {
-	if m.ClientID == "" || m.UserID == "" || m.EnrolmentID == "" || m.DeviceID == "" {
-		return Tokens{}, errors.New("issuing a maintenance token: it names no client, user, enrolment or device")
+	if m.ClientID == "" || m.UserID == "" || m.EnrolmentID == "" || m.DeviceID == "" || m.KeyID == "" {
+		return Tokens{}, errors.New("issuing a maintenance token: it names no client, user, enrolment, device or key")
 	}
 	for _, scope := range m.Scopes {
 		if scope != okta.ScopeMaintenanceRead && scope != okta.ScopeMaintenanceManage {
@@ -81,7 +81,7 @@ func (s *Service) issueNow(ctx context.Context, g Grant, i issue) (Tokens, error
 }
 
 // activeEnrolment refuses what a device got by its own key when the enrolment
-// may not be used any more. Who holds the token may know why.
+// may not be used any more, or has other keys. Who holds the token may know why.
 func activeEnrolment(ctx context.Context, tx store.Tx, g Grant) error {
 	if !g.ByDevice {
 		return nil
@@ -95,6 +95,10 @@ func activeEnrolment(ctx context.Context, tx store.Tx, g Grant) error {
 	}
 	if refusal := e.Refusal(); refusal != nil {
 		return errors.Join(TokenInvalid, refusal)
+	}
+	// The device has other keys now: whoever had the old one has nothing.
+	if k, ok := e.KeyByID(g.KeyID); !ok || k.Role != okta.KeyProofOfPossession {
+		return TokenInvalid
 	}
 	return nil
 }

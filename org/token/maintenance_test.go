@@ -23,8 +23,14 @@ func (f *fixture) enrol() device.Enrolment {
 	return e
 }
 
+func popOf(e device.Enrolment) device.Key {
+	m, _ := e.Method(okta.MethodSignedNonce)
+	k, _ := m.Key(okta.KeyProofOfPossession)
+	return k
+}
+
 func maintenance(e device.Enrolment) Maintenance {
-	return Maintenance{ClientID: "app", UserID: e.UserID, EnrolmentID: e.ID, DeviceID: e.Device.ID, KeyID: "KEY",
+	return Maintenance{ClientID: "app", UserID: e.UserID, EnrolmentID: e.ID, DeviceID: e.Device.ID, KeyID: popOf(e).JWK.KeyID,
 		Scopes: []string{okta.ScopeMaintenanceManage}}
 }
 
@@ -42,7 +48,7 @@ func TestMaintenanceToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.ByDevice || c.EnrolmentID != e.ID || c.DeviceID != e.Device.ID || c.UserID != f.user.ID || c.KeyID != "KEY" ||
+	if !c.ByDevice || c.EnrolmentID != e.ID || c.DeviceID != e.Device.ID || c.UserID != f.user.ID || c.KeyID != popOf(e).JWK.KeyID ||
 		!c.AuthTime.IsZero() || len(c.AMR) != 0 || len(c.Scopes) != 1 || !c.Has(okta.ScopeMaintenanceManage) {
 		t.Errorf("%+v", c)
 	}
@@ -66,6 +72,7 @@ func TestMaintenanceRefused(t *testing.T) {
 		"no user":         func(m *Maintenance) { m.UserID = "" },
 		"no enrolment":    func(m *Maintenance) { m.EnrolmentID = "" },
 		"no device":       func(m *Maintenance) { m.DeviceID = "" },
+		"no key":          func(m *Maintenance) { m.KeyID = "" },
 		"no scope":        func(m *Maintenance) { m.Scopes = nil },
 		"the full scope":  func(m *Maintenance) { m.Scopes = append(m.Scopes, okta.ScopeManage) },
 		"openid":          func(m *Maintenance) { m.Scopes = []string{"openid"} },

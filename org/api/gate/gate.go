@@ -25,6 +25,8 @@ type Access struct {
 	UserID   string
 	Scopes   []string
 	AuthTime time.Time
+	// Strong says that the sign-in proved factors of two classes.
+	Strong bool
 	// EnrolmentID is the one enrolment that the token is good for; "" for a
 	// token of a person, which is good for all of theirs.
 	EnrolmentID string
@@ -57,10 +59,14 @@ func (g Gate) Authority(r *http.Request) (device.Authority, error) {
 		if err != nil {
 			return device.Authority{}, err
 		}
-		if err := g.mayChangeKeys(access); err != nil { // it brings keys of its own
+		if err := g.fresh(access); err != nil { // it brings keys of its own
 			return device.Authority{}, err
 		}
-		return device.ByUser(access.UserID), nil
+		by := device.ByUser(access.UserID)
+		if !access.Strong {
+			by = by.ForTheFirst(errWeak())
+		}
+		return by, nil
 	default:
 		return device.Authority{}, okta.NewError(okta.CodeInvalidToken)
 	}
@@ -127,9 +133,21 @@ func (g Gate) Caller(r *http.Request, id string, scopes ...string) (device.Calle
 	}
 }
 
-// mayChangeKeys demands the full scope and a person who signed in just now:
-// whoever finds a token lying about must not become the one who verifies.
+// mayChangeKeys demands a person who signed in just now, with two factors: one
+// whom an enrolment belongs to has two.
 func (g Gate) mayChangeKeys(a Access) error {
+	if err := g.fresh(a); err != nil {
+		return err
+	}
+	if !a.Strong {
+		return errWeak()
+	}
+	return nil
+}
+
+// fresh demands the full scope and a person who signed in just now: whoever
+// finds a token lying about must not become the one who verifies.
+func (g Gate) fresh(a Access) error {
 	if !a.has(g.Full) {
 		return okta.NewError(okta.CodeForbidden, "changing keys takes the scope "+g.Full[0])
 	}
@@ -137,4 +155,8 @@ func (g Gate) mayChangeKeys(a Access) error {
 		return okta.NewError(okta.CodeForbidden, "changing keys takes a recent sign-in")
 	}
 	return nil
+}
+
+func errWeak() error {
+	return okta.NewError(okta.CodeForbidden, "changing keys takes a sign-in with two factors")
 }

@@ -74,12 +74,15 @@ func setUp(t testing.TB) *fixture {
 			directory.AddTrustedOrigin(ctx, tx, "https://app.example.com", f.now))
 	})
 	access := func(u directory.User, age time.Duration, scopes ...string) gate.Access {
-		return gate.Access{UserID: u.ID, Scopes: scopes, AuthTime: f.now.Add(-age)}
+		return gate.Access{UserID: u.ID, Scopes: scopes, AuthTime: f.now.Add(-age), Strong: true}
 	}
+	weak := access(f.alice, time.Minute, okta.ScopeManage)
+	weak.Strong = false
 	f.tokens = tokens{
 		"manage":   access(f.alice, time.Minute, okta.ScopeManage),
 		"self":     access(f.alice, time.Minute, okta.ScopeAuthenticatorsManageSelf),
 		"old":      access(f.alice, time.Hour, okta.ScopeManage),
+		"weak":     weak,
 		"read":     access(f.alice, time.Minute, okta.ScopeAuthenticatorsRead),
 		"others":   access(f.alice, time.Minute, okta.ScopeAuthenticatorsManage),
 		"maintain": access(f.alice, time.Minute, okta.ScopeMaintenanceManage),
@@ -403,6 +406,8 @@ func TestReplace(t *testing.T) {
 	partial := f.again(a, e)
 	partial.Methods = partial.Methods[1:2]
 	wrongPoP := push(func(m *okta.LegacyMethodRequest) { m.Keys.ProofOfPossession = &other.JWK })
+	wrongClient := f.again(a, e)
+	wrongClient.Device.ClientInstanceKey = &other.JWK
 	wrongDevice := f.again(a, e)
 	wrongDevice.Device.ID = "guoother"
 	wrongInstance := f.again(a, e)
@@ -425,7 +430,8 @@ func TestReplace(t *testing.T) {
 		{"read", "Bearer read", token, 403, okta.CodeForbidden, "/LOGIN"},
 		{"bob", "Bearer bob", token, 404, okta.CodeNotFound, "/LOGIN"},
 		{"maintenance of another enrolment", "Bearer pinned", token, 404, okta.CodeNotFound, "/LOGIN"},
-		{"wrong proof-of-possession key", "Bearer manage", wrongPoP, 400, okta.CodeValidation, "/LOGIN"},
+		{"another proof-of-possession key", "Bearer manage", wrongPoP, 403, okta.CodeForbidden, "/LOGIN"},
+		{"another device key", "Bearer manage", wrongClient, 403, okta.CodeForbidden, "/LOGIN"},
 		{"wrong device", "Bearer manage", wrongDevice, 400, okta.CodeValidation, "/LOGIN"},
 		{"no client instance", "Bearer manage", wrongInstance, 400, okta.CodeValidation, "/LOGIN"},
 		{"wrong authenticator", "Bearer manage", wrongAuthenticator, 400, okta.CodeValidation, "/LOGIN"},
@@ -440,6 +446,7 @@ func TestReplace(t *testing.T) {
 		// C2, C3: what makes a key count as verified.
 		{"key by maintenance", "Bearer maintain", uv(a.UV.Raw(t)), 403, okta.CodeForbidden, "new/LOGIN"},
 		{"key by an old sign-in", "Bearer old", uv(a.UV.Raw(t)), 403, okta.CodeForbidden, "new/LOGIN"},
+		{"key by a sign-in with one factor", "Bearer weak", uv(a.UV.Raw(t)), 403, okta.CodeForbidden, "new/LOGIN"},
 		{"key by the silent key", f.ssws(a.PoP, e.ID), uv(a.UV.Raw(t)), 400, okta.CodeUVRequired, "new/LOGIN"},
 		{"the silent key as the other", "Bearer manage", uv(a.PoP.Raw(t)), 400, okta.CodeValidation, "new/LOGIN"},
 		{"not a key", "Bearer manage", uv(json.RawMessage(`"x"`)), 400, okta.CodeValidation, "new/LOGIN"},
@@ -449,6 +456,7 @@ func TestReplace(t *testing.T) {
 		{"keys that are not mentioned", f.ssws(a.PoP, e.ID), token, 200, "", "new/LOGIN/uv"},
 		{"another key, by the silent one", f.ssws(a.PoP, e.ID), uv(other.Raw(t)), 400, okta.CodeUVRequired, "new/LOGIN/uv"},
 		{"removing it, by the silent one", f.ssws(a.PoP, e.ID), uv(json.RawMessage("null")), 400, okta.CodeUVRequired, "new/LOGIN/uv"},
+		{"another key, by a sign-in alone", "Bearer manage", uv(other.Raw(t)), 403, okta.CodeForbidden, "new/LOGIN/uv"},
 		{"another key, by the one it replaces", f.ssws(a.UV, e.ID), uv(other.Raw(t)), 200, "", "/LOGIN/other"},
 		{"removing it", "Bearer manage", uv(json.RawMessage("null")), 200, "", "/LOGIN"},
 	} {

@@ -96,6 +96,12 @@ func replacement(req okta.LegacyEnrolmentRequest) (device.Replacement, error) {
 		patch[t] = set(p)
 	}
 	out.Patch.Methods = set(patch)
+	if k := req.Device.ClientInstanceKey; k != nil {
+		out.Patch.Device = set(device.DevicePatch{ClientInstanceKey: set(*k)})
+	}
+	if req.KeyChange != "" {
+		out.Patch.KeyChange = set(req.KeyChange)
+	}
 	return out, nil
 }
 

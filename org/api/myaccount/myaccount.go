@@ -76,6 +76,7 @@ func New(d Deps) http.Handler {
 	mux.Handle(okta.AppAuthenticatorsPath, s.versioned(httpx.Methods{http.MethodPost: s.create}))
 	mux.Handle(okta.AppAuthenticatorsPath+"/{id}", s.versioned(httpx.Methods{http.MethodPatch: s.update, http.MethodDelete: s.remove}))
 	mux.Handle(okta.AppAuthenticatorsPath+"/{id}/push/notifications", s.versioned(httpx.Methods{http.MethodGet: s.pending}))
+	mux.Handle(okta.AppAuthenticatorsPath+"/{id}"+okta.NoticesPath, s.versioned(httpx.Methods{http.MethodGet: s.notices}))
 	mux.HandleFunc("/", httpx.NotFound)
 	return mux
 }

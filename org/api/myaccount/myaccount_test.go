@@ -100,11 +100,14 @@ func setUp(t *testing.T) *fixture {
 			directory.AddTrustedOrigin(ctx, tx, "https://app.example.com", f.now))
 	})
 	access := func(u directory.User, age time.Duration, scopes ...string) myaccount.Access {
-		return myaccount.Access{UserID: u.ID, Scopes: scopes, AuthTime: f.now.Add(-age)}
+		return myaccount.Access{UserID: u.ID, Scopes: scopes, AuthTime: f.now.Add(-age), Strong: true}
 	}
+	weak := access(f.alice, time.Minute, myaccount.ScopeManage)
+	weak.Strong = false
 	f.tokens = &tokens{of: map[okta.Secret]myaccount.Access{
 		"manage":   access(f.alice, time.Minute, "openid", myaccount.ScopeManage),
 		"old":      access(f.alice, time.Hour, myaccount.ScopeManage),
+		"weak":     weak,
 		"maintain": access(f.alice, time.Minute, myaccount.ScopeMaintenanceManage),
 		"read":     access(f.alice, time.Minute, myaccount.ScopeMaintenanceRead),
 		"device":   {UserID: f.alice.ID, Scopes: []string{myaccount.ScopeMaintenanceManage, myaccount.ScopeMaintenanceRead}, EnrolmentID: "pfdother"},

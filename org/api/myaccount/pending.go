@@ -24,7 +24,8 @@ var pendingScopes = []string{ScopeMaintenanceRead, ScopeMaintenanceManage, Scope
 
 // pending answers with the pushes that wait for an enrolment. A caller that
 // prefers to wait (RFC 7240, extension) hears when there is something new to
-// it: something at all, or with If-None-Match something else.
+// it: something at all, or with If-None-Match something else. Beside the list
+// stands the newest notice (extension).
 func (s *server) pending(w http.ResponseWriter, r *http.Request) {
 	id := strings.Clone(r.PathValue("id")) // it may be kept, and the request should not be
 	by, err := s.gate.Caller(r, id, pendingScopes...)
@@ -76,9 +77,11 @@ func (s *server) wake(id string) {
 	}
 }
 
-// pendingList is the list at one moment.
+// pendingList is the list at one moment. The tag is of the list and of the
+// newest notice, so that one alone is news, too.
 type pendingList struct {
 	challenges []okta.PendingChallenge
+	notice     int64 // 0: there is none
 	tag        string
 }
 
@@ -87,12 +90,19 @@ func (s *server) list(ctx context.Context, tx store.Tx, id string) (pendingList,
 	if err != nil {
 		return pendingList{}, err
 	}
-	return listOf(waiting), nil
+	notice, err := device.NewestNotice(ctx, tx, id, s.Now())
+	if err != nil {
+		return pendingList{}, err
+	}
+	return listOf(waiting, notice), nil
 }
 
-func listOf(waiting []okta.PendingChallenge) pendingList {
-	l := pendingList{challenges: append([]okta.PendingChallenge{}, waiting...)} // an empty list is [] on the wire
-	b, _ := json.Marshal(l.challenges)                                          // strings always encode
+func listOf(waiting []okta.PendingChallenge, notice int64) pendingList {
+	l := pendingList{challenges: append([]okta.PendingChallenge{}, waiting...), notice: notice} // an empty list is [] on the wire
+	b, _ := json.Marshal(l.challenges)                                                          // strings always encode
+	if notice != 0 {
+		b = strconv.AppendInt(b, notice, 10)
+	}
 	sum := sha256.Sum256(b)
 	l.tag = `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
 	return l
@@ -101,6 +111,9 @@ func listOf(waiting []okta.PendingChallenge) pendingList {
 func (l pendingList) write(w http.ResponseWriter, known bool) {
 	w.Header().Set("ETag", l.tag)
 	w.Header().Add("Vary", "Prefer")
+	if l.notice != 0 {
+		w.Header().Set(okta.HeaderNotice, strconv.FormatInt(l.notice, 10))
+	}
 	if known {
 		w.WriteHeader(http.StatusNotModified)
 		return
@@ -121,7 +134,7 @@ type waiter struct {
 // Answer implements park.Answerer. What let the caller in when it came must
 // still let it in: waiting is no way around a revoked token.
 func (p *waiter) Answer(ctx context.Context, why park.Reason, w http.ResponseWriter) bool {
-	now := listOf(nil)
+	now := listOf(nil, 0)
 	if why == park.Closing {
 		now.tag = p.tag // nothing new, as far as it was told
 	} else {
