@@ -97,8 +97,18 @@ func (b *Broker) Ask(ctx context.Context, p Prompt) (Answer, error) {
 		}
 		// Closed exactly once, by whoever came first: a decision that beat the
 		// timer counts, one that lost has been told so.
-		return e.answer, e.ended
+		return b.take(e)
 	}
+}
+
+// take hands a closed prompt's answer over. A verification goes to the caller
+// alone.
+func (b *Broker) take(e *entry) (Answer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	answer := e.answer
+	e.answer.Verification = nil
+	return answer, e.ended
 }
 
 // withdrawn is the reason why ctx ended, as far as the person cares.
@@ -148,6 +158,7 @@ func view(p Prompt, id string, now time.Time) Pending {
 	for i := range p.Choices {
 		p.Choices[i].User = Clean(p.Choices[i].User, maxName)
 	}
+	p.Methods = slices.Clone(p.Methods)
 	p.ExpiresAt = p.ExpiresAt.UTC()
 	if !p.IssuedAt.IsZero() {
 		p.IssuedAt = p.IssuedAt.UTC()
@@ -176,9 +187,48 @@ func (b *Broker) Decide(ctx context.Context, id string, d Decision) (Outcome, er
 	return o, nil
 }
 
+// Check says what Decide would say to d now, the verification aside, and
+// returns the prompt. It changes nothing: whoever verifies the person does that
+// before they type a PIN in vain.
+func (b *Broker) Check(id string, d Decision) (Pending, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, err := b.find(id)
+	if err != nil {
+		return Pending{}, err
+	}
+	if _, err := e.weigh(d); err != nil {
+		return Pending{}, err
+	}
+	return e.view, nil
+}
+
 func (b *Broker) decide(id string, d Decision) (*entry, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	e, err := b.find(id)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := e.weigh(d)
+	if err != nil {
+		return nil, err
+	}
+	if answer.Approved() {
+		switch {
+		case d.Verification != nil && d.Verification.For(id):
+			answer.Verification = d.Verification
+		case d.Verification != nil, e.view.Needs(answer.Account) == VerificationRequired:
+			return nil, ErrVerificationRequired
+		}
+	}
+	e.answer = answer
+	b.end(e, nil)
+	return e, nil
+}
+
+// find returns a prompt that may be decided. The caller holds the lock.
+func (b *Broker) find(id string) (*entry, error) {
 	e, ok := b.pending[id]
 	if !ok {
 		return nil, b.whyNot(id)
@@ -187,36 +237,44 @@ func (b *Broker) decide(id string, d Decision) (*entry, error) {
 		b.end(e, ErrExpired)
 		return nil, ErrExpired
 	}
-	answer := Answer{Prompt: id, Account: e.view.Account, Number: d.Number, Report: d.Report}
+	return e, nil
+}
+
+// weigh turns a decision into the answer that it is, the verification aside.
+func (e *entry) weigh(d Decision) (Answer, error) {
+	answer := Answer{Prompt: e.view.ID, Account: e.view.Account, Number: d.Number, Report: d.Report}
 	switch d.Action {
 	case Approve:
 		answer.Verdict = Approved
 	case Deny:
 		answer.Verdict = Denied
+	case CancelVerification:
+		answer.Verdict = Unverified
 	default:
-		return nil, ErrUnknownAction
+		return Answer{}, ErrUnknownAction
 	}
 	if len(e.view.Choices) > 0 {
 		answer.Account = d.Account
 	}
+	denied := answer.Verdict == Denied
 	switch {
-	case len(e.view.Choices) > 0 && d.Account == "" && answer.Approved():
-		return nil, ErrAccountNeeded
+	case len(e.view.Choices) > 0 && d.Account == "" && !denied:
+		return Answer{}, ErrAccountNeeded
 	case d.Account != "" && !e.offers(d.Account):
-		return nil, ErrWrongAccount
+		return Answer{}, ErrWrongAccount
+	case answer.Verdict == Unverified && e.view.Needs(answer.Account) == VerificationNone:
+		return Answer{}, ErrUnknownAction // there is none to cancel
 	case answer.Approved() && e.view.NeedsNumber && d.Number == "":
-		return nil, ErrNumberRequired
+		return Answer{}, ErrNumberRequired
 	case answer.Approved() && e.view.NeedsNumber && !slices.Contains(e.view.Numbers, d.Number):
-		return nil, ErrWrongNumber
-	case answer.Approved() && d.Report:
-		return nil, ErrUnknownAction // a report is never an approval
+		return Answer{}, ErrWrongNumber
+	case !denied && d.Report:
+		return Answer{}, ErrUnknownAction // a report is never an approval
 	}
 	if !answer.Approved() || !e.view.NeedsNumber {
 		answer.Number = "" // nobody asked for one
 	}
-	e.answer = answer
-	b.end(e, nil)
-	return e, nil
+	return answer, nil
 }
 
 // offers says whether a decision may name that account.
@@ -362,6 +420,8 @@ func outcomeOf(e *entry) Outcome {
 		o.Outcome = "approved"
 	case e.answer.Verdict == Denied:
 		o.Outcome = "denied"
+	case e.answer.Verdict == Unverified:
+		o.Outcome = "refused"
 	}
 	return o
 }

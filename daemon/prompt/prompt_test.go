@@ -16,7 +16,7 @@ import (
 func question() Prompt {
 	return Prompt{
 		Account: "acc1", Kind: "signed_nonce", App: "Demo", Org: "https://org.example.com",
-		User: "alice@example.com", ExpiresAt: time.Now().Add(5 * time.Minute),
+		User: "alice@example.com", UserVerification: VerificationNone, ExpiresAt: time.Now().Add(5 * time.Minute),
 	}
 }
 
@@ -86,7 +86,7 @@ func TestDecisions(t *testing.T) {
 					p.Numbers = []string{"17", "42", "8"}
 				}
 				if row.choices {
-					p.Account, p.Choices = "", []Choice{{Account: "acc1", User: "a"}, {Account: "acc2", User: "b"}}
+					p.Account, p.Choices = "", []Choice{{"acc1", "a", VerificationNone}, {"acc2", "b", VerificationNone}}
 				}
 				id, done := ask(t, b, t.Context(), p)
 				_, err := b.decide(id, row.decision)

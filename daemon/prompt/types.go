@@ -13,7 +13,15 @@ const (
 	Unanswered Verdict = iota
 	Denied
 	Approved
+	// Unverified: the person would not or could not be verified, where that was
+	// asked for. It approves nothing; the org is told.
+	Unverified
 )
+
+// Verification is the proof that the person was verified for one prompt. The
+// queue asks it whether it is for the prompt that is decided, and hands it on;
+// what it holds besides is between whoever verifies and whoever signs.
+type Verification interface{ For(prompt string) bool }
 
 // Answer is the person's answer to one prompt. Its zero value approves nothing.
 type Answer struct {
@@ -22,6 +30,10 @@ type Answer struct {
 	Account string // the account it is for; empty when several fitted and a denial named none
 	Number  string // the number the person picked, for prompts that need one
 	Report  bool   // the person reported the request as not theirs
+	// Verification is for this very prompt; nil when nobody was verified. An
+	// approval of a prompt that requires verification has one. The caller of Ask
+	// clears it when done.
+	Verification Verification
 }
 
 // Approved says whether the person approved.
@@ -66,6 +78,16 @@ var (
 	ErrWrongAccount   = errors.New("the prompt is not for that account")
 	ErrNumberRequired = errors.New("the prompt needs the number shown in the browser")
 	ErrWrongNumber    = errors.New("not one of the numbers shown")
+	// ErrVerificationRequired refuses an approval by somebody who was not
+	// verified for that very prompt.
+	ErrVerificationRequired = errors.New("the prompt needs your verification")
+)
+
+// What prompts say of user verification.
+const (
+	VerificationNone      = "none"
+	VerificationPreferred = "preferred" // an approval without it counts for less
+	VerificationRequired  = "required"  // no approval without it
 )
 
 // Limits of the broker.
@@ -94,17 +116,42 @@ type Prompt struct {
 	Message          string
 	Numbers          []string // when there are any, an approval names one of them
 	NeedsNumber      bool     // set by the broker: there are Numbers
-	UserVerification string   // "none", "preferred", "required"
+	UserVerification string   // VerificationNone, …; of Choices, the most that one of them needs
 	IssuedAt         time.Time
 	ExpiresAt        time.Time
 	// Pushed says that nobody at this machine waits for the prompt. It stays
 	// for a front end until it expires; a newer one of its kind replaces it;
 	// and an account has only so many of them in a while (B1).
 	Pushed bool
+
+	// How the person may be verified, when that is asked for.
+	Methods     []string  // names of methods, the usual one first
+	TriesLeft   int       // of the PIN, before a pause
+	LockedUntil time.Time // of the PIN: no try before
 }
 
 // Choice is one account that a prompt may be answered with.
-type Choice struct{ Account, User string }
+type Choice struct {
+	Account, User    string
+	UserVerification string // what an approval for this account needs
+}
+
+// Needs says what an approval for that account needs of user verification; the
+// account does not matter without Choices. What is not known to need none or
+// little needs all.
+func (p *Prompt) Needs(account string) string {
+	need := p.UserVerification
+	for _, c := range p.Choices {
+		if c.Account == account {
+			need = c.UserVerification
+		}
+	}
+	switch need {
+	case VerificationNone, VerificationPreferred:
+		return need
+	}
+	return VerificationRequired
+}
 
 // Pending is a prompt that waits, as front ends see it: with an id, and all
 // its text cleaned.
@@ -124,6 +171,9 @@ type Action string
 const (
 	Approve Action = "approve"
 	Deny    Action = "deny"
+	// CancelVerification says that the person will not be verified: only for a
+	// prompt that asks for it.
+	CancelVerification Action = "cancel_verification"
 )
 
 // Decision answers a prompt. Its zero value is refused.
@@ -132,6 +182,8 @@ type Decision struct {
 	Account string // which of the choices
 	Number  string
 	Report  bool // not mine: only with Deny
+	// Verification is that of the person for this prompt, if there was one.
+	Verification Verification
 }
 
 // Outcome is how a prompt ended: "approved", "denied", "expired", or "refused"
