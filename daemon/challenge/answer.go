@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/verification"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/prompt"
@@ -15,45 +16,79 @@ import (
 	"countersign.dev/okta/jose"
 )
 
-// plan is what decide has decided.
+// plan is what decide has decided for one account.
 type plan struct {
-	keyType okta.KeyType
 	ask     bool
-	consent okta.Consent // the consent value when the person is not asked
+	need    string                // of the person's verification, in the prompt's words
+	methods []verification.Method // by which the person could be verified
+	report                        // what the org is told when the person is not asked
 }
 
-// decide chooses the key and whether to ask (4.4).
-func (p *Pipeline) decide(c *Challenge) error {
-	c.plan = planFor(&c.claims, c.transport)
-	if c.account == nil && !c.plan.ask {
-		return refuse(NotMine, errors.New("several accounts fit and the org forbids to ask which"))
+// decide chooses whether to ask, and for what (4.4): for the account, or for
+// each one that fits.
+func (p *Pipeline) decide(ctx context.Context, c *Challenge) error {
+	c.keyType = okta.KeyProofOfPossession
+	c.plans = map[string]plan{}
+	for _, a := range c.accounts {
+		if c.account != nil && a != c.account {
+			continue
+		}
+		plan, err := p.planFor(ctx, c, a)
+		if err != nil {
+			return err
+		}
+		c.plans[a.ID] = plan
+		c.asked = c.asked || plan.ask
 	}
-	c.consent = c.plan.consent
+	if c.account == nil {
+		if !c.asked {
+			return refuse(NotMine, errors.New("several accounts fit and the org forbids to ask which"))
+		}
+		return nil
+	}
+	c.plan = c.plans[c.account.ID]
+	c.consent, c.why = c.plan.consent, c.plan.why
 	return nil
 }
 
 // planFor is the decision table. Only user verification by a key of its own
-// counts, and no such key exists yet: where it is required, the org gets an
+// counts. Where it is required and the account has such a key, the person is
+// asked, whatever the org says of mediation: the verification is the
+// interaction. Without one, or none that could be used now, the org gets an
 // honest report instead of an approval; where it is preferred, presence has to
 // do. Silence is for challenges that a proven page brought and that ask for
 // silence in so many words; an unknown word is asked about. A push always asks:
 // whoever knows the password can cause one, from anywhere.
-func planFor(c *okta.Challenge, t Transport) plan {
-	required := c.UserVerification == okta.NeedRequired ||
-		c.UserVerification == "" && c.UserVerificationRequirement != nil && *c.UserVerificationRequirement
-	switch {
-	case required:
-		return plan{okta.KeyProofOfPossession, false, okta.ConsentUVPermanentlyUnavailable}
-	case c.UserMediation == okta.NeedNone && t.Kind == Loopback:
-		return plan{okta.KeyProofOfPossession, false, okta.ConsentNone}
+func (p *Pipeline) planFor(ctx context.Context, c *Challenge, a *account.Account) (plan, error) {
+	claims := &c.claims
+	silent := claims.UserMediation == okta.NeedNone && c.transport.Kind == Loopback
+	required := claims.UserVerification == okta.NeedRequired ||
+		claims.UserVerification == "" && claims.UserVerificationRequirement != nil && *claims.UserVerificationRequirement
+	switch preferred := claims.UserVerification == okta.NeedPreferred; {
+	case required, preferred && !silent:
+		methods, why, err := p.ways(ctx, c, a)
+		switch {
+		case err != nil:
+			return plan{}, err
+		case len(methods) == 0 && required:
+			return plan{report: why}, nil
+		case len(methods) == 0:
+		case required:
+			return plan{ask: true, need: prompt.VerificationRequired, methods: methods}, nil
+		default:
+			return plan{ask: true, need: prompt.VerificationPreferred, methods: methods}, nil
+		}
+	case silent:
+		return plan{report: report{consent: okta.ConsentNone}}, nil
 	}
-	return plan{okta.KeyProofOfPossession, true, ""}
+	return plan{ask: true, need: prompt.VerificationNone}, nil
 }
 
 // ask puts the question to the person. No answer is not a denial: then nothing
 // is sent.
 func (p *Pipeline) ask(ctx context.Context, c *Challenge) error {
-	answer, err := p.Prompts.Ask(ctx, p.question(c))
+	answer, err := p.Prompts.Ask(ctx, p.question(ctx, c))
+	c.verification = answer.Verification
 	switch {
 	case errors.Is(err, prompt.ErrNoFrontEnd), errors.Is(err, prompt.ErrTooMany):
 		return refuse(NoFrontEnd, err)
@@ -71,7 +106,7 @@ func (p *Pipeline) ask(ctx context.Context, c *Challenge) error {
 	c.prompt = answer.Prompt
 	for _, a := range c.accounts {
 		if a.ID == answer.Account {
-			c.account = a
+			c.account, c.plan = a, c.plans[a.ID]
 		}
 	}
 	switch answer.Verdict {
@@ -80,7 +115,14 @@ func (p *Pipeline) ask(ctx context.Context, c *Challenge) error {
 		if c.number, ok = c.subject.item(answer.Number); !ok {
 			return errors.New("the decision names a number that was not offered")
 		}
-		c.consent = okta.ConsentApproved
+		if err := c.approved(answer.Verification); err != nil {
+			return err
+		}
+	case prompt.Unverified:
+		if c.plan.need != prompt.VerificationRequired && c.plan.need != prompt.VerificationPreferred {
+			return errors.New("a verification was cancelled that nobody asked for")
+		}
+		c.consent, c.why = okta.ConsentCancelledUserVerification, "you chose not to be verified"
 	case prompt.Denied:
 		c.consent = okta.ConsentDenied
 		if answer.Report {
@@ -98,16 +140,13 @@ func (p *Pipeline) ask(ctx context.Context, c *Challenge) error {
 	return nil
 }
 
-func (p *Pipeline) question(c *Challenge) prompt.Prompt {
+func (p *Pipeline) question(ctx context.Context, c *Challenge) prompt.Prompt {
 	first := c.accounts[0]
 	q := prompt.Prompt{
 		Kind: string(uses[c.transport.Kind].method), App: c.claims.AppInstanceName, Org: first.OrgURL,
-		Origin: c.transport.Origin, UserVerification: "none",
-		ExpiresAt: c.claims.ExpiresAt.Time(),
+		Origin: c.transport.Origin, ExpiresAt: c.claims.ExpiresAt.Time(),
 	}
-	if c.claims.UserVerification == okta.NeedPreferred {
-		q.UserVerification = "preferred"
-	}
+	p.offer(ctx, c, &q)
 	if c.transport.Kind == Push {
 		p.describe(c, &q)
 	}
@@ -119,7 +158,7 @@ func (p *Pipeline) question(c *Challenge) prompt.Prompt {
 		q.Account, q.User = c.account.ID, c.account.Username
 	} else {
 		for _, a := range c.accounts {
-			q.Choices = append(q.Choices, prompt.Choice{Account: a.ID, User: a.Username})
+			q.Choices = append(q.Choices, prompt.Choice{Account: a.ID, User: a.Username, UserVerification: c.plans[a.ID].choice()})
 		}
 	}
 	return q
@@ -136,6 +175,7 @@ func (p *Pipeline) answer(ctx, wanted context.Context, c *Challenge) error {
 		}
 	}
 	token, err := p.prove(ctx, c)
+	c.wipe() // sending may take a while
 	if err != nil {
 		return err
 	}
@@ -162,7 +202,27 @@ func (p *Pipeline) prove(ctx context.Context, c *Challenge) (string, error) {
 	if !ok {
 		return "", errors.New("the method is gone")
 	}
-	key, err := p.Keys.Open(ctx, m.ProofOfPossession)
+	if c.verified.For(c.prompt) && c.consent == okta.ConsentApproved {
+		if token, err := p.proveVerified(ctx, c, m, now); token != "" || err != nil {
+			return token, err
+		}
+	}
+	return p.sign(ctx, c, m, now, signature{okta.KeyProofOfPossession, m.ProofOfPossession, devicekey.Authorisation{}, c.consent, []string{}})
+}
+
+// signature says by which key an answer is signed, and what it says of the
+// person.
+type signature struct {
+	role    okta.KeyType
+	key     devicekey.Ref
+	auth    devicekey.Authorisation
+	consent okta.Consent
+	amr     []string
+}
+
+// sign claims the transaction and signs.
+func (p *Pipeline) sign(ctx context.Context, c *Challenge, m account.Method, now time.Time, s signature) (string, error) {
+	key, err := p.Keys.Open(ctx, s.key)
 	switch {
 	case errors.Is(err, devicekey.ErrLocked) && c.consent == okta.ConsentDenied:
 		// Locked would be asked again; the person has said no.
@@ -180,22 +240,23 @@ func (p *Pipeline) prove(ctx context.Context, c *Challenge) (string, error) {
 	if end := c.claims.ExpiresAt.Time(); end.Before(c.until) {
 		c.until = end
 	}
-	token, err := jose.Sign(ctx, devicekey.Signer(key, devicekey.Authorisation{}), c.token.Header.Type, p.claimsOf(ctx, c, m, now))
+	token, err := jose.Sign(ctx, devicekey.Signer(key, s.auth), c.token.Header.Type, p.claimsOf(ctx, c, m, now, s))
 	if err != nil {
 		return "", fmt.Errorf("sign the answer: %w", err)
 	}
+	c.keyType, c.consent = s.role, s.consent
 	return token, nil
 }
 
-func (p *Pipeline) claimsOf(ctx context.Context, c *Challenge, m account.Method, now time.Time) okta.Answer {
+func (p *Pipeline) claimsOf(ctx context.Context, c *Challenge, m account.Method, now time.Time, s signature) okta.Answer {
 	a := okta.Answer{
 		Issuer: c.account.EnrolmentID, Subject: c.account.UserID, Audience: c.claims.Issuer,
 		ID: account.UUID(), IssuedAt: okta.DateOf(now),
 		ExpiresAt: okta.DateOf(now.Add(okta.ChallengeLifetime)), NotBefore: okta.DateOf(now.Add(-time.Minute)),
 		TransactionID: c.claims.TransactionID, Nonce: c.claims.Nonce,
-		MethodEnrolmentID: m.ID, KeyType: c.plan.keyType, AMR: []string{},
+		MethodEnrolmentID: m.ID, KeyType: s.role, AMR: s.amr,
 		DeviceSignals:   p.Posture.Signals(ctx, c.account.Device.ID, c.account.Device.ClientInstanceID, c.claims.Signals),
-		Context:         okta.AnswerContext{UserConsent: c.consent, TransactionType: okta.TransactionLogin},
+		Context:         okta.AnswerContext{UserConsent: s.consent, TransactionType: okta.TransactionLogin},
 		Integrations:    p.Posture.Sources(names(c.claims.Integrations, func(i okta.Integration) string { return i.Name })),
 		SignalProviders: p.Posture.Sources(names(c.claims.SignalProviders, func(s okta.SignalProvider) string { return s.Name })),
 	}
@@ -205,7 +266,7 @@ func (p *Pipeline) claimsOf(ctx context.Context, c *Challenge, m account.Method,
 	case Push:
 		a.Context.TransactionType, a.Context.SelectedChallengeItem = c.subject.transaction, c.number
 	}
-	a.Context.Reported = c.reported && c.consent == okta.ConsentDenied
+	a.Context.Reported = c.reported && s.consent == okta.ConsentDenied
 	return a
 }
 
@@ -269,14 +330,19 @@ func (c *Challenge) record(event string, r Result) audit.Record {
 	rec := audit.Record{
 		Event: event, Outcome: r.Outcome.String(), Reason: prompt.Clean(r.Reason, 160),
 		Origin: prompt.Clean(c.transport.Origin, 128), App: prompt.Clean(c.claims.AppInstanceName, 80),
-		Transaction: prompt.Clean(c.claims.TransactionID, 128), KeyType: string(c.plan.keyType),
+		Transaction: prompt.Clean(c.claims.TransactionID, 128), KeyType: string(c.keyType),
 	}
 	if c.account != nil {
 		rec.Account = c.account.ID
 	}
 	switch {
-	case r.Outcome.Delivered() && !c.plan.ask:
+	case r.Outcome.Delivered() && !c.asked:
 		rec.Reason = "not asked"
+		if r.Outcome == Reported {
+			rec.Reason += ": " + prompt.Clean(c.why, 140)
+		}
+	case r.Outcome == Reported:
+		rec.Reason = prompt.Clean(c.why, 160)
 	case r.Outcome == Denied && c.reported:
 		rec.Reason = "reported as not theirs"
 	}

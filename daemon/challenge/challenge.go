@@ -12,7 +12,8 @@
 //	decide   which key, and whether the person is asked
 //	ask      the prompt broker
 //	claim    the transaction, on disk
-//	prove    the key signs
+//	prove    a key signs: the silent one, or the one that the person's
+//	         verification has released
 //	answer   the decision goes on record, then to the org
 //	record   how it ended, if otherwise
 //
@@ -33,6 +34,7 @@ import (
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/verification"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/prompt"
@@ -75,7 +77,7 @@ const (
 	OrgRefused                     // the org refused the answer
 	Approved                       // the org took an approval
 	Denied                         // the org took a denial
-	Reported                       // the org took the report that user verification is impossible here
+	Reported                       // the org took the report that the user was not verified
 	Held                           // the person has had enough of these; nobody was asked
 	Superseded                     // a newer one of its kind took its place
 	Unsupported                    // a kind of transaction that the account has not enrolled for
@@ -139,19 +141,21 @@ type Prompter interface {
 // Deliver hands a signed answer to the org of an account.
 type Deliver func(ctx context.Context, a *account.Account, verificationURI string, r okta.AnswerRequest) error
 
-// Config holds the parts of a pipeline; all are required except Audiences and Log.
+// Config holds the parts of a pipeline; all are required except Verification,
+// Audiences and Log.
 type Config struct {
-	Accounts  Accounts
-	Posture   Posture
-	OrgKeys   OrgKeys
-	Keys      DeviceKeys
-	Prompts   Prompter
-	Deliver   Deliver
-	Claims    *Claims
-	Record    func(audit.Record) error // an error keeps an answer from being sent
-	Audiences []string                 // accepted besides the account's own client id
-	Now       func() time.Time
-	Log       *slog.Logger
+	Accounts     Accounts
+	Posture      Posture
+	OrgKeys      OrgKeys
+	Keys         DeviceKeys
+	Verification Verification // nil: nobody can be verified
+	Prompts      Prompter
+	Deliver      Deliver
+	Claims       *Claims
+	Record       func(audit.Record) error // an error keeps an answer from being sent
+	Audiences    []string                 // accepted besides the account's own client id
+	Now          func() time.Time
+	Log          *slog.Logger
 }
 
 // Pipeline answers challenges. Use New.
@@ -201,16 +205,23 @@ type Challenge struct {
 	issuer   string             // whose keys sign it
 	accounts []*account.Account // one, or several when no user is known yet
 	account  *account.Account   // the one it is answered for
-	plan     plan
-	subject  subject // of a push: what the person is asked about
-	claim    *claim  // on its transaction
-	prompt   string  // id of the prompt, if the person was asked
+	plans    map[string]plan    // by account
+	plan     plan               // of the account
+	asked    bool               // the person is, or was
+	subject  subject            // of a push: what the person is asked about
+	claim    *claim             // on its transaction
+	prompt   string             // id of the prompt, if the person was asked
 	consent  okta.Consent
-	number   string    // what the person picked, as the org wrote it
-	reported bool      // the person said that it is not theirs
-	recorded bool      // the decision is on record
-	tries    int       // of handing the answer to the org
-	until    time.Time // the answer is of no use afterwards
+	why      string       // of a report, for people
+	keyType  okta.KeyType // of the key that signs
+	number   string       // what the person picked, as the org wrote it
+	reported bool         // the person said that it is not theirs
+	recorded bool         // the decision is on record
+	tries    int          // of handing the answer to the org
+	until    time.Time    // the answer is of no use afterwards
+
+	verification prompt.Verification   // as it came with the answer, to be wiped
+	verified     verification.Verified // once it was looked at: for this prompt
 }
 
 // refusal ends a challenge early.
@@ -271,15 +282,19 @@ func (p *Pipeline) admit(ctx context.Context, c *Challenge) error {
 // run is what the first delivery of an admitted challenge does. asking ends when
 // nobody waits for the outcome any more.
 func (p *Pipeline) run(ctx, asking context.Context, c *Challenge) Result {
-	err := p.decide(c)
-	if err == nil && c.plan.ask {
+	defer c.wipe()
+	err := p.decide(ctx, c)
+	if err == nil && c.asked {
 		err = p.ask(asking, c)
 	}
 	if err == nil {
 		err = p.answer(ctx, asking, c)
 	}
 	r := Result{Outcome: outcomeOf(c.consent)}
-	if c.tries > 1 {
+	switch {
+	case r.Outcome == Reported:
+		r.Reason = c.why
+	case c.tries > 1:
 		r.Reason = fmt.Sprintf("delivered after %d tries", c.tries)
 	}
 	if err != nil {
@@ -296,7 +311,7 @@ func outcomeOf(consent okta.Consent) Outcome {
 		return Approved
 	case okta.ConsentDenied:
 		return Denied
-	case okta.ConsentUVPermanentlyUnavailable:
+	case okta.ConsentUVPermanentlyUnavailable, okta.ConsentUVTemporarilyUnavailable, okta.ConsentCancelledUserVerification:
 		return Reported
 	}
 	return Failed
