@@ -13,21 +13,24 @@ const Host = "agent"
 
 // Paths of the local API.
 const (
-	PathStatus     = "/v1/status"                // GET Status
-	PathAccounts   = "/v1/accounts"              // GET AccountList; POST AddAccount -> Account
-	PathAccount    = "/v1/accounts/{id}"         // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
-	PathResume     = "/v1/accounts/{id}/resume"  // POST -> Account: its pushes are no longer held back
-	PathEnrolments = "/v1/enrolments"            // POST BeginEnrolment -> Enrolment
-	PathEnrolment  = "/v1/enrolments/{id}"       // GET waits for the end -> Account; DELETE cancels
-	PathPrompts    = "/v1/prompts"               // GET PromptList
-	PathDecision   = "/v1/prompts/{id}/decision" // POST Decision -> PromptOutcome
-	PathCodes      = "/v1/codes"                 // GET CodeList
-	PathCode       = "/v1/codes/{id}/code"       // POST GetCode -> Code; the id may be the name
-	PathDevice     = "/v1/device"                // GET Device
-	PathAudit      = "/v1/audit"                 // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
-	PathEvents     = "/v1/events"                // GET text/event-stream of Event; ?front_end=cli|tray|…
-	PathDoctor     = "/v1/doctor"                // GET Report; ?topic=loopback
-	PathOpenAPI    = "/v1/openapi.json"          // GET
+	PathStatus       = "/v1/status"                // GET Status
+	PathAccounts     = "/v1/accounts"              // GET AccountList; POST AddAccount -> Account
+	PathAccount      = "/v1/accounts/{id}"         // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
+	PathResume       = "/v1/accounts/{id}/resume"  // POST -> Account: its pushes are no longer held back
+	PathEnrolments   = "/v1/enrolments"            // POST BeginEnrolment -> Enrolment
+	PathEnrolment    = "/v1/enrolments/{id}"       // GET waits for the end -> Account; DELETE cancels
+	PathPrompts      = "/v1/prompts"               // GET PromptList
+	PathDecision     = "/v1/prompts/{id}/decision" // POST Decision -> PromptOutcome
+	PathVerification = "/v1/verification"          // GET VerificationList
+	PathMethod       = "/v1/verification/{id}"     // POST EnableVerification -> VerificationList; the id is the method
+	PathPIN          = "/v1/pin"                   // POST SetPIN -> PINSet; DELETE RemovePIN -> VerificationList
+	PathCodes        = "/v1/codes"                 // GET CodeList
+	PathCode         = "/v1/codes/{id}/code"       // POST GetCode -> Code; the id may be the name
+	PathDevice       = "/v1/device"                // GET Device
+	PathAudit        = "/v1/audit"                 // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
+	PathEvents       = "/v1/events"                // GET text/event-stream of Event; ?front_end=cli|tray|…
+	PathDoctor       = "/v1/doctor"                // GET Report; ?topic=loopback
+	PathOpenAPI      = "/v1/openapi.json"          // GET
 )
 
 // Status is the agent at a glance.
@@ -40,6 +43,10 @@ type Status struct {
 	Accounts       int       `json:"accounts"`
 	PendingPrompts int       `json:"pendingPrompts"`
 	Problems       []Problem `json:"problems"`
+	// Verification is how the person can be verified; GraceSeconds for how long
+	// one counts.
+	Verification []Verification `json:"verification,omitempty"`
+	GraceSeconds int            `json:"verificationGraceSeconds,omitempty"`
 }
 
 // Agent identifies the running daemon.
@@ -142,7 +149,14 @@ type Prompt struct {
 	CreatedAt        time.Time `json:"createdAt"`
 	ExpiresAt        time.Time `json:"expiresAt"`
 	NeedsNumber      bool      `json:"needsNumber"`
-	UserVerification string    `json:"userVerification"` // "none", "preferred", "required"
+	UserVerification string    `json:"userVerification"` // "none", "preferred", "required"; of choices, the most that one of them needs
+
+	// How the person may be verified, when that is asked for.
+	VerificationMethods []string  `json:"verificationMethods,omitempty"` // "pin", "fingerprint", …; the usual one first
+	TriesLeft           int       `json:"triesLeft,omitempty"`           // wrong PINs that are left before a pause
+	LockedUntil         time.Time `json:"lockedUntil,omitzero"`          // no PIN is taken before
+	// Verified says that an earlier verification counts for this one still.
+	Verified bool `json:"verified,omitempty"`
 
 	// Of pushes.
 	Numbers         []string  `json:"numbers,omitempty"`         // to pick from: the decision's number is one of them
@@ -156,18 +170,27 @@ type Prompt struct {
 
 // Choice is one account a prompt may be answered with.
 type Choice struct {
-	Account string `json:"account"`
-	User    string `json:"user"`
+	Account          string `json:"account"`
+	User             string `json:"user"`
+	UserVerification string `json:"userVerification,omitempty"` // what an approval for this account needs
 }
 
 // Decision answers a prompt. Its zero value is refused: it approves nothing.
 type Decision struct {
-	Action  string `json:"action"` // "approve" or "deny"; anything else is an error
+	Action  string `json:"action"` // one of Actions; anything else is an error
 	Account string `json:"account,omitempty"`
 	Number  string `json:"number,omitempty"`
-	PIN     string `json:"pin,omitempty"`
-	Report  bool   `json:"report,omitempty"`
+	PIN     PIN    `json:"pin,omitempty"`
+	// Verification is the method to be verified by, where the prompt asks for
+	// that; with a PIN it is "pin" without being named.
+	Verification string `json:"verification,omitempty"`
+	Report       bool   `json:"report,omitempty"`
 }
+
+// Actions are what can be done with a prompt: yes, no, and "I will not be
+// verified", which is told to an organisation that asks for it and approves
+// nothing.
+var Actions = []string{"approve", "deny", "cancel_verification"}
 
 // PromptOutcome is how a prompt ended.
 type PromptOutcome struct {
@@ -264,6 +287,10 @@ type Error struct {
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 	Status  int    `json:"-"` // HTTP status
+	// Of "wrong_pin" and "pin_locked": the tries that are left, and when the next
+	// one is possible.
+	TriesLeft int       `json:"triesLeft,omitempty"`
+	Until     time.Time `json:"until,omitzero"`
 }
 
 func (e *Error) Error() string { return e.Message }

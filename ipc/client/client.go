@@ -198,8 +198,44 @@ func (c *Client) Prompts(ctx context.Context, frontEnd string) (l api.PromptList
 
 // DecidePrompt answers a prompt.
 func (c *Client) DecidePrompt(ctx context.Context, id string, d api.Decision) (o api.PromptOutcome, err error) {
-	err = c.call(ctx, slow, http.MethodPost, withID(api.PathDecision, id), nil, d, &o)
+	err = c.call(ctx, slow, http.MethodPost, withID(api.PathDecision, id), nil, struct {
+		api.Decision
+		PIN string `json:"pin,omitempty"`
+	}{d, d.PIN.Reveal()}, &o)
 	return o, err
+}
+
+// Verification is how the person can be verified.
+func (c *Client) Verification(ctx context.Context) (l api.VerificationList, err error) {
+	err = c.call(ctx, quick, http.MethodGet, api.PathVerification, nil, nil, &l)
+	return l, err
+}
+
+// EnableVerification turns a method on or off; pin may be empty.
+func (c *Client) EnableVerification(ctx context.Context, method string, enabled bool, pin api.PIN) (l api.VerificationList, err error) {
+	err = c.call(ctx, slow, http.MethodPost, withID(api.PathMethod, method), nil, struct {
+		Enabled bool   `json:"enabled"`
+		PIN     string `json:"pin,omitempty"`
+	}{enabled, pin.Reveal()}, &l)
+	return l, err
+}
+
+// SetPIN sets the PIN, or changes it from old.
+func (c *Client) SetPIN(ctx context.Context, pin, old api.PIN) (s api.PINSet, err error) {
+	err = c.call(ctx, slow, http.MethodPost, api.PathPIN, nil, struct {
+		PIN    string `json:"pin"`
+		OldPIN string `json:"oldPin,omitempty"`
+	}{pin.Reveal(), old.Reveal()}, &s)
+	return s, err
+}
+
+// RemovePIN removes the PIN; keysToo also when keys depend on it.
+func (c *Client) RemovePIN(ctx context.Context, pin api.PIN, keysToo bool) (l api.VerificationList, err error) {
+	err = c.call(ctx, slow, http.MethodDelete, api.PathPIN, nil, struct {
+		PIN     string `json:"pin"`
+		KeysToo bool   `json:"keysToo,omitempty"`
+	}{pin.Reveal(), keysToo}, &l)
+	return l, err
 }
 
 // Codes lists what there are one-time codes for.

@@ -97,6 +97,36 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// What the PIN is for reaches the agent, and the agent's word comes back.
+func TestPIN(t *testing.T) {
+	ctx, pin := t.Context(), api.PIN("314159")
+	agent := &localapitest.Agent{Methods: map[string]bool{"fingerprint": false}, PromptsHeld: []api.Prompt{{ID: "p-1", UserVerification: "required"}}}
+	c := start(t, agent)
+	if set, err := c.SetPIN(ctx, pin, nil); err != nil || set.Changed || set.State.State != "ready" {
+		t.Fatal(set, err)
+	}
+	if set, err := c.SetPIN(ctx, api.PIN("271828"), pin); err != nil || !set.Changed {
+		t.Fatal(set, err)
+	}
+	var refused *api.Error
+	if _, err := c.DecidePrompt(ctx, "p-1", api.Decision{Action: "approve", PIN: pin}); !errors.As(err, &refused) || refused.Code != "wrong_pin" || refused.TriesLeft != 2 {
+		t.Fatalf("%+v", err)
+	}
+	pin = api.PIN("271828")
+	if _, err := c.DecidePrompt(ctx, "p-1", api.Decision{Action: "approve", PIN: pin}); err != nil || agent.Decided["p-1"].PIN.Reveal() != "271828" {
+		t.Fatal(err)
+	}
+	if l, err := c.EnableVerification(ctx, "fingerprint", true, pin); err != nil || l.Verification[1].State != "ready" {
+		t.Fatal(l, err)
+	}
+	if l, err := c.Verification(ctx); err != nil || len(l.Verification) != 4 {
+		t.Fatal(l, err)
+	}
+	if l, err := c.RemovePIN(ctx, pin, false); err != nil || l.Verification[0].State != "not_set" {
+		t.Fatal(l, err)
+	}
+}
+
 func TestNotRunning(t *testing.T) {
 	dir := tempDir(t)
 	file := filepath.Join(dir, "file")

@@ -81,7 +81,7 @@ func TestFakeAgent(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, err = New(socket).DecidePrompt(t.Context(), "p-1", api.Decision{Action: "approve", PIN: "123456"})
+		_, err = New(socket).DecidePrompt(t.Context(), "p-1", api.Decision{Action: "approve", PIN: api.PIN("123456")})
 		var foreign *ForeignError
 		if !errors.As(err, &foreign) || foreign.Socket != socket || errors.Is(err, ErrNotRunning) {
 			t.Errorf("chown %v: %v, want ForeignError", chown, err)

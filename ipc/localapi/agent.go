@@ -36,6 +36,14 @@ type Agent interface {
 	// DecidePrompt answers one prompt and reports how it ended.
 	DecidePrompt(ctx context.Context, id string, d api.Decision, p peer.Peer) (api.PromptOutcome, error)
 
+	// Verification is how the person can be verified.
+	Verification(ctx context.Context) (api.VerificationList, error)
+	// EnableVerification turns a method on or off.
+	EnableVerification(ctx context.Context, method string, e api.EnableVerification) (api.VerificationList, error)
+	// SetPIN sets or changes the PIN. The caller clears what it passed.
+	SetPIN(ctx context.Context, s api.SetPIN) (api.PINSet, error)
+	RemovePIN(ctx context.Context, r api.RemovePIN) (api.VerificationList, error)
+
 	// Codes lists what there are one-time codes for.
 	Codes(ctx context.Context) (api.CodeList, error)
 	// Code makes the code of this moment. The name is a code's id, or its

@@ -43,6 +43,7 @@ func decode(data []byte, dst any) error {
 		if bytes.Equal(raw, []byte("null")) || json.Unmarshal(raw, field.Addr().Interface()) != nil {
 			return fmt.Errorf("the member %s has the wrong type", name)
 		}
+		clear(raw) // it may be a PIN
 	}
 	if token, err := dec.Token(); err != nil || token != json.Delim('}') {
 		return errors.New("the body is not JSON")

@@ -83,7 +83,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		for name := range loose {
 			switch name {
-			case "action", "account", "number", "pin", "report":
+			case "action", "account", "number", "pin", "verification", "report":
 			default:
 				t.Fatalf("accepted the member %q", name)
 			}
@@ -91,9 +91,15 @@ func FuzzDecode(f *testing.F) {
 		if action, _ := loose["action"].(string); action != d.Action {
 			t.Fatalf("decoded %q, the document says %q", d.Action, action)
 		}
+		if pin, _ := loose["pin"].(string); pin != d.PIN.Reveal() {
+			t.Fatalf("decoded another PIN than %q", pin)
+		}
 		b, err := json.Marshal(d)
-		if err != nil {
+		if (err != nil) != (len(d.PIN) > 0) { // a PIN is not written, only sent
 			t.Fatal(err)
+		}
+		if err != nil || d.PIN != nil {
+			return
 		}
 		var again api.Decision
 		if err := decode(b, &again); err != nil || !reflect.DeepEqual(d, again) {

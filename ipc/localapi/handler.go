@@ -174,6 +174,7 @@ func readBody(w http.ResponseWriter, r *http.Request, in any) (any, error) {
 	} else if err != nil {
 		return nil, refusal(http.StatusBadRequest, "bad_body", "the body ended early")
 	}
+	defer clear(body) // it may hold a PIN
 	value := reflect.New(reflect.TypeOf(in)).Interface()
 	if err := decode(body, value); err != nil {
 		return nil, refusal(http.StatusBadRequest, "bad_body", err.Error())

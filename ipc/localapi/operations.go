@@ -3,6 +3,7 @@ package localapi
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"countersign.dev/ipc/api"
 )
@@ -44,10 +45,32 @@ func (s *Server) prompts(c *call) (any, error) {
 // decide lets only a typed answer through; no answer is not an answer.
 func (s *Server) decide(c *call) (any, error) {
 	d := *c.in.(*api.Decision)
-	if d.Action != "approve" && d.Action != "deny" {
-		return nil, refusal(http.StatusBadRequest, "bad_action", `the action must be "approve" or "deny"`)
+	defer clear(d.PIN)
+	if !slices.Contains(api.Actions, d.Action) {
+		return nil, refusal(http.StatusBadRequest, "bad_action", `the action must be "approve" or "deny" (or "cancel_verification")`)
 	}
 	return s.agent.DecidePrompt(c.ctx, c.id, d, c.peer)
+}
+
+func (s *Server) verification(c *call) (any, error) { return s.agent.Verification(c.ctx) }
+
+func (s *Server) enableVerification(c *call) (any, error) {
+	in := *c.in.(*api.EnableVerification)
+	defer clear(in.PIN)
+	return s.agent.EnableVerification(c.ctx, c.id, in)
+}
+
+func (s *Server) setPIN(c *call) (any, error) {
+	in := *c.in.(*api.SetPIN)
+	defer clear(in.PIN)
+	defer clear(in.OldPIN)
+	return s.agent.SetPIN(c.ctx, in)
+}
+
+func (s *Server) removePIN(c *call) (any, error) {
+	in := *c.in.(*api.RemovePIN)
+	defer clear(in.PIN)
+	return s.agent.RemovePIN(c.ctx, in)
 }
 
 func (s *Server) codes(c *call) (any, error) { return s.agent.Codes(c.ctx) }

@@ -116,6 +116,8 @@ func sample() *localapitest.Agent {
 		Signals:      []api.Signal{{Name: "platform", Value: "LINUX", Known: true}},
 		CodesHeld:    []api.CodeEntry{{ID: "acc-1", Name: "alice@example.com", Issuer: "id.example.com", Account: "acc-1", State: "active"}},
 		Digits:       []api.Code{{Code: "012345", ExpiresInSeconds: 7}},
+		Methods:      map[string]bool{"fingerprint": false},
+		Without:      []string{"acc-1"},
 		Records:      []api.AuditRecord{{Seq: 1, Event: "challenge"}, {Seq: 2, Event: "challenge"}},
 	}
 }
@@ -139,6 +141,13 @@ func TestOperations(t *testing.T) {
 		{"GET", "/v1/prompts?front_end=tray", "", 200, `"app":"Payroll"`},
 		{"POST", "/v1/prompts/p-1/decision", `{"action":"approve","number":"42"}`, 200, `{"id":"p-1","outcome":"approved","reason":""}`},
 		{"POST", "/v1/prompts/p-1/decision", `{"action":"approve"}`, 404, `"not_found"`},
+		{"GET", "/v1/verification", "", 200, `{"verification":[{"method":"pin","state":"not_set"`},
+		{"POST", "/v1/pin", `{"pin":"314159"}`, 200, `{"changed":false,"state":{"method":"pin","state":"ready","triesLeft":3},"without":[`},
+		{"POST", "/v1/pin", `{"pin":"271828","oldPin":"000000"}`, 403, `"code":"wrong_pin","message":"the PIN is wrong; tries left: 2","triesLeft":2`},
+		{"POST", "/v1/pin", `{"pin":"271828","oldPin":"314159"}`, 200, `"changed":true`},
+		{"POST", "/v1/verification/fingerprint", `{"enabled":true,"pin":"271828"}`, 200, `{"method":"fingerprint","state":"ready"}`},
+		{"POST", "/v1/verification/nose", `{"enabled":true}`, 404, `"not_found"`},
+		{"DELETE", "/v1/pin", `{"pin":"271828"}`, 200, `"state":"not_set"`},
 		{"GET", "/v1/codes", "", 200, `{"codes":[{"id":"acc-1","name":"alice@example.com","issuer":"id.example.com","account":"acc-1","state":"active"}]}`},
 		{"POST", "/v1/codes/alice%40example.com/code", `{}`, 200, `{"name":"alice@example.com","issuer":"id.example.com","code":"012345","expiresInSeconds":7}`},
 		{"POST", "/v1/codes/nope/code", `{}`, 404, `"not_found"`},
@@ -331,24 +340,27 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 19 {
-		t.Errorf("%d operations are described, want 19: extend this test with the new ones", n)
+	if n != 23 {
+		t.Errorf("%d operations are described, want 23: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathCodes, api.PathCode, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathVerification, api.PathMethod, api.PathPIN, api.PathCodes, api.PathCode, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}
 	}
 	for name, value := range map[string]any{
-		"Status": api.Status{}, "Agent": api.Agent{}, "Component": api.Component{}, "Loopback": api.Loopback{}, "Problem": api.Problem{},
+		"Status": api.Status{Verification: []api.Verification{{}}, GraceSeconds: 1}, "Agent": api.Agent{}, "Component": api.Component{}, "Loopback": api.Loopback{}, "Problem": api.Problem{},
 		"AccountList": api.AccountList{}, "Account": api.Account{Development: true, PushesHeld: true, EnrolmentID: "x", LoopbackOrigins: []string{"x"}},
 		"AddAccount": api.AddAccount{Name: "x"}, "RenameAccount": api.RenameAccount{}, "PromptList": api.PromptList{},
-		"Prompt": api.Prompt{Choices: []api.Choice{{}}, Numbers: []string{"1"}, TransactionType: "x", BindingMessage: "x", Unusual: []string{"x"}, Client: "x", Repeats: 1, RequestedAt: time.Now()}, "Choice": api.Choice{},
-		"Decision": api.Decision{Account: "x", Number: "x", PIN: "x", Report: true},
+		"Prompt": api.Prompt{Choices: []api.Choice{{}}, Numbers: []string{"1"}, TransactionType: "x", BindingMessage: "x", Unusual: []string{"x"}, Client: "x", Repeats: 1, RequestedAt: time.Now(),
+			VerificationMethods: []string{"pin"}, TriesLeft: 1, LockedUntil: time.Now(), Verified: true}, "Choice": api.Choice{UserVerification: "none"},
+		"Decision":     api.Decision{Account: "x", Number: "x", Verification: "pin", Report: true},
+		"Verification": api.Verification{TriesLeft: 1, Until: time.Now(), Hint: "x"}, "VerificationList": api.VerificationList{GraceSeconds: 1},
+		"PINSet": api.PINSet{}, "AccountName": api.AccountName{}, "EnableVerification": api.EnableVerification{},
 		"CodeList": api.CodeList{}, "CodeEntry": api.CodeEntry{}, "Device": api.Device{}, "Signal": api.Signal{}, "GetCode": api.GetCode{}, "Code": api.Code{},
 		"PromptOutcome": api.PromptOutcome{}, "AuditRecord": api.AuditRecord{Origin: "x", App: "x", Transaction: "x", KeyType: "x"},
 		"Event":  api.Event{Prompt: &api.Prompt{}, Outcome: &api.PromptOutcome{}, Account: &api.Account{}, Audit: &api.AuditRecord{}},
-		"Report": api.Report{}, "Check": api.Check{Hint: "x"}, "Error": api.Error{Hint: "x"}, "ErrorBody": api.ErrorBody{},
+		"Report": api.Report{}, "Check": api.Check{Hint: "x"}, "Error": api.Error{Hint: "x", TriesLeft: 1, Until: time.Now()}, "ErrorBody": api.ErrorBody{},
 	} {
 		b, err := json.Marshal(value)
 		if err != nil {

@@ -31,6 +31,10 @@ type Agent struct {
 	Records      []api.AuditRecord
 	Report       api.Report
 	AuditErr     error
+	PIN          string           // what the person is verified by; "" while none is set
+	Tries        int              // wrong PINs that are left
+	Methods      map[string]bool  // other methods: whether they are on
+	Without      []string         // ids of accounts without a key that the PIN unlocks
 	Fail         error            // every call fails with it
 	TooLate      map[string]error // by prompt: why it cannot be decided any more
 
@@ -314,6 +318,10 @@ func (a *Agent) DecidePrompt(_ context.Context, id string, d api.Decision, p pee
 	if i < 0 {
 		return api.PromptOutcome{}, notFound("prompt")
 	}
+	if err := a.verified(a.PromptsHeld[i], d); err != nil {
+		return api.PromptOutcome{}, err
+	}
+	d.PIN = slices.Clone(d.PIN) // the server clears its own
 	a.PromptsHeld = slices.Delete(a.PromptsHeld, i, i+1)
 	if err := a.TooLate[id]; err != nil {
 		return api.PromptOutcome{}, err
@@ -324,7 +332,7 @@ func (a *Agent) DecidePrompt(_ context.Context, id string, d api.Decision, p pee
 	a.Decided[id], a.DecidedBy[id] = d, p
 	o, ok := a.Outcomes[id]
 	if !ok {
-		o = api.PromptOutcome{ID: id, Outcome: map[string]string{"approve": "approved", "deny": "denied"}[d.Action]}
+		o = api.PromptOutcome{ID: id, Outcome: map[string]string{"approve": "approved", "deny": "denied", "cancel_verification": "refused"}[d.Action]}
 	}
 	a.tell(api.Event{Type: "prompt_closed", Outcome: &o})
 	return o, nil
