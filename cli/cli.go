@@ -85,6 +85,8 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 		a.statusCommand(),
 		a.accountCommand(),
 		a.promptCommand(),
+		a.pinCommand(),
+		a.verificationCommand(),
 		a.codeCommand(),
 		a.deviceCommand(),
 		a.eventsCommand(),

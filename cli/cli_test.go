@@ -114,9 +114,10 @@ func prompt(id, app string) api.Prompt {
 		Origin: "https://id.example.com", Location: "Lisbon", IP: "203.0.113.7", CreatedAt: time.Now(), ExpiresAt: time.Now().Add(5 * time.Minute), UserVerification: "none"}
 }
 
-// steer is the script command "agent": stop | start | drop | alone | subscribed | event TYPE | ask ID APP [number|numbers|choices|push|unusual|again|ciba] |
+// steer is the script command "agent": stop | start | drop | alone | subscribed | event TYPE | ask ID APP [number|numbers|choices|push|unusual|again|ciba|pin|likes-pin|finger|locked|shown] |
 // outcome ID OUTCOME REASON | await FRONTEND | drop | decided ID ACTION … |
 // begun N | waiting ID | end ID | ends ORG CODE MESSAGE HINT | asked WORD … | elsewhere URL | cancelled ID |
+// pin PIN | pinis PIN | typed ID PIN | without ID … | methods | grace | nopin |
 // fail CODE MESSAGE HINT | late ID CODE MESSAGE HINT | break | empty | problem | hostile
 func steer(ts *testscript.TestScript, neg bool, args []string) {
 	w := ts.Value(agentKey{}).(*world)
@@ -163,6 +164,16 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 				p.Unusual = []string{"New device", "New place"}
 			case "again":
 				p.Repeats = 2
+			case "pin":
+				p.UserVerification, p.VerificationMethods, p.TriesLeft = "required", []string{"pin"}, w.Tries
+			case "likes-pin":
+				p.UserVerification, p.VerificationMethods, p.TriesLeft = "preferred", []string{"pin"}, w.Tries
+			case "finger":
+				p.UserVerification, p.VerificationMethods = "required", append(p.VerificationMethods, "fingerprint")
+			case "locked":
+				p.LockedUntil, p.TriesLeft = time.Now().Add(2*time.Minute), 0
+			case "shown":
+				p.Verified = true
 			case "ciba":
 				p.TransactionType, p.BindingMessage = "CIBA", "Pay 300 to Bob?"
 			case "choices":
@@ -188,6 +199,25 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Fatalf("decided %s, want %q (%v)", got, want, !neg)
 			}
 		}
+	case "typed":
+		if got := w.Decided[args[1]].PIN.Reveal(); got != args[2] {
+			ts.Fatalf("the PIN was %q", got)
+		}
+	case "pin":
+		w.PIN, w.Tries = args[1], 3
+	case "pinis":
+		if w.PIN != args[1] {
+			ts.Fatalf("the PIN is %q", w.PIN)
+		}
+	case "without":
+		w.Without = args[1:]
+	case "methods":
+		w.Methods = map[string]bool{"fingerprint": false, "password": false}
+	case "grace":
+		w.StatusReply.GraceSeconds = 300
+		w.StatusReply.Verification = []api.Verification{{Method: "pin", State: "ready", TriesLeft: 4}, {Method: "fingerprint", State: "absent"}}
+	case "nopin":
+		w.StatusReply.Verification = []api.Verification{{Method: "pin", State: "not_set"}}
 	case "asked":
 		got := fmt.Sprintf("%+v", w.Begun[len(w.Begun)-1])
 		for _, want := range args[1:] {

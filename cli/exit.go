@@ -45,9 +45,12 @@ func failed(tried string, err error) error {
 	f := &failure{tried: tried, err: err, code: exitFailed}
 	var refused *api.Error
 	var foreign *client.ForeignError
+	var whole *failure
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &whole):
+		return err // says all of that itself
 	case errors.As(err, &refused):
 		f.hint = refused.Hint
 	case errors.As(err, &foreign):

@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"strings"
 	"time"
@@ -18,7 +16,7 @@ import (
 
 func (a *app) promptCommand() *cobra.Command {
 	c := group("prompt", "Sign-ins that wait for your answer", "")
-	c.AddCommand(a.promptList(), a.promptWatch(), a.promptApprove(), a.promptDeny(), a.promptResume())
+	c.AddCommand(a.promptList(), a.promptWatch(), a.promptApprove(), a.promptDeny(), a.promptCancel(), a.promptResume())
 	return c
 }
 
@@ -141,17 +139,17 @@ func (a *app) promptApprove() *cobra.Command {
 	var pinStdin bool
 	c := &cobra.Command{
 		Use: "approve [ID]", Short: "Let a sign-in pass", Args: takes(0, 1),
-		Long: "Let a sign-in pass: the one with this ID, or the only one that is waiting. One that was asked\nfor several times needs its ID or its number, so that you answer the one that you have seen.",
+		Long: "Let a sign-in pass: the one with this ID, or the only one that is waiting. One that was asked\nfor several times needs its ID or its number, so that you answer the one that you have seen.\n\nOne that needs your PIN asks for it, without showing it; --pin-stdin reads it from standard input.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if ans.wait < 0 {
 				return usageError(cmd, errNegativeWait)
 			}
 			if pinStdin {
-				pin, err := readLine(a.in, 1<<10)
+				pin, err := readLine(a.in, maxPIN)
 				if err != nil {
 					return failed("read the PIN", err)
 				}
-				ans.decision.PIN = pin
+				ans.decision.PIN = api.PIN(pin)
 			}
 			return a.decide(cmd.Context(), ans, args)
 		},
@@ -160,6 +158,7 @@ func (a *app) promptApprove() *cobra.Command {
 	c.Flags().StringVar(&ans.decision.Number, "number", "", "the number that the sign-in page shows")
 	c.Flags().StringVar(&ans.decision.Account, "account", "", "the account to sign in with, when several fit")
 	c.Flags().BoolVar(&pinStdin, "pin-stdin", false, "read the PIN from standard input")
+	c.Flags().StringVar(&ans.decision.Verification, "by", "", "show that it is you by this: pin, fingerprint, password or security_key")
 	return c
 }
 
@@ -177,6 +176,18 @@ func (a *app) promptDeny() *cobra.Command {
 	}
 	c.Flags().DurationVar(&ans.wait, "wait", 0, "wait this long for a sign-in, e.g. 10s")
 	c.Flags().BoolVar(&ans.decision.Report, "report", false, "this wasn't me: tell the organisation, and hold the account's pushes back")
+	return c
+}
+
+func (a *app) promptCancel() *cobra.Command {
+	ans := answer{decision: api.Decision{Action: "cancel_verification"}}
+	c := &cobra.Command{
+		Use: "cancel [ID]", Short: "Tell the organisation that you will not show that it is you", Args: takes(0, 1),
+		Long: `Answer a sign-in that needs your PIN or the like without it: nothing is
+approved, and the organisation is told why. It may offer you another way.`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.decide(cmd.Context(), ans, args) },
+	}
+	c.Flags().StringVar(&ans.decision.Account, "account", "", "the account that it is for, when several fit")
 	return c
 }
 
@@ -231,19 +242,8 @@ func accountNamed(list api.AccountList, name string) (id string, err error) {
 	return "", fmt.Errorf("%d accounts are called that: %s", len(found), strings.Join(found, ", "))
 }
 
-// readLine reads one line of at most so many bytes: a secret is better there
-// than in an argument, which others could see.
-func readLine(in io.Reader, most int64) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(in, most)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	line = strings.TrimRight(line, "\r\n")
-	if line == "" {
-		return "", errors.New("standard input has none")
-	}
-	return line, nil
-}
+// verbs are the actions in words.
+var verbs = map[string]string{"approve": "approve", "deny": "deny", "cancel_verification": "cancel"}
 
 // decide finds the prompt, answers it and reports how it ended.
 func (a *app) decide(ctx context.Context, ans answer, args []string) error {
@@ -264,7 +264,7 @@ func (a *app) decide(ctx context.Context, ans answer, args []string) error {
 	if err != nil {
 		return err
 	}
-	tried := ans.decision.Action + " the sign-in"
+	tried := verbs[ans.decision.Action] + " the sign-in"
 	switch {
 	case ans.decision.Action == "approve" && ans.id == "" && p.Repeats > 0 && !p.NeedsNumber:
 		// The one that the person has looked at may be gone, and this one a
@@ -277,11 +277,11 @@ func (a *app) decide(ctx context.Context, ans answer, args []string) error {
 	case ans.decision.Action == "approve" && p.NeedsNumber && ans.decision.Number == "":
 		return &failure{tried: tried, err: errors.New("it needs the number that the sign-in page shows"),
 			hint: fmt.Sprintf("countersign prompt approve %s --number N", p.ID), code: exitFailed}
-	case ans.decision.Action == "approve" && len(p.Choices) > 0 && ans.decision.Account == "":
+	case ans.decision.Action != "deny" && len(p.Choices) > 0 && ans.decision.Account == "":
 		return &failure{tried: tried, err: errors.New("several accounts fit"),
 			hint: "name one with --account: " + choices(p), code: exitFailed}
 	}
-	outcome, err := agent.DecidePrompt(ctx, p.ID, ans.decision)
+	outcome, err := a.approveVerified(ctx, agent, p, ans.decision)
 	if refused := (*api.Error)(nil); errors.As(err, &refused) && (refused.Code == "prompt_expired" || refused.Code == "prompt_withdrawn") {
 		// Too late is an end like others, for scripts too.
 		if a.json {
@@ -391,9 +391,12 @@ func (a *app) outcome(tried string, d api.Decision, p api.Prompt, o api.PromptOu
 			return err
 		}
 	}
-	wanted := map[string]string{"approve": "approved", "deny": "denied"}[d.Action]
+	wanted := map[string]string{"approve": "approved", "deny": "denied", "cancel_verification": "refused"}[d.Action]
 	if o.Outcome == wanted {
 		if !a.json {
+			if wanted == "refused" {
+				wanted = "cancelled"
+			}
 			a.out.line("%s %s", a.out.paint(green, wanted+":"), describePrompt(p))
 			if o.Reason != "" { // e.g. that the org has not confirmed it yet
 				a.out.line("%s", clean(o.Reason))

@@ -59,10 +59,6 @@ func (a *app) printPrompt(p api.Prompt) {
 		}
 		account, number = strings.Join(names, " or "), number+" --account ID"
 	}
-	verification := ""
-	if p.UserVerification == "required" {
-		verification = "your PIN or fingerprint"
-	}
 	id := clean(p.ID)
 	whole := a.out
 	whole.width = 0 // the commands are there to be copied
@@ -71,7 +67,7 @@ func (a *app) printPrompt(p api.Prompt) {
 		"account", account,
 		"from", from,
 		"when", when,
-		"needs", verification,
+		"needs", a.needsWords(p),
 		"numbers", numbers,
 		"approve", "countersign prompt approve "+id+number,
 		"deny", "countersign prompt deny "+id,

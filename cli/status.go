@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,10 +52,30 @@ func (a *app) printStatus(s api.Status) {
 		"vault key", component(s.VaultKey),
 		"browsers", loopbackState(s.Loopback),
 		"front ends", frontEnds,
+		"verification", a.verificationLine(s),
 	)
 	if s.PendingPrompts > 0 {
 		a.out.line("hint: see what is waiting with: countersign prompt list")
 	}
+}
+
+// verificationLine names the ways to verify the person that are set up.
+func (a *app) verificationLine(s api.Status) string {
+	var ways []string
+	for _, v := range s.Verification {
+		switch v.State {
+		case "ready", "lockout", "unavailable":
+			ways = append(ways, methodName(v.Method)+", "+verificationState(v, a.now()))
+		}
+	}
+	line := strings.Join(ways, "; ")
+	if line == "" && len(s.Verification) > 0 {
+		line = "nothing yet: countersign pin set"
+	}
+	if s.GraceSeconds > 0 {
+		line += "; once shown, it counts for " + span(time.Duration(s.GraceSeconds)*time.Second)
+	}
+	return line
 }
 
 func component(c api.Component) string {

@@ -37,6 +37,8 @@ func (a *Agent) checkPIN(pin api.PIN) error {
 	switch {
 	case a.PIN == "":
 		return &api.Error{Status: http.StatusConflict, Code: "verification_not_set_up", Message: "no PIN is set", Hint: "countersign pin set"}
+	case len(pin) == 0:
+		return &api.Error{Status: http.StatusForbidden, Code: "verification_required", Message: "this takes the PIN"}
 	case a.Tries <= 0:
 		return &api.Error{Status: http.StatusLocked, Code: "pin_locked", Message: "too many wrong PINs: the next try is possible at 14:03, in 2 minutes", Until: time.Now().Add(2 * time.Minute)}
 	case pin.Reveal() != a.PIN:

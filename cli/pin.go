@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/client"
+)
+
+func (a *app) pinCommand() *cobra.Command {
+	c := group("pin", "The PIN by which you show that it is you", `The PIN shows that it is you, at sign-ins that ask for that. It belongs to this
+computer and this user; no organisation ever learns it.`)
+	c.AddCommand(a.pinSet(), a.pinChange(), a.pinRemove())
+	return c
+}
+
+// pinSource is where PINs come from: the terminal, or lines of standard input.
+type pinSource struct {
+	app   *app
+	lines []string // with --stdin
+	stdin bool
+}
+
+const stdinFlag = "stdin"
+
+// pins prepares a source of that many PINs.
+func (a *app) pins(cmd *cobra.Command, stdin bool, lines int) (*pinSource, error) {
+	s := &pinSource{app: a, stdin: stdin}
+	if !stdin {
+		if _, ok := a.terminal(); !ok {
+			return nil, usageError(cmd, errors.New(errNoTerminal.Error()+"; give it with --"+stdinFlag))
+		}
+		return s, nil
+	}
+	var err error
+	if s.lines, err = readLines(a.in, lines, int64(lines)*maxPIN); err != nil {
+		return nil, failed("read the PIN", err)
+	}
+	return s, nil
+}
+
+// next is the next line, or what ask asks for.
+func (s *pinSource) next(ask func() (api.PIN, error)) (api.PIN, error) {
+	if !s.stdin {
+		return ask()
+	}
+	line := s.lines[0]
+	s.lines = s.lines[1:]
+	return api.PIN(line), nil
+}
+
+// prove hands the PIN that is set to do, again and again while the person types
+// a wrong one and may try again.
+func (s *pinSource) prove(ctx context.Context, question string, do func(pin api.PIN) error) error {
+	for {
+		pin, err := s.next(func() (api.PIN, error) { return s.app.askSecret(ctx, question) })
+		if err != nil {
+			return err
+		}
+		if len(pin) == 0 {
+			return errors.New("no PIN was typed")
+		}
+		err = do(pin)
+		clear(pin)
+		if err == nil || s.stdin || !s.app.mayTryAgain(err) {
+			return err
+		}
+	}
+}
+
+func (a *app) pinSet() *cobra.Command {
+	var stdin bool
+	c := &cobra.Command{
+		Use: "set", Short: "Set a PIN", Args: takes(0, 0),
+		Long: `Set a PIN. It is asked for twice, and not shown; with --stdin it is the first
+line of standard input.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			const tried = "set the PIN"
+			return a.withPINs(cmd, stdin, 1, func(ctx context.Context, agent *client.Client, pins *pinSource) error {
+				if err := a.noPINYet(ctx, agent); err != nil {
+					return err
+				}
+				pin, err := pins.next(func() (api.PIN, error) { return a.askTwice(ctx, "new PIN:") })
+				if err != nil {
+					return failed(tried, err)
+				}
+				defer clear(pin)
+				set, err := agent.SetPIN(ctx, pin, nil)
+				if err != nil {
+					return failed(tried, err)
+				}
+				return show(a, set, (*app).printPINSet)
+			})
+		},
+	}
+	c.Flags().BoolVar(&stdin, stdinFlag, false, "read the PIN from standard input")
+	return c
+}
+
+// noPINYet spares a person the typing when there is a PIN.
+func (a *app) noPINYet(ctx context.Context, agent *client.Client) error {
+	list, err := agent.Verification(ctx)
+	if err != nil {
+		return failed("set the PIN", err)
+	}
+	for _, v := range list.Verification {
+		if v.Method == "pin" && (v.State == "ready" || v.State == "lockout") {
+			return &failure{tried: "set the PIN", err: errors.New("there is one already"), hint: "countersign pin change", code: exitFailed}
+		}
+	}
+	return nil
+}
+
+func (a *app) pinChange() *cobra.Command {
+	var stdin bool
+	c := &cobra.Command{
+		Use: "change", Short: "Change the PIN", Args: takes(0, 0),
+		Long: `Change the PIN. The old one and the new one are asked for, and not shown; with
+--stdin they are the first two lines of standard input, the old one first. Wrong
+ones count as they do at a sign-in.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			const tried = "change the PIN"
+			return a.withPINs(cmd, stdin, 2, func(ctx context.Context, agent *client.Client, pins *pinSource) error {
+				var pin api.PIN
+				var set api.PINSet
+				err := pins.prove(ctx, "present PIN:", func(old api.PIN) (err error) {
+					if pin == nil { // not again after a wrong old one
+						if pin, err = pins.next(func() (api.PIN, error) { return a.askTwice(ctx, "new PIN:") }); err != nil {
+							return err
+						}
+					}
+					set, err = agent.SetPIN(ctx, pin, old)
+					return err
+				})
+				clear(pin)
+				if err != nil {
+					return failed(tried, err)
+				}
+				return show(a, set, (*app).printPINSet)
+			})
+		},
+	}
+	c.Flags().BoolVar(&stdin, stdinFlag, false, "read both PINs from standard input")
+	return c
+}
+
+func (a *app) pinRemove() *cobra.Command {
+	var stdin, keysToo bool
+	c := &cobra.Command{
+		Use: "remove", Short: "Remove the PIN", Args: takes(0, 0),
+		Long: `Remove the PIN. Sign-ins that demand that you show that it is you are refused
+then, unless there is another way: countersign verification list.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withPINs(cmd, stdin, 1, func(ctx context.Context, agent *client.Client, pins *pinSource) error {
+				var list api.VerificationList
+				err := pins.prove(ctx, "PIN:", func(pin api.PIN) (err error) {
+					list, err = agent.RemovePIN(ctx, pin, keysToo)
+					return err
+				})
+				if err != nil {
+					return failed("remove the PIN", err)
+				}
+				return show(a, list, func(a *app, _ api.VerificationList) { a.out.line("%s the PIN", a.out.paint(green, "removed:")) })
+			})
+		},
+	}
+	c.Flags().BoolVar(&stdin, stdinFlag, false, "read the PIN from standard input")
+	c.Flags().BoolVar(&keysToo, "keys-too", false, "also when keys of accounts are unlocked by it: they are of no use then")
+	return c
+}
+
+// withPINs is what the commands about the PIN have in common.
+func (a *app) withPINs(cmd *cobra.Command, stdin bool, lines int, do func(context.Context, *client.Client, *pinSource) error) error {
+	pins, err := a.pins(cmd, stdin, lines)
+	if err != nil {
+		return err
+	}
+	agent, err := a.agent()
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	return do(cmd.Context(), agent, pins)
+}
+
+func (a *app) printPINSet(set api.PINSet) {
+	word := "set:"
+	if set.Changed {
+		word = "changed:"
+	}
+	a.out.line("%s the PIN shows that it is you, at sign-ins that ask for that", a.out.paint(green, word))
+	for _, acc := range set.Without {
+		name := clean(acc.Name)
+		if acc.User != "" && acc.User != acc.Name {
+			name += " (" + clean(acc.User) + ")"
+		}
+		a.out.line("%s at %s has no key yet that the PIN unlocks", name, orgHost(acc.Org, false))
+		a.out.line("hint: countersign key verify %s", clean(acc.ID))
+	}
+}

@@ -1,0 +1,261 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/client"
+)
+
+// methodNames are the ways to verify a person, in their words.
+var methodNames = map[string]string{
+	"pin": "PIN", "fingerprint": "fingerprint", "password": "password of this computer", "security_key": "security key",
+}
+
+func methodName(method string) string { return cmp.Or(methodNames[method], clean(method)) }
+
+func (a *app) verificationCommand() *cobra.Command {
+	c := group("verification", "Ways to show that it is you", `Ways to show that it is you, at sign-ins that ask for that. The PIN has commands
+of its own: countersign pin --help.`)
+	c.AddCommand(a.verificationList(), a.verificationSwitch(true), a.verificationSwitch(false))
+	return c
+}
+
+func (a *app) verificationList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "All ways, and how they are doing", Args: takes(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			list, err := agent.Verification(cmd.Context())
+			if err != nil {
+				return failed("list the ways to show that it is you", err)
+			}
+			return show(a, list, (*app).printVerification)
+		},
+	}
+}
+
+func (a *app) printVerification(list api.VerificationList) {
+	rows := make([][]string, len(list.Verification))
+	for i, v := range list.Verification {
+		rows[i] = []string{clean(v.Method), methodName(v.Method), verificationState(v, a.now())}
+	}
+	a.out.table([]string{"METHOD", "NAME", "STATE"}, rows)
+	for _, v := range list.Verification {
+		if v.Hint != "" {
+			a.out.hang("hint: ", 6, clean(v.Hint))
+		}
+	}
+	if list.GraceSeconds > 0 {
+		a.out.line("once shown, it counts for %s", span(time.Duration(list.GraceSeconds)*time.Second))
+	}
+}
+
+// verificationState says how a way is doing.
+func verificationState(v api.Verification, now time.Time) string {
+	switch v.State {
+	case "ready":
+		if v.Method == "pin" && v.TriesLeft > 0 {
+			return "ready, " + tries(v.TriesLeft)
+		}
+		return "ready"
+	case "not_set":
+		return "not set up"
+	case "lockout":
+		if v.Until.IsZero() {
+			return "locked after too many wrong tries"
+		}
+		return "locked until " + until(v.Until, now)
+	case "absent":
+		return "not on this computer"
+	}
+	return strings.ReplaceAll(clean(v.State), "_", " ")
+}
+
+func tries(n int) string {
+	if n == 1 {
+		return "1 try left"
+	}
+	return fmt.Sprintf("%d tries left", n)
+}
+
+// until says when something will be, both ways: "14:03, in 2 minutes".
+func until(t, now time.Time) string {
+	exact := t.Local().Format("15:04")
+	left := t.Sub(now)
+	switch {
+	case left <= 0:
+		return exact + ", now"
+	case left >= 24*time.Hour:
+		exact = t.Local().Format("2 Jan 2006 15:04")
+	case left < time.Minute:
+		exact = t.Local().Format("15:04:05")
+	}
+	return exact + ", in " + span(left+time.Second-1)
+}
+
+func (a *app) verificationSwitch(enable bool) *cobra.Command {
+	name, short := "enable", "Allow a way to show that it is you"
+	if !enable {
+		name, short = "disable", "Allow a way no longer"
+	}
+	var pinStdin bool
+	c := &cobra.Command{
+		Use: name + " METHOD", Short: short,
+		Args:      cobra.MatchAll(takes(1, 1), oneOf),
+		ValidArgs: []string{"fingerprint", "password", "security_key"},
+		Long: short + `: fingerprint, password (of this computer) or security_key. While a PIN
+is set, this takes the PIN.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			tried := name + " the " + methodName(args[0])
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			list, err := a.switchVerification(cmd, agent, args[0], enable, pinStdin)
+			if err != nil {
+				return failed(tried, err)
+			}
+			return show(a, list, func(a *app, list api.VerificationList) {
+				i := slices.IndexFunc(list.Verification, func(v api.Verification) bool { return v.Method == args[0] })
+				state := "unknown"
+				if i >= 0 {
+					state = verificationState(list.Verification[i], a.now())
+				}
+				a.out.line("%s %s, %s", a.out.paint(green, name+"d:"), methodName(args[0]), state)
+			})
+		},
+	}
+	c.Flags().BoolVar(&pinStdin, "pin-stdin", false, "read the PIN from standard input")
+	return c
+}
+
+func (a *app) switchVerification(cmd *cobra.Command, agent *client.Client, method string, enable, pinStdin bool) (list api.VerificationList, err error) {
+	ctx := cmd.Context()
+	if !pinStdin {
+		// Without the PIN first: only the agent knows whether it takes one.
+		list, err = agent.EnableVerification(ctx, method, enable, nil)
+		if _, ok := a.terminal(); !needsPIN(err) || !ok {
+			return list, err
+		}
+	}
+	pins, err := a.pins(cmd, pinStdin, 1)
+	if err != nil {
+		return list, err
+	}
+	err = pins.prove(ctx, "PIN:", func(pin api.PIN) (err error) {
+		list, err = agent.EnableVerification(ctx, method, enable, pin)
+		return err
+	})
+	return list, err
+}
+
+// needOf says what an approval of a prompt needs of verification.
+func needOf(p api.Prompt, account string) string {
+	for _, c := range p.Choices {
+		if c.Account == account && c.UserVerification != "" {
+			return c.UserVerification
+		}
+	}
+	return p.UserVerification
+}
+
+// needsWords says what a prompt needs, for people.
+func (a *app) needsWords(p api.Prompt) string {
+	if p.UserVerification != "required" && p.UserVerification != "preferred" {
+		return ""
+	}
+	if p.Verified {
+		return "nothing more: you have shown a moment ago that it is you"
+	}
+	names := []string{}
+	for _, method := range p.VerificationMethods {
+		names = append(names, methodName(method))
+	}
+	if len(names) == 0 {
+		names = []string{"PIN or fingerprint"}
+	}
+	words := "your " + strings.Join(names, " or your ")
+	if p.UserVerification == "preferred" {
+		words += " (the organisation would like it; you may go on without)"
+	}
+	switch {
+	case p.LockedUntil.After(a.now()):
+		words += "; the PIN is locked until " + until(p.LockedUntil, a.now())
+	case p.TriesLeft > 0:
+		words += "; " + tries(p.TriesLeft)
+	}
+	return words
+}
+
+// approveVerified approves a prompt, and asks for the PIN if it takes one and
+// there is somebody to ask.
+func (a *app) approveVerified(ctx context.Context, agent *client.Client, p api.Prompt, d api.Decision) (api.PromptOutcome, error) {
+	given := len(d.PIN) > 0 || d.Verification != ""
+	_, person := a.terminal()
+	need := needOf(p, d.Account)
+	asks := need == "required" || need == "preferred"
+	switch {
+	case given, d.Action != "approve", p.Verified:
+	case asks && len(p.VerificationMethods) > 0 && !slices.Contains(p.VerificationMethods, "pin"):
+		if need == "required" {
+			d.Verification = p.VerificationMethods[0]
+			a.errs.line("show that it is you, by your %s", methodName(d.Verification))
+		}
+	case asks && person:
+		return a.approveByPIN(ctx, agent, p, d, need)
+	}
+	o, err := agent.DecidePrompt(ctx, p.ID, d)
+	if needsPIN(err) && !given && person {
+		return a.approveByPIN(ctx, agent, p, d, "required") // it was not known before
+	}
+	return o, err
+}
+
+// approveByPIN asks for the PIN until it is right, or there are no more tries.
+func (a *app) approveByPIN(ctx context.Context, agent *client.Client, p api.Prompt, d api.Decision, need string) (api.PromptOutcome, error) {
+	question, other := "PIN:", ""
+	for _, method := range p.VerificationMethods {
+		if method != "pin" {
+			other = method
+			break
+		}
+	}
+	switch {
+	case need == "preferred":
+		question = "PIN, or Enter to go on without:"
+	case other != "":
+		question = "PIN, or Enter for your " + methodName(other) + ":"
+	}
+	for {
+		pin, err := a.askSecret(ctx, question)
+		if err != nil {
+			return api.PromptOutcome{}, err
+		}
+		if len(pin) == 0 && need != "preferred" && other == "" {
+			return api.PromptOutcome{}, &failure{tried: "approve the sign-in", err: fmt.Errorf("no PIN was typed; the sign-in still waits"),
+				hint: "to tell the organisation that you will not: countersign prompt cancel " + p.ID, code: exitFailed}
+		}
+		d.PIN, d.Verification = pin, ""
+		if len(pin) == 0 && need != "preferred" {
+			d.Verification = other
+		}
+		o, err := agent.DecidePrompt(ctx, p.ID, d)
+		clear(pin)
+		if err == nil || !a.mayTryAgain(err) {
+			return o, err
+		}
+	}
+}
