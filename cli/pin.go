@@ -80,7 +80,8 @@ line of standard input.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			const tried = "set the PIN"
 			return a.withPINs(cmd, stdin, 1, func(ctx context.Context, agent *client.Client, pins *pinSource) error {
-				if err := a.noPINYet(ctx, agent); err != nil {
+				other, err := a.noPINYet(ctx, agent)
+				if err != nil {
 					return err
 				}
 				pin, err := pins.next(func() (api.PIN, error) { return a.askTwice(ctx, "new PIN:") })
@@ -88,6 +89,9 @@ line of standard input.`,
 					return failed(tried, err)
 				}
 				defer clear(pin)
+				if other != "" { // whatever that unlocks, the PIN unlocks from now on
+					a.errs.line("show that it is you, by your %s", methodName(other))
+				}
 				set, err := agent.SetPIN(ctx, pin, nil)
 				if err != nil {
 					return failed(tried, err)
@@ -100,18 +104,23 @@ line of standard input.`,
 	return c
 }
 
-// noPINYet spares a person the typing when there is a PIN.
-func (a *app) noPINYet(ctx context.Context, agent *client.Client) error {
+// noPINYet spares a person the typing when there is a PIN, and names the other
+// way in which they have to show first that it is them, if there is one.
+func (a *app) noPINYet(ctx context.Context, agent *client.Client) (other string, err error) {
 	list, err := agent.Verification(ctx)
 	if err != nil {
-		return failed("set the PIN", err)
+		return "", failed("set the PIN", err)
 	}
 	for _, v := range list.Verification {
-		if v.Method == "pin" && (v.State == "ready" || v.State == "lockout") {
-			return &failure{tried: "set the PIN", err: errors.New("there is one already"), hint: "countersign pin change", code: exitFailed}
+		set := v.State == "ready" || v.State == "lockout"
+		switch {
+		case v.Method == "pin" && set:
+			return "", &failure{tried: "set the PIN", err: errors.New("there is one already"), hint: "countersign pin change", code: exitFailed}
+		case set && other == "":
+			other = v.Method
 		}
 	}
-	return nil
+	return other, nil
 }
 
 func (a *app) pinChange() *cobra.Command {
@@ -148,7 +157,7 @@ ones count as they do at a sign-in.`,
 }
 
 func (a *app) pinRemove() *cobra.Command {
-	var stdin, keysToo bool
+	var stdin bool
 	c := &cobra.Command{
 		Use: "remove", Short: "Remove the PIN", Args: takes(0, 0),
 		Long: `Remove the PIN. Sign-ins that demand that you show that it is you are refused
@@ -157,7 +166,7 @@ then, unless there is another way: countersign verification list.`,
 			return a.withPINs(cmd, stdin, 1, func(ctx context.Context, agent *client.Client, pins *pinSource) error {
 				var list api.VerificationList
 				err := pins.prove(ctx, "PIN:", func(pin api.PIN) (err error) {
-					list, err = agent.RemovePIN(ctx, pin, keysToo)
+					list, err = agent.RemovePIN(ctx, pin)
 					return err
 				})
 				if err != nil {
@@ -168,7 +177,6 @@ then, unless there is another way: countersign verification list.`,
 		},
 	}
 	c.Flags().BoolVar(&stdin, stdinFlag, false, "read the PIN from standard input")
-	c.Flags().BoolVar(&keysToo, "keys-too", false, "also when keys of accounts are unlocked by it: they are of no use then")
 	return c
 }
 

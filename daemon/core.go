@@ -34,13 +34,14 @@ const (
 
 // core is the part of the agent that exists only while the vault is open.
 type core struct {
-	store    *software.Store
-	book     *account.Book
-	orgKeys  *keys.Cache
-	audit    *audit.Log
-	pipeline *challenge.Pipeline
-	push     *push.Poller
-	journals []*journal.Journal
+	store        *software.Store
+	book         *account.Book
+	orgKeys      *keys.Cache
+	audit        *audit.Log
+	pipeline     *challenge.Pipeline
+	verification verifier
+	push         *push.Poller
+	journals     []*journal.Journal
 }
 
 // openCore reads the sealed state. What is damaged is refused, by name.
@@ -66,6 +67,9 @@ func (d *Daemon) openCore() (_ *core, err error) {
 	if _, err := c.store.Open(d.ctx, devicekey.Ref{Kind: devicekey.KindSoftware}); err != nil && !errors.Is(err, devicekey.ErrNotFound) {
 		return nil, fmt.Errorf("read the device keys: %w", err)
 	}
+	if err := d.openVerification(c); err != nil {
+		return nil, err
+	}
 	if index := c.book.Index(); !reflect.DeepEqual(index, d.index) {
 		// Lost, damaged, or left behind by a crash: the sealed book is the truth.
 		if err := d.vault.SaveIndex(index); err != nil {
@@ -89,7 +93,7 @@ func (d *Daemon) openCore() (_ *core, err error) {
 	}
 	c.orgKeys = keys.New(c.fetchKeys)
 	c.pipeline = challenge.New(challenge.Config{
-		Accounts: c.book, Posture: d.posture, OrgKeys: c.orgKeys, Keys: c.store, Prompts: d.prompts, Claims: claims,
+		Accounts: c.book, Posture: d.posture, OrgKeys: c.orgKeys, Keys: c.store, Verification: c.verification, Prompts: d.prompts, Claims: claims,
 		Deliver: c.deliver, Now: d.now, Log: d.log,
 		Record: func(r audit.Record) error { return d.record(c, r) },
 	})
@@ -114,6 +118,9 @@ func (c *core) close() error {
 	}
 	if c.audit != nil {
 		c.audit.Close()
+	}
+	if c.verification != nil {
+		c.verification.Forget()
 	}
 	c.store.Lock()
 	var errs []error

@@ -39,9 +39,12 @@ type Config struct {
 	DeviceKey      string // "auto" or "software"; "tpm" does not exist in this build
 	VaultKey       string // "auto", "keyring", "passphrase", "file"
 	PassphraseFile string
-	Version        string
-	Log            *slog.Logger
-	Now            func() time.Time // nil: time.Now
+	// VerificationGrace is for how long a verification of the person counts for
+	// further sign-ins: none by default, 15 minutes at most.
+	VerificationGrace time.Duration
+	Version           string
+	Log               *slog.Logger
+	Now               func() time.Time // nil: time.Now
 }
 
 // ErrNoTPM says that this build has no TPM key store.
@@ -82,6 +85,7 @@ type Daemon struct {
 	refreshing gate                          // asks the orgs for their pages
 	reach      reach                         // whether the orgs answer
 	enrolments enrolments                    // sign-ins in the browser that wait for a person
+	lately     verifiedLately                // how the person was verified last
 	codes      codesGiven                    // which one-time codes are on record already
 	quiet      *time.Timer                   // armed by activity: gives memory back when it ends
 }
@@ -114,6 +118,9 @@ func Open(ctx context.Context, c Config) (*Daemon, error) {
 		return nil, ErrNoTPM
 	default:
 		return nil, fmt.Errorf("unknown kind of device key %q", c.DeviceKey)
+	}
+	if c.VerificationGrace < 0 || c.VerificationGrace > maxGrace {
+		return nil, fmt.Errorf("a verification counts for %s at most, not %s", maxGrace, c.VerificationGrace)
 	}
 	if err := paths.CheckSocket(c.Socket); err != nil {
 		return nil, err

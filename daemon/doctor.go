@@ -57,6 +57,7 @@ func (f front) Doctor(ctx context.Context, topic string) (api.Report, error) {
 	x.orgs(ctx)
 	x.frontEnds()
 	if topic == "" {
+		x.verification(ctx)
 		x.pushes()
 		x.record()
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/verification"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/journal"
 	"countersign.dev/daemon/prompt"
@@ -60,8 +61,21 @@ var reasons = []struct {
 	{prompt.ErrWrongAccount, http.StatusBadRequest, "wrong_account", "the prompt is not for that account", ""},
 	{prompt.ErrNumberRequired, http.StatusBadRequest, "number_required", "the prompt needs the number shown in the browser", ""},
 	{prompt.ErrWrongNumber, http.StatusBadRequest, "wrong_number", "that is not one of the numbers shown", "countersign prompt list shows them; the sign-in page shows the right one"},
+	{prompt.ErrVerificationRequired, http.StatusForbidden, "verification_required", "the sign-in needs your verification", "on a terminal countersign prompt approve asks for it; scripts use --pin-stdin"},
+	{verification.ErrPIN, http.StatusBadRequest, "bad_pin", "", "choose another one; nothing was changed"},
+	{verification.ErrPINSet, http.StatusConflict, "pin_set", "", "countersign pin change"},
+	{verification.ErrInUse, http.StatusConflict, "verification_in_use", "keys of accounts are unlocked by it", "remove those keys first: countersign key list"},
+	{verification.ErrNoUse, http.StatusConflict, "verification_no_use", "it would unlock no keys", "while there is a PIN, the PIN unlocks them"},
+	{verification.ErrNotSetUp, http.StatusConflict, "verification_not_set_up", "", "countersign pin set; other ways: countersign verification list"},
+	{verification.ErrCancelled, http.StatusConflict, "verification_cancelled", "the verification was cancelled", "try again"},
+	{verification.ErrTimedOut, http.StatusConflict, "verification_timed_out", "nobody showed that it is you", "try again"},
+	{verification.ErrAbsent, http.StatusServiceUnavailable, "verification_unavailable", "", "other ways: countersign verification list"},
 	{vault.ErrLocked, http.StatusServiceUnavailable, "locked", "the agent's state is locked", ""},
 	{devicekey.ErrLocked, http.StatusServiceUnavailable, "locked", "the agent's state is locked", ""},
+	// Those with a name of their own come before; what is left is a fault.
+	{verification.ErrBroken, http.StatusInternalServerError, "verification_broken", "", "nobody was verified; countersign doctor"},
+	{devicekey.ErrTooManyTries, http.StatusLocked, "key_store_locked", "", "wait, and do not try again before"},
+	{devicekey.ErrUnavailable, http.StatusServiceUnavailable, "key_store_unavailable", "", "countersign doctor"},
 }
 
 // explain turns an error into one for the caller of the local API. What has no

@@ -151,19 +151,19 @@ func (f front) ResumePushes(ctx context.Context, id string) (api.Account, error)
 }
 
 // Prompts lists what waits for the person. Whoever asks is a front end.
-func (f front) Prompts(context.Context, string) (api.PromptList, error) {
+func (f front) Prompts(ctx context.Context, _ string) (api.PromptList, error) {
 	f.d.nudge()
 	list := api.PromptList{Prompts: []api.Prompt{}}
 	for _, p := range f.d.prompts.List() {
 		list.Prompts = append(list.Prompts, promptView(p))
 	}
+	f.promptsNow(ctx, list.Prompts)
 	return list, nil
 }
 
+// DecidePrompt answers a prompt, and says what became of it.
 func (f front) DecidePrompt(ctx context.Context, id string, d api.Decision, p peer.Peer) (api.PromptOutcome, error) {
-	o, err := f.d.prompts.Decide(ctx, id, prompt.Decision{
-		Action: prompt.Action(d.Action), Account: d.Account, Number: d.Number, Report: d.Report,
-	})
+	o, err := f.decide(ctx, id, d)
 	if err != nil {
 		return api.PromptOutcome{}, explain(err)
 	}

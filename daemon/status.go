@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/daemon/account"
@@ -36,6 +37,7 @@ func (f front) Status(ctx context.Context) (api.Status, error) {
 		keys := c.store.State(ctx)
 		s.DeviceKey = api.Component{Kind: string(keys.Kind), State: keys.State}
 		s.Accounts = len(c.book.All())
+		s.Verification, s.GraceSeconds = c.states(ctx), int(d.config.VerificationGrace/time.Second)
 		s.Problems = append(s.Problems, d.reach.look(d.ctx, c, d.now)...)
 		d.quiet.Reset(quietAfter)
 	}

@@ -35,6 +35,7 @@ func promptView(p prompt.Pending) api.Prompt {
 		NeedsNumber: p.NeedsNumber, UserVerification: p.UserVerification,
 		Numbers: p.Numbers, TransactionType: p.Transaction, BindingMessage: p.Message,
 		Unusual: p.Unusual, Client: p.Client, Repeats: p.Repeats, RequestedAt: p.IssuedAt,
+		VerificationMethods: p.Methods, TriesLeft: p.TriesLeft, LockedUntil: p.LockedUntil,
 	}
 	for _, c := range p.Choices {
 		v.Choices = append(v.Choices, api.Choice(c))

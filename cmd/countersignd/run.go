@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,8 +28,13 @@ type runFlags struct {
 	deviceKey, tpm string
 	vaultKey       string
 	passphraseFile string
+	grace          time.Duration
 	logLevel       string
 }
+
+// maxGrace bounds --verification-grace: whoever comes to a desk within it is
+// taken for the person.
+const maxGrace = 15 * time.Minute
 
 func runCommand() *cobra.Command {
 	var f runFlags
@@ -49,6 +55,7 @@ When it is ready it prints one line of JSON on standard output.`,
 	flags.StringVar(&f.tpm, "tpm", "", "address of the TPM")
 	flags.StringVar(&f.vaultKey, "vault-key", "auto", "what protects the state: auto, keyring, passphrase or file")
 	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file whose first line is the passphrase; implies --vault-key passphrase")
+	flags.DurationVar(&f.grace, "verification-grace", 0, "for how long your PIN or fingerprint counts for further sign-ins, up to "+maxGrace.String())
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -79,6 +86,9 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 			return none, fmt.Errorf("--loopback-ports: %d is not a port", p)
 		}
 	}
+	if f.grace < 0 || f.grace > maxGrace {
+		return none, fmt.Errorf("--verification-grace is between 0 and %s", maxGrace)
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return none, err
@@ -106,8 +116,8 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 	return daemon.Config{
 		StateDir: state, Socket: socket, LoopbackPorts: f.loopbackPorts,
 		DeviceKey: f.deviceKey, VaultKey: f.vaultKey, PassphraseFile: f.passphraseFile,
-		Version: version.Number(),
-		Log:     slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
+		VerificationGrace: f.grace, Version: version.Number(),
+		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}, nil
 }
 

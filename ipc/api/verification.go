@@ -67,9 +67,6 @@ type SetPIN struct {
 // RemovePIN proves that who removes the PIN knows it.
 type RemovePIN struct {
 	PIN PIN `json:"pin"`
-	// KeysToo removes it although keys of accounts are unlocked by it. They are
-	// of no use then.
-	KeysToo bool `json:"keysToo,omitempty"`
 }
 
 // PINSet is what came of setting a PIN.

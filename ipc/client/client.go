@@ -229,12 +229,11 @@ func (c *Client) SetPIN(ctx context.Context, pin, old api.PIN) (s api.PINSet, er
 	return s, err
 }
 
-// RemovePIN removes the PIN; keysToo also when keys depend on it.
-func (c *Client) RemovePIN(ctx context.Context, pin api.PIN, keysToo bool) (l api.VerificationList, err error) {
+// RemovePIN removes the PIN.
+func (c *Client) RemovePIN(ctx context.Context, pin api.PIN) (l api.VerificationList, err error) {
 	err = c.call(ctx, slow, http.MethodDelete, api.PathPIN, nil, struct {
-		PIN     string `json:"pin"`
-		KeysToo bool   `json:"keysToo,omitempty"`
-	}{pin.Reveal(), keysToo}, &l)
+		PIN string `json:"pin"`
+	}{pin.Reveal()}, &l)
 	return l, err
 }
 

@@ -122,7 +122,7 @@ func TestPIN(t *testing.T) {
 	if l, err := c.Verification(ctx); err != nil || len(l.Verification) != 4 {
 		t.Fatal(l, err)
 	}
-	if l, err := c.RemovePIN(ctx, pin, false); err != nil || l.Verification[0].State != "not_set" {
+	if l, err := c.RemovePIN(ctx, pin); err != nil || l.Verification[0].State != "not_set" {
 		t.Fatal(l, err)
 	}
 }

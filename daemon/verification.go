@@ -1,0 +1,462 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/verification"
+	"countersign.dev/daemon/audit"
+	"countersign.dev/daemon/prompt"
+	"countersign.dev/ipc/api"
+	"countersign.dev/okta"
+)
+
+const (
+	verifyWait = 2 * time.Minute  // for a person to do something
+	changeWait = time.Minute      // for key stores to change what keys demand
+	lookWait   = 3 * time.Second  // for readers and services to say how they are
+	maxGrace   = 15 * time.Minute // as the service has it
+)
+
+// verifier is verification.Service, as far as the agent uses it.
+type verifier interface {
+	States(ctx context.Context) []verification.State
+	Ready(ctx context.Context, role okta.KeyType) []verification.Method
+	Verify(ctx context.Context, r verification.Request) (verification.Verified, error)
+	SetPIN(ctx context.Context, pin devicekey.Secret, refs []devicekey.Ref) error
+	ChangePIN(ctx context.Context, old, new devicekey.Secret, refs []devicekey.Ref) error
+	RemovePIN(ctx context.Context, old devicekey.Secret) error
+	Enable(ctx context.Context, m verification.Method) error
+	Disable(ctx context.Context, m verification.Method) error
+	Forget()
+}
+
+// verifiedLately is what front ends are told of grace: by what the person was
+// verified last. The service decides whether it counts.
+type verifiedLately struct {
+	mu     sync.Mutex
+	method verification.Method
+	at     time.Time
+	locked time.Time // the end of the lock that is on record already
+}
+
+func (v *verifiedLately) note(method verification.Method, at time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.method, v.at = method, at
+}
+
+// counts says whether a verification may count still.
+func (v *verifiedLately) counts(now time.Time, grace time.Duration) (verification.Method, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	d := now.Sub(v.at)
+	return v.method, v.method != "" && d >= 0 && d < grace
+}
+
+// newLock says whether a lock that ends then is not on record yet: what is
+// refused while it lasts must not fill the record.
+func (v *verifiedLately) newLock(until time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if until.Sub(v.locked).Abs() < time.Second {
+		return false
+	}
+	v.locked = until
+	return true
+}
+
+// openVerification makes the service on top of the core's vault and keys.
+func (d *Daemon) openVerification(c *core) error {
+	s, err := verification.Open(verification.Options{
+		Rooms: d.vault, Keys: c.store, Methods: d.verifiers(), Grace: d.config.VerificationGrace,
+		InUse: func(role okta.KeyType) bool { return len(verificationKeys(c, role)) > 0 },
+		Now:   d.now, Log: d.log,
+	})
+	if err != nil {
+		return fmt.Errorf("read how you are verified: %w", err)
+	}
+	c.verification = s
+	return nil
+}
+
+// verifiers are the ways to verify the person besides the PIN that this build
+// has.
+func (d *Daemon) verifiers() []verification.Verifier { return nil }
+
+// verificationKeys lists the keys of accounts that demand verification in a role.
+func verificationKeys(c *core, role okta.KeyType) []devicekey.Ref {
+	var refs []devicekey.Ref
+	for _, a := range c.book.All() {
+		for _, m := range a.Methods {
+			ref := m.UserVerification
+			if role == okta.KeyUserVerificationBioOrPIN {
+				ref = m.UserVerificationBioOrPIN
+			}
+			if ref != nil && ref.ID != "" && !slices.Contains(refs, *ref) {
+				refs = append(refs, *ref)
+			}
+		}
+	}
+	return refs
+}
+
+// decide verifies the person first, where the prompt asks for it: a wrong
+// PIN leaves the prompt open.
+func (f front) decide(ctx context.Context, id string, d api.Decision) (prompt.Outcome, error) {
+	decision := prompt.Decision{Action: prompt.Action(d.Action), Account: d.Account, Number: d.Number, Report: d.Report}
+	verified, err := f.verify(ctx, id, d, decision)
+	if err != nil {
+		return prompt.Outcome{}, err
+	}
+	if verified != nil {
+		decision.Verification = *verified
+	}
+	o, err := f.d.prompts.Decide(ctx, id, decision)
+	if err != nil && verified != nil {
+		verified.Wipe() // nobody else has it
+	}
+	return o, err
+}
+
+// verify verifies the person for an approval that takes it; nil when this one
+// does not, or goes on without. A PIN that nobody asked for is not looked at:
+// it neither counts nor tells anything.
+func (f front) verify(ctx context.Context, id string, d api.Decision, decision prompt.Decision) (*verification.Verified, error) {
+	if decision.Action != prompt.Approve {
+		return nil, nil
+	}
+	p, err := f.d.prompts.Check(id, decision)
+	if err != nil {
+		return nil, err
+	}
+	method := verification.Method(d.Verification)
+	if len(d.PIN) > 0 {
+		if method != "" && method != verification.PIN {
+			return nil, &api.Error{Status: http.StatusBadRequest, Code: "bad_verification", Message: "a PIN, and another way than the PIN"}
+		}
+		method = verification.PIN
+	}
+	need := p.Needs(d.Account)
+	before, graced := f.d.lately.counts(f.d.now(), f.d.config.VerificationGrace)
+	graced = graced && slices.Contains(p.Methods, string(before))
+	switch {
+	case need == prompt.VerificationNone:
+		return nil, nil
+	case method == "" && graced:
+		method = before
+	case method == "" && need == prompt.VerificationPreferred:
+		return nil, nil
+	case method == "":
+		return nil, prompt.ErrVerificationRequired
+	case !slices.Contains(p.Methods, string(method)):
+		return nil, &api.Error{Status: http.StatusConflict, Code: "verification_not_possible", Message: "this sign-in cannot be verified that way",
+			Hint: "it takes one of: " + strings.Join(p.Methods, ", ")}
+	}
+	c, err := f.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(verifyWait, p.ExpiresAt.Sub(f.d.now())))
+	defer cancel()
+	verified, err := f.d.verifyBy(ctx, c, audit.Record{Account: p.Account, App: p.App},
+		verification.Request{Purpose: id, Reason: "Sign in to " + p.App, Method: method, PIN: devicekey.Secret(d.PIN)})
+	switch {
+	case err != nil && graced && len(d.PIN) == 0 && method == verification.PIN && need == prompt.VerificationPreferred:
+		return nil, nil
+	case err != nil && graced && len(d.PIN) == 0 && method == verification.PIN:
+		return nil, prompt.ErrVerificationRequired // grace is over after all
+	case err != nil:
+		return nil, err
+	}
+	return &verified, nil
+}
+
+// verifyBy verifies the person, and records it when that fails. about says what
+// for.
+func (d *Daemon) verifyBy(ctx context.Context, c *core, about audit.Record, r verification.Request) (verification.Verified, error) {
+	verified, err := c.verification.Verify(ctx, r)
+	if err == nil && !verified.For(r.Purpose) {
+		verified.Wipe()
+		err = errors.New("the verification is for something else")
+	}
+	if err != nil {
+		d.lately.note("", time.Time{})
+		if r.Method != verification.PIN || len(r.PIN) > 0 { // no PIN was no try
+			d.recordUnverified(c, about, r.Method, err)
+		}
+		return verification.Verified{}, d.unverified(r.Method, err)
+	}
+	d.lately.note(verified.Method(), verified.At())
+	return verified, nil
+}
+
+// recordUnverified puts on record that somebody was not verified.
+func (d *Daemon) recordUnverified(c *core, r audit.Record, method verification.Method, err error) {
+	r.Event, r.Outcome, r.Reason = "verification", "failed", fmt.Sprintf("by %s: %v", method, err)
+	var try *verification.TryError
+	switch {
+	case errors.As(err, &try) && errors.Is(err, verification.ErrTooMany):
+		if !d.lately.newLock(try.Until) {
+			return
+		}
+		r.Outcome, r.Reason = "locked", fmt.Sprintf("by %s: %s", method, d.untilWords(try.Until))
+	case errors.As(err, &try):
+		r.Outcome, r.Reason = "wrong", fmt.Sprintf("by %s: tries left: %d", method, try.Left)
+		if !try.Until.IsZero() {
+			d.lately.newLock(try.Until)
+			r.Outcome, r.Reason = "locked", fmt.Sprintf("by %s: %s", method, d.untilWords(try.Until))
+		}
+	}
+	_ = d.record(c, r)
+}
+
+// untilWords says when the next try is possible: "until 14:03, in 2 min".
+func (d *Daemon) untilWords(until time.Time) string {
+	left := until.Sub(d.now())
+	if until.IsZero() || left <= 0 {
+		return "for a while"
+	}
+	if left <= 90*time.Second {
+		return fmt.Sprintf("until %s, in %d s", until.Local().Format("15:04:05"), (left+time.Second-1)/time.Second)
+	}
+	return fmt.Sprintf("until %s, in %d min", until.Local().Format("15:04"), (left+time.Minute-1)/time.Minute)
+}
+
+// unverified puts what is left after a failed verification into words; other
+// errors are for explain.
+func (d *Daemon) unverified(method verification.Method, err error) error {
+	var try *verification.TryError
+	if !errors.As(err, &try) {
+		return err
+	}
+	pin := method == verification.PIN
+	e := &api.Error{Status: http.StatusForbidden, Code: "not_verified", Message: "you were not recognised", TriesLeft: try.Left, Until: try.Until}
+	if pin {
+		e.Code, e.Message = "wrong_pin", "the PIN is wrong"
+	}
+	switch {
+	case errors.Is(err, verification.ErrTooMany), !try.Until.IsZero():
+		e.Status, e.Code, e.TriesLeft = http.StatusLocked, "verification_locked", 0
+		e.Message = "too many wrong tries: locked " + d.untilWords(try.Until)
+		if pin {
+			e.Code, e.Message = "pin_locked", "too many wrong PINs: the PIN is locked "+d.untilWords(try.Until)
+		}
+	case try.Left == 1:
+		e.Message += ", 1 try left"
+	default:
+		e.Message += fmt.Sprintf(", %d tries left", try.Left)
+	}
+	return e
+}
+
+// states asks how the ways to verify the person are doing.
+func (c *core) states(ctx context.Context) []api.Verification {
+	ctx, cancel := context.WithTimeout(ctx, lookWait)
+	defer cancel()
+	list := []api.Verification{}
+	for _, s := range c.verification.States(ctx) {
+		list = append(list, api.Verification{Method: string(s.Method), State: s.State, TriesLeft: s.Left, Until: s.Until, Hint: s.Hint})
+	}
+	return list
+}
+
+func (f front) verificationList(ctx context.Context, c *core) api.VerificationList {
+	return api.VerificationList{Verification: c.states(ctx), GraceSeconds: int(f.d.config.VerificationGrace / time.Second)}
+}
+
+// Verification is how the person can be verified.
+func (f front) Verification(ctx context.Context) (api.VerificationList, error) {
+	c, err := f.open(ctx)
+	if err != nil {
+		return api.VerificationList{}, err
+	}
+	return f.verificationList(ctx, c), nil
+}
+
+// pinIsSet says whether the person has a PIN, whatever state it is in.
+func (c *core) pinIsSet(ctx context.Context) bool {
+	for _, s := range c.states(ctx) {
+		if s.Method == string(verification.PIN) {
+			return s.State != "not_set"
+		}
+	}
+	return false
+}
+
+// SetPIN sets the PIN, or changes it when the old one is given.
+func (f front) SetPIN(ctx context.Context, in api.SetPIN) (api.PINSet, error) {
+	c, err := f.open(ctx)
+	if err != nil {
+		return api.PINSet{}, err
+	}
+	// Not the caller's context: one that is killed must not stop half-way. The
+	// person may have to be verified by other means first.
+	ctx, cancel := context.WithTimeout(f.d.ctx, verifyWait+changeWait)
+	defer cancel()
+	refs := verificationKeys(c, okta.KeyUserVerificationBioOrPIN)
+	change := len(in.OldPIN) > 0
+	r := audit.Record{Event: "pin", Outcome: "set"}
+	if change {
+		r.Outcome = "changed"
+		err = c.verification.ChangePIN(ctx, devicekey.Secret(in.OldPIN), devicekey.Secret(in.PIN), refs)
+	} else {
+		err = c.verification.SetPIN(ctx, devicekey.Secret(in.PIN), refs)
+	}
+	if err = f.changed(c, r, verification.PIN, err); err != nil {
+		return api.PINSet{}, err
+	}
+	set := api.PINSet{Changed: change, Without: f.withoutPINKeys(c)}
+	for _, s := range c.states(ctx) {
+		if s.Method == string(verification.PIN) {
+			set.State = s
+		}
+	}
+	return set, nil
+}
+
+// withoutPINKeys lists the accounts that the PIN does nothing for yet.
+func (f front) withoutPINKeys(c *core) []api.AccountName {
+	list := []api.AccountName{}
+	for _, a := range usableAccounts(c) {
+		for _, m := range a.Methods {
+			if m.ProofOfPossession.ID != "" && m.UserVerificationBioOrPIN == nil {
+				v := accountView(a)
+				list = append(list, api.AccountName{ID: v.ID, Name: v.Name, User: v.User, Org: v.Org})
+				break
+			}
+		}
+	}
+	return list
+}
+
+// RemovePIN removes the PIN.
+func (f front) RemovePIN(ctx context.Context, in api.RemovePIN) (api.VerificationList, error) {
+	c, err := f.open(ctx)
+	if err != nil {
+		return api.VerificationList{}, err
+	}
+	ctx, cancel := context.WithTimeout(f.d.ctx, changeWait)
+	defer cancel()
+	err = c.verification.RemovePIN(ctx, devicekey.Secret(in.PIN))
+	if err = f.changed(c, audit.Record{Event: "pin", Outcome: "removed"}, verification.PIN, err); err != nil {
+		return api.VerificationList{}, err
+	}
+	return f.verificationList(ctx, c), nil
+}
+
+// EnableVerification turns a method besides the PIN on or off. While there is a
+// PIN, it takes the PIN.
+func (f front) EnableVerification(caller context.Context, name string, in api.EnableVerification) (api.VerificationList, error) {
+	method := verification.Method(name)
+	known := []verification.Method{verification.Fingerprint, verification.Password, verification.SecurityKey}
+	if !slices.Contains(known, method) {
+		return api.VerificationList{}, &api.Error{Status: http.StatusNotFound, Code: "method_unknown", Message: "there is no such way to verify you", Hint: "countersign verification list"}
+	}
+	c, err := f.open(caller)
+	if err != nil {
+		return api.VerificationList{}, err
+	}
+	ctx, cancel := context.WithTimeout(f.d.ctx, 2*verifyWait)
+	defer cancel()
+	defer context.AfterFunc(caller, cancel)() // a person who has gone is not asked
+	r := audit.Record{Event: "verification_method", Outcome: "enabled", Reason: name}
+	do, reason := c.verification.Enable, "Allow another way to verify yourself"
+	if !in.Enabled {
+		r.Outcome, do, reason = "disabled", c.verification.Disable, "Allow a way to verify yourself no longer"
+	}
+	if c.pinIsSet(ctx) {
+		if len(in.PIN) == 0 {
+			return api.VerificationList{}, &api.Error{Status: http.StatusForbidden, Code: "verification_required", Message: "this takes the PIN"}
+		}
+		verified, err := f.d.verifyBy(ctx, c, audit.Record{},
+			verification.Request{Purpose: "switch " + name, Reason: reason, Method: verification.PIN, PIN: devicekey.Secret(in.PIN), Fresh: true})
+		if err != nil {
+			return api.VerificationList{}, explain(err)
+		}
+		verified.Wipe()
+	}
+	if err = f.changed(c, r, method, do(ctx, method)); err != nil {
+		return api.VerificationList{}, err
+	}
+	return f.verificationList(ctx, c), nil
+}
+
+// changed records what came of a change, and tells the front ends.
+func (f front) changed(c *core, r audit.Record, method verification.Method, err error) error {
+	f.d.lately.note("", time.Time{})
+	defer f.d.hub.publish(api.Event{Type: "status"})
+	var try *verification.TryError
+	switch {
+	case errors.As(err, &try):
+		f.d.recordUnverified(c, audit.Record{}, try.Method, err)
+		return f.d.unverified(try.Method, err)
+	case errors.Is(err, verification.ErrPIN):
+		return explain(err) // nothing was tried
+	case err != nil:
+		r.Outcome, r.Reason = "failed", err.Error()
+		_ = f.d.record(c, r)
+		return explain(err)
+	}
+	_ = f.d.record(c, r)
+	return nil
+}
+
+// promptsNow brings what prompts say of the PIN up to date.
+func (f front) promptsNow(ctx context.Context, list []api.Prompt) {
+	c := f.d.core.Load()
+	asks := func(p api.Prompt) bool { return len(p.VerificationMethods) > 0 }
+	if c == nil || !slices.ContainsFunc(list, asks) {
+		return
+	}
+	var pin api.Verification
+	for _, s := range c.states(ctx) {
+		if s.Method == string(verification.PIN) {
+			pin = s
+		}
+	}
+	before, graced := f.d.lately.counts(f.d.now(), f.d.config.VerificationGrace)
+	for i := range list {
+		p := &list[i]
+		p.Verified = graced && slices.Contains(p.VerificationMethods, string(before))
+		if slices.Contains(p.VerificationMethods, string(verification.PIN)) {
+			p.TriesLeft, p.LockedUntil = pin.TriesLeft, pin.Until
+		}
+	}
+}
+
+// verification says whether the person can be verified.
+func (x *examination) verification(ctx context.Context) {
+	const name = "verification"
+	c := x.d.core.Load()
+	if c == nil {
+		return
+	}
+	var ready []string
+	asleep := true
+	for _, s := range c.states(ctx) {
+		switch s.State {
+		case "ready":
+			ready = append(ready, s.Method)
+		case "lockout":
+			asleep = false
+			x.warn(name, fmt.Sprintf("%s: too many wrong tries, locked %s", s.Method, x.d.untilWords(s.Until)), "wait, or use another way")
+		case "unavailable":
+			asleep = false
+			x.fail(name, s.Method+" is set up and cannot be used", s.Hint)
+		}
+	}
+	switch {
+	case len(ready) > 0:
+		x.ok(name, "ready: "+strings.Join(ready, ", "))
+	case asleep:
+		x.ok(name, "no PIN is set, nor another way to verify you: sign-ins that demand that are refused; to change it: countersign pin set")
+	}
+}
