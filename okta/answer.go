@@ -22,6 +22,12 @@ const (
 	AppAuthenticatorsPath                  = "/idp/myaccount/app-authenticators"
 )
 
+// VerifiesUser says whether keys of this role demand that the user is verified.
+// Unknown ones do not.
+func (t KeyType) VerifiesUser() bool {
+	return t == KeyUserVerification || t == KeyUserVerificationBioOrPIN
+}
+
 // Consent says what the person did (3.3.1). The zero value approves nothing.
 type Consent string
 

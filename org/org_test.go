@@ -77,7 +77,7 @@ func TestDemoSeed(t *testing.T) {
 			if ok, err := hasher.Verify(ctx, u.PasswordHash, "Countersign-Demo-1"); !ok || err != nil {
 				t.Errorf("%s: password %v, %v", login, ok, err)
 			}
-			for _, app := range []string{"demo-web", "demo-strict", "countersign-agent", "countersign-home"} {
+			for _, app := range []string{"demo-web", "demo-strict", "demo-uv", "countersign-agent", "countersign-home"} {
 				if ok, err := directory.Assigned(ctx, tx, u.ID, app); !ok || err != nil {
 					t.Errorf("%s may not use %s: %v", login, app, err)
 				}
@@ -86,6 +86,7 @@ func TestDemoSeed(t *testing.T) {
 		for id, redirects := range map[string]string{
 			"demo-web":          "http://localhost:*/callback https://shop.example.com/callback",
 			"demo-strict":       "http://localhost:*/callback https://shop.example.com/callback",
+			"demo-uv":           "http://localhost:*/callback https://shop.example.com/callback",
 			"countersign-agent": "http://127.0.0.1:*/callback",
 			"countersign-home":  base + "/app/UserHome",
 		} {

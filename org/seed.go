@@ -19,6 +19,7 @@ const (
 	agentClientID  = "countersign-agent"
 	webClientID    = "demo-web"
 	strictClientID = "demo-strict"
+	uvClientID     = "demo-uv"
 	cibaClientID   = "demo-ciba"
 )
 
@@ -127,6 +128,7 @@ func demoApps() []seededApp {
 	return []seededApp{
 		{app(webClientID, "Demo"), policy.TwoFactors(policy.Optional), ""},
 		{app(strictClientID, "Demo, strict"), policy.TwoFactors(policy.Required), ""},
+		{app(uvClientID, "Demo, verified"), policy.TwoFactorsVerified(), ""},
 		{directory.App{
 			ClientID: cibaClientID, Label: "Demo, back channel", AuthMethod: directory.AuthBasic,
 			GrantTypes: []string{okta.GrantCIBA, "refresh_token"},
@@ -216,7 +218,7 @@ func trustOrigin(ctx context.Context, tx store.Tx, origin string, now time.Time)
 	if err := directory.AddTrustedOrigin(ctx, tx, normal, now); err != nil {
 		return err
 	}
-	for _, id := range []string{webClientID, strictClientID} {
+	for _, id := range []string{webClientID, strictClientID, uvClientID} {
 		app, known, err := findApp(ctx, tx, id)
 		if err != nil {
 			return err

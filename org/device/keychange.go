@@ -34,16 +34,12 @@ type change struct {
 func (c change) removes() bool { return c.key.Thumbprint == "" }
 
 // silent says whether the key is one that signs without the user.
-func (c change) silent() bool { return !verifiesUser(c.role) }
-
-func verifiesUser(role okta.KeyType) bool {
-	return role == okta.KeyUserVerification || role == okta.KeyUserVerificationBioOrPIN
-}
+func (c change) silent() bool { return !c.role.VerifiesUser() }
 
 // verifiesUser says whether the enrolment has a key that does.
 func (e Enrolment) verifiesUser() bool {
 	return slices.ContainsFunc(e.Methods, func(m Method) bool {
-		return slices.ContainsFunc(m.Keys, func(k Key) bool { return verifiesUser(k.Role) })
+		return slices.ContainsFunc(m.Keys, func(k Key) bool { return k.Role.VerifiesUser() })
 	})
 }
 
@@ -101,7 +97,7 @@ func (c change) sound(e Enrolment) error {
 	for _, m := range e.Methods {
 		for _, k := range m.Keys {
 			// C3: also while the silent key is replaced in the same request.
-			if k.Thumbprint == c.key.Thumbprint && verifiesUser(k.Role) != verifiesUser(c.role) {
+			if k.Thumbprint == c.key.Thumbprint && k.Role.VerifiesUser() != c.role.VerifiesUser() {
 				return invalid("%s: the same key as %s", c.place, okta.KeyPlace(m.Type, k.Role))
 			}
 		}
@@ -184,7 +180,7 @@ func (r *Registry) redeemAgreement(ctx context.Context, tx store.Tx, e Enrolment
 	if err := t.Verify(key.JWK); err != nil {
 		return bad("the signature does not verify")
 	}
-	if e.verifiesUser() && !verifiesUser(key.Role) {
+	if e.verifiesUser() && !key.Role.VerifiesUser() {
 		return okta.NewError(okta.CodeUVRequired, "keyChange: the key that verifies the user has to agree")
 	}
 	if err := c.check(e.UserID, r.orgURL, t.Header.KeyID, now); err != nil {

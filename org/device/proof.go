@@ -69,7 +69,7 @@ type Proof struct {
 
 // UserVerified says whether the key that signed demands user verification.
 func (p Proof) UserVerified() bool {
-	return verifiesUser(p.Role)
+	return p.Role.VerifiesUser()
 }
 
 func invalidToken(why string) error { return okta.NewError(okta.CodeInvalidToken, why) }

@@ -244,7 +244,7 @@ func (s *subject) judge(a *okta.Answer, key device.Key) verdict {
 // insufficient says what an answer lacks, or "". What the key role proves, the
 // org knows from enrolment; the consent is the agent's word and has to fit it.
 func insufficient(verification, mediation okta.Need, role okta.KeyType, consent okta.Consent) Reason {
-	if verifiesUser(role) {
+	if role.VerifiesUser() {
 		if consent != okta.ConsentApprovedUserVerification {
 			return NoConsent
 		}
@@ -274,10 +274,6 @@ func insufficient(verification, mediation okta.Need, role okta.KeyType, consent 
 		}
 	}
 	return NoConsent // every unknown consent, and user verification claimed for a key that does none
-}
-
-func verifiesUser(role okta.KeyType) bool {
-	return role == okta.KeyUserVerification || role == okta.KeyUserVerificationBioOrPIN
 }
 
 // record consumes the challenge. The check that it is still pending, the check

@@ -117,7 +117,7 @@ func (c Challenge) Proof() (policy.Proof, bool) {
 		t |= policy.Hardware
 	}
 	switch {
-	case verifiesUser(c.Result.KeyType):
+	case c.Result.KeyType.VerifiesUser():
 		t |= policy.UserVerification | policy.UserPresence
 	case c.Result.Consent == okta.ConsentApproved:
 		t |= policy.UserPresence

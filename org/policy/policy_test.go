@@ -59,6 +59,7 @@ func TestEvaluate(t *testing.T) {
 	code := Proof{Method: TOTP, Traits: UserPresence, At: now}
 	all := []Candidate{can(Password), {SignedNonce, DeviceBound | PhishingResistant | UserPresence}, {Push, DeviceBound | UserPresence}, {TOTP, UserPresence}}
 	approver := []Candidate{{Push, DeviceBound | UserPresence}, {Push, DeviceBound | UserPresence | UserVerification}, {TOTP, UserPresence}}
+	verifier := Candidate{SignedNonce, DeviceBound | PhishingResistant | UserPresence | UserVerification}
 	bound := with(func(c *ClassConstraint) { c.DeviceBound = Required })
 	satisfied, stuck := Decision{Outcome: Satisfied}, Decision{Reason: NoAuthenticator}
 	weak := Candidate{SignedNonce, DeviceBound | PhishingResistant | UserPresence} // a software key without verification
@@ -103,6 +104,14 @@ func TestEvaluate(t *testing.T) {
 		{"a push resists no phishing", []Rule{resistant}, Facts{Proofs: proofs(pwd(), push(DeviceBound|UserPresence|UserVerification|Hardware))}, stuck},
 		{"a push with verification", []Rule{verified}, Facts{Proofs: proofs(pwd()), Candidates: approver}, withPush(incomplete(Push, "", ""), okta.NeedRequired)},
 		{"verified by push", []Rule{verified}, Facts{Proofs: proofs(pwd(), push(DeviceBound|UserPresence|UserVerification))}, satisfied},
+		{"the verified rule: nothing yet", []Rule{TwoFactorsVerified()}, Facts{Candidates: []Candidate{can(Password), verifier}}, incomplete(Password|SignedNonce, okta.NeedRequired, okta.NeedRequired)},
+		{"the verified rule: password", []Rule{TwoFactorsVerified()}, Facts{Proofs: proofs(pwd()), Candidates: append(approver, verifier)},
+			withPush(incomplete(SignedNonce|Push, okta.NeedRequired, okta.NeedRequired), okta.NeedRequired)},
+		{"the verified rule: keys that do not verify are not asked", []Rule{TwoFactorsVerified()}, Facts{Proofs: proofs(pwd()), Candidates: all}, stuck},
+		{"the verified rule: possession never does", []Rule{TwoFactorsVerified()}, Facts{Proofs: proofs(pwd(), nonce(allTraits&^UserVerification), push(allTraits&^UserVerification), code)}, stuck},
+		{"the verified rule: done by nonce", []Rule{TwoFactorsVerified()}, Facts{Proofs: proofs(pwd(), nonce(DeviceBound|PhishingResistant|UserPresence|UserVerification))}, satisfied},
+		{"the verified rule: done by push", []Rule{TwoFactorsVerified()}, Facts{Proofs: proofs(pwd(), push(DeviceBound|UserPresence|UserVerification))}, satisfied},
+		{"the verified rule: the password is due all the same", []Rule{TwoFactorsVerified()}, Facts{Proofs: proofs(nonce(allTraits)), Candidates: both}, incomplete(Password, "", "")},
 		{"push and code are one class", []Rule{TwoFactors(Optional)}, Facts{Proofs: proofs(push(DeviceBound|UserPresence), code)}, stuck},
 		{"one possession factor: a push is asked for", []Rule{OnePossessionFactor()}, Facts{Candidates: approver}, withPush(incomplete(Push|TOTP, "", ""), okta.NeedNone)},
 		{"one possession factor: approved", []Rule{OnePossessionFactor()}, Facts{Proofs: proofs(push(DeviceBound | UserPresence))}, satisfied},

@@ -100,6 +100,14 @@ func TwoFactors(presence string) Rule {
 	return assurance("Password and a possession factor", ClassConstraint{UserPresence: presence})
 }
 
+// TwoFactorsVerified is the rule "password and one possession factor that
+// verifies the user": the device asks for a PIN or a fingerprint, and signs with
+// the key that demands it. One that only has the device in hand does not pass.
+func TwoFactorsVerified() Rule {
+	return assurance("Password and a possession factor that verifies the user",
+		ClassConstraint{UserPresence: Required, UserVerification: Required})
+}
+
 // PasswordUntilEnrolled is the rule for enrolling the first authenticator: the
 // password suffices while the user has no possession factor, afterwards an
 // existing one is required too.

@@ -1,11 +1,12 @@
 package signin
 
 import (
+	"slices"
+
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
 	"countersign.dev/org/device"
 	"countersign.dev/org/policy"
-	"slices"
 )
 
 // candidates lists what the user could prove here, and says whether there is
@@ -61,7 +62,7 @@ func (t *transaction) candidatesOf(en device.Enrolment) (list []policy.Candidate
 			if k.Protection == jose.ProtectionHardware && k.Attested {
 				able.Traits |= policy.Hardware
 			}
-			if k.Role != okta.KeyProofOfPossession {
+			if k.Role.VerifiesUser() {
 				able.Traits |= policy.UserVerification
 			}
 			list = append(list, able)

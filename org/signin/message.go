@@ -49,8 +49,10 @@ var (
 	incorrectCode     = Message{"api.authn.error.PASSCODE_INVALID", "Invalid code. Try again.", ClassError, KindUnauthorized}
 	tooManyCodes      = Message{"countersign.code.throttled", "Too many attempts. Wait a while, then try again, or choose another way.", ClassError, KindUnauthorized}
 	invalidDevice     = Message{"core.auth.factor.signedNonce.error.invalidDevice", "Your device or account was invalidated. If this is unexpected, contact your administrator for help.", ClassError, KindInvalid}
-	needsVerification = Message{"oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop", "Your response was received, but your organisation requires user verification. Set it up in your authenticator, then try again.", ClassError, KindInvalid}
-	needsPushUV       = Message{"oie.authenticator.app.method.push.verify.enable.biometrics", "Your response was received, but your organisation requires user verification. Set it up in your authenticator, then try again.", ClassError, KindInvalid}
+	needsVerification = Message{"oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop", "Your response was received, but this app requires that your authenticator verifies you, by a PIN or a fingerprint. Yours has that not set up, or has lost it. Set it up in your authenticator, then try again.", ClassError, KindInvalid}
+	needsPushUV       = Message{"oie.authenticator.app.method.push.verify.enable.biometrics", "Your response was received, but this app requires that your authenticator verifies you, by a PIN or a fingerprint. Yours has that not set up, or has lost it. Set it up in your authenticator, then try again.", ClassError, KindInvalid}
+	cancelledUV       = Message{"countersign.verification.cancelled", "You were not signed in: this app requires that your authenticator verifies you, and that was cancelled there. Try again, and give your PIN or fingerprint when it asks.", ClassError, KindInvalid}
+	temporarilyNoUV   = Message{"countersign.verification.unavailable", "You were not signed in: this app requires that your authenticator verifies you, and it cannot do that at the moment. Open it to see why and until when, then try again.", ClassError, KindInvalid}
 	needsConsent      = Message{"countersign.authenticator.consent", "Your response was received, but this app asks for your approval. Try again and approve the prompt.", ClassError, KindInvalid}
 	phishing          = Message{"countersign.phishing", "This sign-in was stopped: the page you came from is not one of your organisation's. Close it, and do not enter your password there.", ClassError, KindForbidden}
 )
@@ -65,13 +67,19 @@ func problem(key string) *Message {
 	return &accessDenied
 }
 
-// failure is the message of an answer that was not good enough.
-func failure(m okta.Method, r factor.Reason) *Message {
-	switch r {
+// failure is the message of an answer that was not good enough. Why a device
+// did not verify the user is its own word, and good enough to say what to do.
+func failure(m okta.Method, r factor.Result) *Message {
+	switch r.Reason {
 	case factor.WrongNumber: // the page says no more than that it was rejected
 		return &deniedByUser
 	case factor.NoUserVerification:
-		if m == okta.MethodPush {
+		switch {
+		case r.Consent == okta.ConsentCancelledUserVerification:
+			return &cancelledUV
+		case r.Consent == okta.ConsentUVTemporarilyUnavailable:
+			return &temporarilyNoUV
+		case m == okta.MethodPush:
 			return &needsPushUV
 		}
 		return &needsVerification

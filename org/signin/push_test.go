@@ -358,7 +358,7 @@ func TestPushConsent(t *testing.T) {
 		{signintest.Web, consent("APPROVE"), okta.CodeValidation, "countersign.authenticator.consent"},
 		{signintest.Verified, agent.Verify, "", ""},
 		{signintest.Verified, consent(okta.ConsentApproved), okta.CodeUVRequired, "oie.authenticator.app.method.push.verify.enable.biometrics"},
-		{signintest.Verified, consent(okta.ConsentUVTemporarilyUnavailable), okta.CodeUVRequired, "oie.authenticator.app.method.push.verify.enable.biometrics"},
+		{signintest.Verified, consent(okta.ConsentUVTemporarilyUnavailable), okta.CodeUVRequired, "countersign.verification.unavailable"},
 	} {
 		w.Clock.Advance(11 * time.Minute)
 		v := toPush(t, w, c.app)

@@ -317,7 +317,7 @@ func (e *Engine) poll(ctx context.Context, t *transaction) (outcome, error) {
 			return outcome{changed: true}, nil
 		}
 		t.again()
-		return outcome{changed: true, message: failure(t.challenge.Method, t.challenge.Result.Reason)}, nil
+		return outcome{changed: true, message: failure(t.challenge.Method, t.challenge.Result)}, nil
 	default: // withdrawn, or gone
 		t.back()
 		return outcome{changed: true}, nil

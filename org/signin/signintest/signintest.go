@@ -48,6 +48,7 @@ const (
 	Strict   = "demo-strict"   // and a person must approve
 	Enrol    = "demo-enrol"    // password until something is enrolled
 	Verified = "demo-verified" // user verification
+	UV       = "demo-uv"       // and a person must approve: the rule of the demo
 	Hardware = "demo-hardware" // attested hardware
 	Resist   = "demo-resist"   // phishing resistance
 	Private  = "demo-private"  // assigned to nobody
@@ -219,6 +220,7 @@ func (w *World) seed(ctx context.Context, tx store.Tx) (err error) {
 	for id, rule := range map[string]policy.Rule{
 		Web: policy.TwoFactors(policy.Optional), Strict: policy.TwoFactors(policy.Required), Enrol: policy.PasswordUntilEnrolled(),
 		Verified: narrowed(func(c *policy.ClassConstraint) { c.UserVerification = policy.Required }),
+		UV:       policy.TwoFactorsVerified(),
 		Hardware: narrowed(func(c *policy.ClassConstraint) { c.HardwareProtection = policy.Required }),
 		Resist:   narrowed(func(c *policy.ClassConstraint) { c.PhishingResistant = policy.Required }),
 		Private:  policy.TwoFactors(policy.Optional),
@@ -307,6 +309,20 @@ func (w *World) EnrolAll(t testing.TB, userID string, protection jose.Protection
 			Push:        &okta.MethodRequest{Keys: &keys, Capabilities: &okta.Capabilities{TransactionTypes: transactionTypes}},
 			TOTP:        &okta.MethodRequest{},
 		}
+	})
+}
+
+// EnrolPIN enrols a new agent that answers in both ways and whose keys that
+// verify the user are released by a PIN; for pushes it has none without pushes.
+func (w *World) EnrolPIN(t testing.TB, userID string, pushes bool) *Agent {
+	t.Helper()
+	return w.enrol(t, userID, jose.ProtectionSoftware, func(keys okta.MethodKeys) okta.MethodRequests {
+		keys.UserVerification, keys.UserVerificationBioOrPIN = nil, keys.UserVerification
+		push := keys
+		if !pushes {
+			push.UserVerificationBioOrPIN = nil
+		}
+		return okta.MethodRequests{SignedNonce: &okta.MethodRequest{Keys: &keys}, Push: &okta.MethodRequest{Keys: &push}}
 	})
 }
 
@@ -454,14 +470,17 @@ func Approve(r *Reply) { r.Context.UserConsent = okta.ConsentApproved }
 // Deny says that the person denied.
 func Deny(r *Reply) { r.Context.UserConsent = okta.ConsentDenied }
 
-// Verify signs with the user-verification key.
+// Verify signs with the user-verification key, of whichever role.
 func (a *Agent) Verify(r *Reply) {
 	method := okta.MethodSignedNonce
 	if r.Type == okta.TypePushBind {
 		method = okta.MethodPush
 	}
 	m, _ := a.Enrolment.Method(method)
-	k, _ := m.Key(okta.KeyUserVerification)
-	r.KeyType, r.KID, r.Key = okta.KeyUserVerification, k.JWK.KeyID, a.UV
+	k, ok := m.Key(okta.KeyUserVerification)
+	if !ok {
+		k, _ = m.Key(okta.KeyUserVerificationBioOrPIN)
+	}
+	r.KeyType, r.KID, r.Key = k.Role, k.JWK.KeyID, a.UV
 	r.Context.UserConsent = okta.ConsentApprovedUserVerification
 }
