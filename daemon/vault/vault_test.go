@@ -14,6 +14,17 @@ import (
 	"countersign.dev/daemon/vault/unlock"
 )
 
+// roles are what the test binary can be as the child of a test.
+var roles = map[string]func(){"rekey": func() { rekeyForever(os.Getenv("VAULT_TEST_DIR")) }}
+
+func TestMain(m *testing.M) {
+	if role := roles[os.Getenv("VAULT_TEST_ROLE")]; role != nil {
+		role()
+		return
+	}
+	os.Exit(m.Run())
+}
+
 func stateDir(t testing.TB) string { return filepath.Join(t.TempDir(), "state") }
 
 func openVault(t testing.TB, dir string) *Vault {

@@ -111,9 +111,11 @@ func change(from, to Kind) Change {
 }
 
 // start is the next start of an agent that is given these passphrases.
-func (w *world) start(phrase string) (*Method, Key, error) {
+func (w *world) start(phrase string) (*Method, Key, error) { return w.startWith(w.ring, phrase) }
+
+func (w *world) startWith(r ring, phrase string) (*Method, Key, error) {
 	w.t.Helper()
-	m, err := choose(w.t.Context(), openDir(w.t, w.path), Options{Sealer: w.tpm}, w.ring)
+	m, err := choose(w.t.Context(), openDir(w.t, w.path), Options{Sealer: w.tpm}, r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
