@@ -155,8 +155,8 @@ func (c *core) deliver(ctx context.Context, a *account.Account, uri string, r ok
 }
 
 // unlockAtStart opens the core of a vault that needs nobody: its key is in a
-// file, or wrapped by the passphrase at hand. A keyring is asked later, in the
-// background.
+// file, or wrapped by the passphrase at hand. A keyring and a TPM are asked
+// later, in the background.
 func (d *Daemon) unlockAtStart(ctx context.Context) error {
 	kind, _ := d.vault.State()
 	if d.vault.Locked() && kind == unlock.Passphrase && d.config.PassphraseFile != "" {
@@ -234,6 +234,7 @@ func (d *Daemon) awaitUnlock(ctx context.Context) {
 func (d *Daemon) catchUp(c *core) {
 	ctx, cancel := context.WithTimeout(d.ctx, catchUpWait)
 	defer cancel()
+	d.settleVault(ctx)
 	c.book.Resume(ctx)
 	if err := c.book.RefreshOrigins(ctx); err != nil {
 		d.log.Info("pages of an org not refreshed", "error", err)

@@ -37,7 +37,7 @@ type Config struct {
 	Socket         string
 	LoopbackPorts  []int
 	DeviceKey      string // "auto" or "software"; "tpm" does not exist in this build
-	VaultKey       string // "auto", "keyring", "passphrase", "file"
+	VaultKey       string // "auto", "keyring", "tpm", "passphrase", "file"
 	PassphraseFile string
 	// VerificationGrace is for how long a verification of the person counts for
 	// further sign-ins: none by default, 15 minutes at most.
@@ -45,6 +45,8 @@ type Config struct {
 	Version           string
 	Log               *slog.Logger
 	Now               func() time.Time // nil: time.Now
+
+	tpm unlock.Sealer // what seals the vault's key
 }
 
 // ErrNoTPM says that this build has no TPM key store.
@@ -76,7 +78,7 @@ type Daemon struct {
 	ctx  context.Context // ends when the agent stops
 	stop context.CancelFunc
 
-	working sync.Mutex     // taken to start work, and to begin waiting for it
+	working sync.Mutex     // taken to start work, and to say that none is started any more
 	work    sync.WaitGroup // every goroutine of the agent
 
 	unlocking  atomic.Int64                  // unix nanoseconds of the last try
@@ -138,7 +140,11 @@ func Open(ctx context.Context, c Config) (*Daemon, error) {
 
 func (d *Daemon) open(ctx context.Context) error {
 	var err error
-	d.vault, err = vault.Open(ctx, d.config.StateDir, vault.Options{Key: unlock.Kind(d.config.VaultKey), PassphraseFile: d.config.PassphraseFile})
+	options := vault.Options{Key: unlock.Kind(d.config.VaultKey), PassphraseFile: d.config.PassphraseFile}
+	if d.config.tpm != nil {
+		options.Sealer = sealer{d.config.tpm}
+	}
+	d.vault, err = vault.Open(ctx, d.config.StateDir, options)
 	if err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}
@@ -205,7 +211,9 @@ func (d *Daemon) Close() error { return d.close() }
 // close withdraws what waits for the person, closes both doors, and waits for
 // everything that runs.
 func (d *Daemon) close() error {
+	d.working.Lock() // from here on nothing is started, so all of it can be waited for
 	d.stop()
+	d.working.Unlock()
 	d.quiet.Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
@@ -226,8 +234,6 @@ func (d *Daemon) close() error {
 			l.Close() // never served, or closed already
 		}
 	}
-	d.working.Lock() // nothing is started any more
-	defer d.working.Unlock()
 	d.work.Wait()
 	d.posture.Close()
 	var errs []error

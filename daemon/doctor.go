@@ -14,6 +14,7 @@ import (
 
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/prompt"
+	"countersign.dev/daemon/vault/unlock"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
 )
@@ -51,7 +52,7 @@ func (f front) Doctor(ctx context.Context, topic string) (api.Report, error) {
 	defer cancel()
 	f.d.awaitUnlock(ctx)
 	x := &examination{d: f.d}
-	x.state()
+	x.state(ctx)
 	x.port(ctx)
 	x.otherPorts(ctx)
 	x.orgs(ctx)
@@ -65,7 +66,7 @@ func (f front) Doctor(ctx context.Context, topic string) (api.Report, error) {
 	return api.Report{Checks: x.checks}, nil
 }
 
-func (x *examination) state() {
+func (x *examination) state(ctx context.Context) {
 	kind, state := x.d.vault.State()
 	switch {
 	case x.d.hub.failure() != nil:
@@ -79,9 +80,9 @@ func (x *examination) state() {
 		x.fail("state", reason, x.d.unlockHint())
 		return
 	case state == "file_permissions_only":
-		x.warn("state", "open; its key is protected by file permissions only", "a new state folder can use --vault-key keyring or --passphrase-file")
+		x.warn("state", "open; its key is protected by file permissions only", "countersign vault rekey --to keyring, or to tpm or passphrase")
 	default:
-		x.ok("state", "open, protected by "+string(kind))
+		x.protection(ctx, kind)
 	}
 	c := x.d.core.Load()
 	if c == nil {
@@ -95,6 +96,19 @@ func (x *examination) state() {
 	if len(usableAccounts(c)) == 0 {
 		x.warn("accounts", "no account is enrolled", "countersign account add ORG_URL")
 	}
+}
+
+// protection asks for the data key once more, which the agent has in memory: a
+// keyring that is locked meanwhile, or a TPM that is gone, shows at the next
+// start only, and then as a state that does not open.
+func (x *examination) protection(ctx context.Context, kind unlock.Kind) {
+	ctx, cancel := context.WithTimeout(ctx, checkWait)
+	defer cancel()
+	if err := x.d.vault.Verify(ctx); err != nil {
+		x.warn("state", "open, but what protects its key does not give it back now, so the next start would find it locked: "+err.Error(), x.d.lockHint(err))
+		return
+	}
+	x.ok("state", "open, protected by "+kindWords(kind))
 }
 
 // port asks the agent's own door, the way a browser would.

@@ -172,6 +172,7 @@ func Hint(err error) string {
 	var damaged *vault.DamagedError
 	var tampered *journal.TamperedError
 	var kind *unlock.KindError
+	var store *devicekey.StateError
 	switch {
 	case errors.Is(err, vault.ErrInUse):
 		return "the agent is running already: countersign status"
@@ -183,6 +184,10 @@ func Hint(err error) string {
 		return "put the passphrase into the first line of a file and name it with --passphrase-file"
 	case errors.Is(err, unlock.ErrKeyringUnavailable), errors.Is(err, unlock.ErrKeyringLocked):
 		return "start it in a desktop session with an open keyring, or use --passphrase-file or --vault-key file"
+	case errors.As(err, &store) && store.State.Hint != "":
+		return store.State.Hint + "; or protect the state in another way: --vault-key keyring, --passphrase-file"
+	case errors.Is(err, unlock.ErrNoSealer):
+		return "use --vault-key keyring, or --passphrase-file"
 	case errors.As(err, &damaged) && damaged.Backup != "":
 		return "nothing was written; to go back to the previous state, put " + damaged.Backup + " in the place of " + damaged.File
 	case errors.As(err, &damaged):
@@ -190,7 +195,7 @@ func Hint(err error) string {
 	case errors.As(err, &tampered):
 		return "move the file away to go on without what it proves"
 	case errors.As(err, &kind):
-		return "leave --vault-key and --passphrase-file as they were at the first start, or use another --state folder"
+		return "leave --vault-key and --passphrase-file out, or say what it is protected by; to change that, start the agent so and use: countersign vault rekey"
 	case errors.Is(err, ErrNoTPM):
 		return "use --device-key software"
 	}

@@ -10,7 +10,6 @@ import (
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/daemon/account"
-	"countersign.dev/daemon/vault/unlock"
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/peer"
 )
@@ -60,7 +59,10 @@ func (d *Daemon) problems() []api.Problem {
 		add("vault_locked", message, d.unlockHint())
 	}
 	if err := d.vault.Fallback(); err != nil {
-		add("vault_file_only", "the OS keyring did not answer at the first start, so the state is protected by file permissions only", "to change that, start over with --vault-key keyring or --passphrase-file and a new --state folder")
+		add("vault_file_only", "the OS keyring did not answer at the first start, so the state is protected by file permissions only", "to change that: countersign vault rekey --to keyring, or to tpm or passphrase")
+	}
+	for _, left := range d.vault.Leftovers() {
+		add("vault_key_left", leftoverWords(left), leftoverHint(left))
 	}
 	if d.pages == nil {
 		message := fmt.Sprintf("no loopback port is free (%s)", portList(d.config.LoopbackPorts))
@@ -110,17 +112,6 @@ func hasKeys(c *core, a *account.Account) bool {
 		}
 	}
 	return true
-}
-
-// unlockHint says how to open this vault.
-func (d *Daemon) unlockHint() string {
-	switch kind, _ := d.vault.State(); kind {
-	case unlock.Keyring:
-		return "unlock the desktop's keyring, then try again"
-	case unlock.Passphrase:
-		return "start the agent with --passphrase-file"
-	}
-	return "put this state's vault.key back into " + d.vault.Dir() + ", or start with another --state folder and enrol again"
 }
 
 // portHolder says who listens at a loopback port, as far as this user may know.

@@ -52,6 +52,28 @@ func (v *Vault) Settle(ctx context.Context) error {
 	return nil
 }
 
+// Verify says whether what protects the data key would still give it back, as
+// the next start must be able to. A passphrase is not asked for again: the agent
+// does not keep it.
+func (v *Vault) Verify(ctx context.Context) error {
+	v.unlocking.Lock()
+	defer v.unlocking.Unlock()
+	method, key, err := v.opened()
+	if err != nil {
+		return fmt.Errorf("verify vault: %w", err)
+	}
+	key.Wipe()
+	if method.Kind() == unlock.Passphrase {
+		return nil
+	}
+	back, err := method.Unlock(ctx)
+	if err != nil {
+		return fmt.Errorf("verify vault: %w", err)
+	}
+	back.Wipe()
+	return nil
+}
+
 // Leftovers are the kinds of protection that are not in force any more, and
 // whose secret could not be removed yet.
 func (v *Vault) Leftovers() []unlock.Kind { return v.current().Leftovers() }

@@ -250,6 +250,12 @@ func (c *Client) Code(ctx context.Context, name string) (code api.Code, err erro
 	return code, err
 }
 
+// RekeyVault protects the agent's state in another way.
+func (c *Client) RekeyVault(ctx context.Context, r api.Rekey) (done api.Rekeyed, err error) {
+	err = c.call(ctx, slow, http.MethodPost, api.PathRekey, nil, r, &done)
+	return done, err
+}
+
 // Device is what orgs can be told of this device.
 func (c *Client) Device(ctx context.Context) (d api.Device, err error) {
 	err = c.call(ctx, quick, http.MethodGet, api.PathDevice, nil, nil, &d)

@@ -50,6 +50,9 @@ type Agent interface {
 	// login, or its account's name, if only one fits.
 	Code(ctx context.Context, name string) (api.Code, error)
 
+	// RekeyVault protects the agent's state in another way.
+	RekeyVault(ctx context.Context, r api.Rekey) (api.Rekeyed, error)
+
 	// Device is what orgs can be told of this device.
 	Device(ctx context.Context) (api.Device, error)
 

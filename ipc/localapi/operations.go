@@ -77,6 +77,10 @@ func (s *Server) codes(c *call) (any, error) { return s.agent.Codes(c.ctx) }
 
 func (s *Server) code(c *call) (any, error) { return s.agent.Code(c.ctx, c.id) }
 
+func (s *Server) rekey(c *call) (any, error) {
+	return s.agent.RekeyVault(c.ctx, *c.in.(*api.Rekey))
+}
+
 func (s *Server) device(c *call) (any, error) { return s.agent.Device(c.ctx) }
 
 func (s *Server) doctor(c *call) (any, error) { return s.agent.Doctor(c.ctx, c.query.Get("topic")) }

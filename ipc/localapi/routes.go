@@ -76,6 +76,8 @@ func init() {
 			out: api.CodeList{}, serve: (*Server).codes},
 		{method: http.MethodPost, path: api.PathCode, summary: "The one-time code of this moment; the id may be the login or the account's name, if only one fits",
 			in: api.GetCode{}, out: api.Code{}, serve: (*Server).code},
+		{method: http.MethodPost, path: api.PathRekey, summary: "Protect the agent's state in another way",
+			in: api.Rekey{}, out: api.Rekeyed{}, serve: (*Server).rekey},
 		{method: http.MethodGet, path: api.PathDevice, summary: "What organisations can be told of this device",
 			out: api.Device{}, serve: (*Server).device},
 		{method: http.MethodGet, path: api.PathAudit, summary: "The record of decisions, oldest first",

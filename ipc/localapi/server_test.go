@@ -340,10 +340,10 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 23 {
-		t.Errorf("%d operations are described, want 23: extend this test with the new ones", n)
+	if n != 24 {
+		t.Errorf("%d operations are described, want 24: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathVerification, api.PathMethod, api.PathPIN, api.PathCodes, api.PathCode, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathVerification, api.PathMethod, api.PathPIN, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}
@@ -359,7 +359,8 @@ func TestOpenAPI(t *testing.T) {
 		"PINSet": api.PINSet{}, "AccountName": api.AccountName{}, "EnableVerification": api.EnableVerification{},
 		"CodeList": api.CodeList{}, "CodeEntry": api.CodeEntry{}, "Device": api.Device{}, "Signal": api.Signal{}, "GetCode": api.GetCode{}, "Code": api.Code{},
 		"PromptOutcome": api.PromptOutcome{}, "AuditRecord": api.AuditRecord{Origin: "x", App: "x", Transaction: "x", KeyType: "x"},
-		"Event":  api.Event{Prompt: &api.Prompt{}, Outcome: &api.PromptOutcome{}, Account: &api.Account{}, Audit: &api.AuditRecord{}},
+		"Event": api.Event{Prompt: &api.Prompt{}, Outcome: &api.PromptOutcome{}, Account: &api.Account{}, Audit: &api.AuditRecord{}},
+		"Rekey": api.Rekey{Passphrase: "x", Current: "x"}, "Rekeyed": api.Rekeyed{Hints: []string{"x"}},
 		"Report": api.Report{}, "Check": api.Check{Hint: "x"}, "Error": api.Error{Hint: "x", TriesLeft: 1, Until: time.Now()}, "ErrorBody": api.ErrorBody{},
 	} {
 		b, err := json.Marshal(value)

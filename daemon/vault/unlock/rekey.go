@@ -134,6 +134,11 @@ func (m *Method) refuses(c Change) error {
 }
 
 func (m *Method) rekey(ctx context.Context, key Key, c Change) (*Method, error) {
+	if c.To == Keyring {
+		if err := m.keyringAnswers(ctx); err != nil {
+			return m, fmt.Errorf("protect the vault's key by %s: %w", c.To, err)
+		}
+	}
 	before, err := m.note(c.To)
 	if err != nil {
 		return m.asWritten(m), err
@@ -173,6 +178,17 @@ func (m *Method) rekey(ctx context.Context, key Key, c Change) (*Method, error) 
 		return settled, nil
 	}
 	return settled, err
+}
+
+// keyringAnswers keeps a keyring that takes nothing out of the notes: what it
+// was never given need not be removed from it later, when it does not answer.
+func (m *Method) keyringAnswers(ctx context.Context) error {
+	there, err := m.ring.get(ctx, m.itemName())
+	clear(there)
+	if errors.Is(err, ErrKeyMissing) {
+		return nil
+	}
+	return err
 }
 
 // note writes down that a secret of that kind is about to be made, where none

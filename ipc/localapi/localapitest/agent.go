@@ -48,6 +48,8 @@ type Agent struct {
 	Begun       []api.BeginEnrolment         // enrolments by the browser, in order
 	Cancelled   []string                     // ids of those that were cancelled
 	Ends        map[string]error             // by org as given: how its enrolment ends instead of well
+	Rekeys      []api.Rekey                  // changes of the vault key, in order
+	RekeyHints  []string                     // what goes with their answers
 	waiting     map[string]chan error        // by enrolment id
 	awaited     map[string]bool              // enrolments that somebody waits for
 	subscribers []*subscriber
@@ -362,6 +364,18 @@ func (a *Agent) Code(_ context.Context, name string) (api.Code, error) {
 	}
 	code.Name, code.Issuer = a.CodesHeld[i].Name, a.CodesHeld[i].Issuer
 	return code, nil
+}
+
+// RekeyVault remembers what was asked, and takes every kind.
+func (a *Agent) RekeyVault(_ context.Context, r api.Rekey) (api.Rekeyed, error) {
+	a.Lock()
+	defer a.Unlock()
+	if a.Fail != nil {
+		return api.Rekeyed{}, a.Fail
+	}
+	a.Rekeys = append(a.Rekeys, r)
+	a.StatusReply.VaultKey = api.Component{Kind: r.Kind, State: "ready"}
+	return api.Rekeyed{VaultKey: a.StatusReply.VaultKey, Hints: a.RekeyHints}, nil
 }
 
 // Device tells Signals.
