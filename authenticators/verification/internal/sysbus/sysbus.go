@@ -1,0 +1,264 @@
+//go:build linux
+
+// Package sysbus talks to one service of the system bus, for as long as one
+// verification takes: no connection stays, and no goroutine.
+//
+// The bus is trusted as root is. It says who owns a name and who sent a message,
+// root's policy says who may own the names of fprintd and polkit, and whoever
+// controls it is root already. So it is made sure that it is root's: an address
+// in the environment could name a bus of anybody's. Nobody else on the bus is
+// trusted: replies and signals count only when they come from the connection
+// that owned the service's name from beginning to end, by its unique name.
+package sysbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+// Errors of a service, for callers to branch on.
+var (
+	ErrNoBus     = errors.New("the system bus cannot be used")
+	ErrNoService = errors.New("the service is not there")
+	ErrReplaced  = errors.New("the service has gone, or another took its place")
+)
+
+const (
+	defaultAddress = "unix:path=/var/run/dbus/system_bus_socket"
+	driver         = "org.freedesktop.DBus"
+	driverPath     = dbus.ObjectPath("/org/freedesktop/DBus")
+	afterwards     = 5 * time.Second // beyond a caller's deadline, to clean up
+	maxSignals     = 32              // unread ones; a service that sends more is not well
+)
+
+// Bus is a connection for one conversation. Close it.
+type Bus struct {
+	conn *dbus.Conn
+	line *line
+	name string // of the service
+
+	signals chan *dbus.Signal
+	life    context.Context // ends when the service changes hands
+	lose    context.CancelFunc
+
+	mu    sync.Mutex // guards what follows
+	owner string     // unique name of the service; "" before Find
+}
+
+// Dial connects to the system bus, which must belong to the user busOwner: 0 but
+// in tests. It ends when ctx does.
+func Dial(ctx context.Context, busOwner int) (*Bus, error) {
+	l, err := connect(ctx, busOwner)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
+	}
+	b := &Bus{line: l, signals: make(chan *dbus.Signal, maxSignals)}
+	b.life, b.lose = context.WithCancel(context.Background())
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	if b.conn, err = dbus.NewConn(l, dbus.WithSignalHandler(b), dbus.WithIncomingInterceptor(b.sift)); err != nil {
+		b.lose()
+		l.Close()
+		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
+	}
+	if err = b.conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}); err == nil {
+		l.reading.Store(true)
+		err = b.conn.Hello()
+	}
+	if err != nil {
+		b.Close()
+		return nil, fmt.Errorf("%w: %w", ErrNoBus, errors.Join(ctx.Err(), err))
+	}
+	return b, nil
+}
+
+func connect(ctx context.Context, busOwner int) (*line, error) {
+	path, err := socket(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"))
+	if err != nil {
+		return nil, err
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	uid, err := peer(c.(*net.UnixConn))
+	if err == nil && uid != busOwner {
+		err = fmt.Errorf("the bus at %s belongs to user %d, not to %d", path, uid, busOwner)
+	}
+	if err == nil {
+		if deadline, ok := ctx.Deadline(); ok {
+			err = c.SetDeadline(deadline.Add(afterwards))
+		}
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return &line{Conn: c, ended: make(chan struct{})}, nil
+}
+
+// socket is the path in a bus address (D-Bus specification, "Server
+// Addresses"): the first one of kind unix, "@" before an abstract name.
+func socket(address string) (string, error) {
+	if address == "" {
+		address = defaultAddress
+	}
+	for one := range strings.SplitSeq(address, ";") {
+		members, ok := strings.CutPrefix(one, "unix:")
+		if !ok {
+			continue
+		}
+		for member := range strings.SplitSeq(members, ",") {
+			key, value, _ := strings.Cut(member, "=")
+			value, err := url.PathUnescape(value)
+			switch {
+			case err != nil || value == "":
+			case key == "path":
+				return value, nil
+			case key == "abstract":
+				return "@" + value, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("no usable address in %q", address)
+}
+
+// peer is the user who opened the socket for listening.
+func peer(c *net.UnixConn) (int, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	uid := -1
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		var cred *unix.Ucred
+		if cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); failed == nil {
+			uid = int(cred.Uid)
+		}
+	}); err != nil {
+		return -1, err
+	}
+	return uid, failed
+}
+
+// Close ends the connection and waits for what read from it.
+func (b *Bus) Close() {
+	b.lose()
+	b.conn.Close()
+	b.line.Close()
+	if b.line.reading.Load() {
+		<-b.line.ended
+	}
+}
+
+// Find makes name the service of this conversation, started by the bus if need
+// be. From here on it may not change hands.
+func (b *Bus) Find(ctx context.Context, name string) error {
+	b.name = name
+	change := fmt.Sprintf("type='signal',sender='%s',path='%s',interface='%s',member='NameOwnerChanged',arg0='%s'", driver, driverPath, driver, name)
+	if err := b.driver(ctx, "AddMatch", change).Err; err != nil {
+		return fmt.Errorf("%w: %w", ErrNoBus, err)
+	}
+	var owner, still string
+	err := b.driver(ctx, "GetNameOwner", name).Store(&owner)
+	if err != nil {
+		// Nobody has it: the bus may know how to start it.
+		var started uint32
+		if err = b.driver(ctx, "StartServiceByName", name, uint32(0)).Store(&started); err == nil {
+			err = b.driver(ctx, "GetNameOwner", name).Store(&owner)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", name, ErrNoService, err)
+	}
+	b.mu.Lock()
+	b.owner = owner
+	b.mu.Unlock()
+	if err := b.driver(ctx, "AddMatch", fmt.Sprintf("type='signal',sender='%s'", owner)).Err; err != nil {
+		return fmt.Errorf("%w: %w", ErrNoBus, err)
+	}
+	// A change before that was noted is seen now, one after it is signalled.
+	if err := b.driver(ctx, "GetNameOwner", name).Store(&still); err != nil || still != owner {
+		return fmt.Errorf("%s: %w", name, ErrReplaced)
+	}
+	return nil
+}
+
+func (b *Bus) driver(ctx context.Context, method string, args ...any) *dbus.Call {
+	return b.conn.Object(driver, driverPath).CallWithContext(ctx, driver+"."+method, dbus.FlagNoAutoStart, args...)
+}
+
+// Call calls the service, never a successor of it. It ends when the service
+// changes hands.
+func (b *Bus) Call(ctx context.Context, path dbus.ObjectPath, method string, args ...any) *dbus.Call {
+	b.mu.Lock()
+	owner := b.owner
+	b.mu.Unlock()
+	if owner == "" {
+		return &dbus.Call{Err: ErrNoService}
+	}
+	if b.Lost() {
+		return &dbus.Call{Err: ErrReplaced}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.life, cancel)()
+	call := b.conn.Object(owner, path).CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...)
+	if b.Lost() {
+		call.Err = ErrReplaced
+	}
+	return call
+}
+
+// Signals are those of the service, in their order.
+func (b *Bus) Signals() <-chan *dbus.Signal { return b.signals }
+
+// Gone is closed when the service has changed hands, or flooded us.
+func (b *Bus) Gone() <-chan struct{} { return b.life.Done() }
+
+// Lost says the same now. What was read before is worth nothing then.
+func (b *Bus) Lost() bool { return b.life.Err() != nil }
+
+// sift lets through what comes from the bus or the service, and no calls: the
+// library looks at a reply's number only, and answers to strangers.
+func (b *Bus) sift(m *dbus.Message) {
+	sender, _ := m.Headers[dbus.FieldSender].Value().(string)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if m.Type == dbus.TypeMethodCall || sender == "" || sender != driver && sender != b.owner {
+		m.Type = 0 // no type at all: the library drops it
+	}
+}
+
+// DeliverSignal takes a signal that sift let through; the library calls it in
+// the order of arrival.
+func (b *Bus) DeliverSignal(_, _ string, signal *dbus.Signal) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if signal.Sender == driver {
+		if signal.Name != driver+".NameOwnerChanged" || len(signal.Body) != 3 || signal.Body[0] != b.name {
+			return
+		}
+		if b.owner != "" && signal.Body[2] != b.owner {
+			b.lose()
+		}
+		return
+	}
+	select {
+	case b.signals <- signal:
+	default:
+		b.lose()
+	}
+}
