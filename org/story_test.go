@@ -38,6 +38,7 @@ type step struct {
 		Value []form `json:"value"`
 	} `json:"remediation"`
 	SuccessWithInteractionCode *form `json:"successWithInteractionCode"`
+	Success                    *form `json:"success"`
 	CurrentAuthenticator       struct {
 		Value struct {
 			ContextualData struct {

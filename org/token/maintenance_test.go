@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -83,6 +84,65 @@ func TestMaintenanceRefused(t *testing.T) {
 		change(&m)
 		if tokens, err := f.IssueMaintenance(t.Context(), m); err == nil || tokens != (Tokens{}) {
 			t.Errorf("%s: issued", name)
+		}
+	}
+}
+
+// C2: the token ends with the key that got it, whoever has it.
+func TestMaintenanceEndsWithItsKey(t *testing.T) {
+	f := setUp(t)
+	r := device.NewRegistry(f.db, base, func() time.Time { return f.now })
+	a, fresh := devicetest.New(t), devicetest.NewKey(t)
+	e, err := r.Create(t.Context(), device.ByUser(f.user.ID), a.Request(f.org.Authenticators.OktaVerify))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := f.IssueMaintenance(t.Context(), maintenance(e))
+	if err != nil {
+		t.Fatal(err)
+	}
+	thumbprint, err := fresh.JWK.Thumbprint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]string{"signed_nonce.proofOfPossession": thumbprint, "push.proofOfPossession": thumbprint}
+	agreement := a.PoP.Sign(t, okta.TypeKeyChange, devicetest.NewClaims(e.ID, e.UserID, base, f.now).With("keys", keys))
+	var p device.Patch
+	jwk := string(fresh.Raw(t))
+	if err := json.Unmarshal([]byte(`{"keyChange":"`+agreement+`","methods":{"push":{"keys":{"proofOfPossession":`+jwk+`}},"signed_nonce":{"keys":{"proofOfPossession":`+jwk+`}}}}`), &p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.VerifyAccessToken(t.Context(), tokens.AccessToken); err != nil {
+		t.Fatal(err)
+	}
+	after, err := r.Update(t.Context(), device.AsUser(f.user.ID), e.ID, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refusal *okta.Error
+	if _, err := f.VerifyAccessToken(t.Context(), tokens.AccessToken); !errors.Is(err, TokenInvalid) || errors.As(err, &refusal) {
+		t.Errorf("the old key's token: %v", err)
+	}
+	if tokens, err = f.IssueMaintenance(t.Context(), maintenance(after)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.VerifyAccessToken(t.Context(), tokens.AccessToken); err != nil {
+		t.Errorf("the new key's token: %v", err)
+	}
+}
+
+// Strong is what two classes of factors make of a sign-in, and no device.
+func TestStrong(t *testing.T) {
+	for _, c := range []struct {
+		amr      []string
+		byDevice bool
+		want     bool
+	}{
+		{nil, false, false}, {[]string{"pwd"}, false, false}, {[]string{"okta_verify", "swk"}, false, false},
+		{[]string{"pwd", "okta_verify", "swk", "mfa"}, false, true}, {[]string{"mfa"}, true, false},
+	} {
+		if got := (AccessClaims{AMR: c.amr, ByDevice: c.byDevice}).Strong(); got != c.want {
+			t.Errorf("%v, by device %v: %v", c.amr, c.byDevice, got)
 		}
 	}
 }

@@ -119,8 +119,10 @@ func setUp(t *testing.T) *fixture {
 	f.lot = park.New(park.Config{})
 	t.Cleanup(f.lot.Close)
 	clock := func() time.Time { return f.now }
+	registry := device.NewRegistry(f.db, base, clock)
+	registry.OnNotice(f.lot.Notify)
 	f.Handler = myaccount.New(myaccount.Deps{
-		DB: f.db, Registry: device.NewRegistry(f.db, base, clock), Tokens: f.tokens, BaseURL: base, Now: clock,
+		DB: f.db, Registry: registry, Tokens: f.tokens, BaseURL: base, Now: clock,
 		Pending: func(_ context.Context, _ store.Tx, id string, _ time.Time) ([]okta.PendingChallenge, error) {
 			if id == "" {
 				t.Error("pending of no enrolment")
@@ -328,6 +330,12 @@ func TestWhoMayDoWhat(t *testing.T) {
 		// C2: a whole new device is more than a verifying key. An access token
 		// lying about, or a refreshed one, must not enrol whoever finds it.
 		{"create: old sign-in", "POST", enrol, "Bearer old", request, 403, okta.CodeForbidden},
+		// A password alone must not add a second factor.
+		{"create: a second one, by one factor", "POST", enrol, "Bearer weak", request, 403, okta.CodeForbidden},
+		{"create: the same again, by one factor", "POST", enrol, "Bearer weak", a.Request(f.info.Authenticators.OktaVerify), 200, ""},
+		{"update: key, by one factor", "PATCH", self, "Bearer weak", uv, 403, okta.CodeForbidden},
+		{"update: token, by one factor", "PATCH", self, "Bearer weak", token, 200, ""},
+		{"delete: by one factor", "DELETE", self, "Bearer weak", nil, 403, okta.CodeForbidden},
 		{"create: sign-in at no time", "POST", enrol, "Bearer timeless", request, 403, okta.CodeForbidden},
 		{"create: bad link", "POST", enrol, "OTDT forged", request, 401, okta.CodeInvalidToken},
 		{"create: suspended user", "POST", enrol, "Bearer suspended", request, 423, okta.CodeUserSuspended},
