@@ -111,6 +111,13 @@ func uvAnswers(method okta.Method, need, mediation okta.Need, situation UVSituat
 		return []UVAnswer{approved}
 	}
 	required := need == okta.NeedRequired
+	unasked = unasked && !required
+	if unasked && situation != UVNotEnrolled {
+		// No interaction, in so many words, goes before what is only preferred. A
+		// client that asks all the same says what came of it.
+		came := map[UVSituation]UVAnswer{UVVerifies: verified, UVCancels: cancelled, UVTemporarily: temporarily, UVPermanently: permanently, UVDenies: denied}
+		return []UVAnswer{silent, came[situation]}
+	}
 	switch situation {
 	case UVVerifies:
 		return []UVAnswer{verified}
