@@ -63,8 +63,7 @@ func (a *app) printStatus(s api.Status) {
 func (a *app) verificationLine(s api.Status) string {
 	var ways []string
 	for _, v := range s.Verification {
-		switch v.State {
-		case "ready", "lockout", "unavailable":
+		if v.State == "ready" || v.State == "lockout" || v.State == "unavailable" && v.Method == "pin" {
 			ways = append(ways, methodName(v.Method)+", "+verificationState(v, a.now()))
 		}
 	}

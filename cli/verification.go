@@ -53,7 +53,7 @@ func (a *app) printVerification(list api.VerificationList) {
 	}
 	a.out.table([]string{"METHOD", "NAME", "STATE"}, rows)
 	for _, v := range list.Verification {
-		if v.Hint != "" {
+		if v.Hint != "" && v.State == "not_set" {
 			a.out.hang("hint: ", 6, clean(v.Hint))
 		}
 	}
@@ -78,9 +78,17 @@ func verificationState(v api.Verification, now time.Time) string {
 		}
 		return "locked until " + until(v.Until, now)
 	case "absent":
-		return "not on this computer"
+		return because("not on this computer", v.Hint)
 	}
-	return strings.ReplaceAll(clean(v.State), "_", " ")
+	return because(strings.ReplaceAll(clean(v.State), "_", " "), v.Hint)
+}
+
+// because adds a reason, when there is one.
+func because(state, why string) string {
+	if why == "" {
+		return state
+	}
+	return state + ": " + clean(why)
 }
 
 func tries(n int) string {

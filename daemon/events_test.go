@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -67,7 +68,7 @@ func TestGate(t *testing.T) {
 func TestLogHoldsNoSecrets(t *testing.T) {
 	var log locked
 	c := testConfig(t)
-	c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	c.Log = newDebugLog(&log)
 	org := oktatest.NewOrg(t)
 	a := startAgent(t, c)
 	a.enrol(t, org)
@@ -103,4 +104,9 @@ func (l *locked) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// newDebugLog writes all there is to say.
+func newDebugLog(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

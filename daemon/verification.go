@@ -12,6 +12,8 @@ import (
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/verification"
+	"countersign.dev/authenticators/verification/fingerprint"
+	"countersign.dev/authenticators/verification/password"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/ipc/api"
@@ -89,7 +91,9 @@ func (d *Daemon) openVerification(c *core) error {
 
 // verifiers are the ways to verify the person besides the PIN that this build
 // has.
-func (d *Daemon) verifiers() []verification.Verifier { return nil }
+func (d *Daemon) verifiers() []verification.Verifier {
+	return []verification.Verifier{fingerprint.New(), password.New()}
+}
 
 // verificationKeys lists the keys of accounts that demand verification in a role.
 func verificationKeys(c *core, role okta.KeyType) []devicekey.Ref {
@@ -442,15 +446,15 @@ func (x *examination) verification(ctx context.Context) {
 	var ready []string
 	asleep := true
 	for _, s := range c.states(ctx) {
-		switch s.State {
-		case "ready":
+		switch {
+		case s.State == "ready":
 			ready = append(ready, s.Method)
-		case "lockout":
+		case s.State == "lockout":
 			asleep = false
 			x.warn(name, fmt.Sprintf("%s: too many wrong tries, locked %s", s.Method, x.d.untilWords(s.Until)), "wait, or use another way")
-		case "unavailable":
-			asleep = false
-			x.fail(name, s.Method+" is set up and cannot be used", s.Hint)
+		case s.State == "unavailable" && s.Method == string(verification.PIN):
+			asleep = false // of other ways it is not known whether they are set up
+			x.fail(name, "the PIN cannot be used", s.Hint)
 		}
 	}
 	switch {

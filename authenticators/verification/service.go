@@ -184,7 +184,7 @@ func (s *Service) methodState(ctx context.Context, c *contents, v Verifier) Stat
 	switch now := s.now(); {
 	case state.State != "ready":
 	case !slices.Contains(c.Enabled, v.Method()):
-		state.State, state.Hint = "not_set", "it is not switched on"
+		state.State, state.Hint = "not_set", "switch it on: countersign verification enable "+string(v.Method())
 	default:
 		if until := c.Tries[v.Method()].until(now); !until.IsZero() {
 			return locked(state, until)
