@@ -267,6 +267,9 @@ func TestChangesAreAllOrNone(t *testing.T) {
 					if c.to != "" && (len(holds) != 1 || holds[0] != c.from && holds[0] != c.to) {
 						t.Errorf("%s: %v holds", where, holds)
 					}
+					if keys := len(s.Keys()); c.to != "" && keys != map[bool]int{true: 0, false: 1}[holds[0] == "finger"] {
+						t.Errorf("%s: %s holds, with %d keys", where, holds[0], keys)
+					}
 					if failed == nil && c.to != "" && holds[0] != c.to {
 						t.Errorf("%s: %v holds, and there was no error", where, holds)
 					}

@@ -102,10 +102,17 @@ func TestC4FingerprintVerdicts(t *testing.T) {
 			t.Errorf("%s: %v", c.name, calls)
 		}
 	}
-	// A verdict of another shape, and one of another object.
+	// A verdict of another shape, and one of another reader.
 	m.Method(readerPath, device, "VerifyStart", "s", "", fmt.Sprintf("self.EmitSignal(%q, 'VerifyStatus', 's', ['verify-match'])", device))
 	if err := v.Verify(t.Context(), verification.Request{}); !errors.Is(err, verification.ErrAbsent) {
 		t.Errorf("half a verdict: %v", err)
+	}
+	m.AddObject("/net/reactivated/Fprint/Device/1", device)
+	m.Method(readerPath, device, "VerifyStart", "s", "", "objects['/net/reactivated/Fprint/Device/1']."+strings.TrimPrefix(says("verify-match!"), "self."))
+	ctx, cancel := context.WithTimeout(t.Context(), short)
+	defer cancel()
+	if err := v.Verify(ctx, verification.Request{}); !errors.Is(err, verification.ErrTimedOut) {
+		t.Errorf("another reader's verdict: %v", err)
 	}
 }
 

@@ -54,6 +54,7 @@ func TestC4PolkitAnswers(t *testing.T) {
 		{"taken back", challenge, bustest.Raise(service + ".Error.Cancelled"), verification.ErrCancelled, "ready"},
 		{"failed", challenge, bustest.Raise(service + ".Error.Failed"), verification.ErrAbsent, "ready"},
 		{"yes without asking", yes, yes, verification.ErrAbsent, "unavailable"},
+		{"both without asking", both, yes, verification.ErrAbsent, "unavailable"},
 		{"no without asking", no, yes, verification.ErrAbsent, "unavailable"},
 		{"action not installed", bustest.Raise(service + ".Error.Failed"), yes, verification.ErrAbsent, "absent"},
 		{"broken", bustest.Raise("org.freedesktop.DBus.Error.Failed"), yes, verification.ErrAbsent, "unavailable"},
