@@ -89,6 +89,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 		a.verificationCommand(),
 		a.codeCommand(),
 		a.deviceCommand(),
+		a.vaultCommand(),
 		a.eventsCommand(),
 		a.auditCommand(),
 		a.doctorCommand(),

@@ -117,6 +117,7 @@ func prompt(id, app string) api.Prompt {
 // steer is the script command "agent": stop | start | drop | alone | subscribed | event TYPE | ask ID APP [number|numbers|choices|push|unusual|again|ciba|pin|likes-pin|finger|locked|shown] |
 // outcome ID OUTCOME REASON | await FRONTEND | drop | decided ID ACTION … |
 // begun N | waiting ID | end ID | ends ORG CODE MESSAGE HINT | asked WORD … | elsewhere URL | cancelled ID |
+// vault KIND | rekeyed KIND PASSPHRASE CURRENT | rekeyed none | rekey-hint HINT |
 // pin PIN | pinis PIN | typed ID PIN | without ID … | methods | grace | nopin |
 // fail CODE MESSAGE HINT | late ID CODE MESSAGE HINT | break | empty | problem | hostile
 func steer(ts *testscript.TestScript, neg bool, args []string) {
@@ -241,6 +242,24 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 		w.Fail = &api.Error{Status: 409, Code: args[1], Message: args[2], Hint: args[3]}
 	case "late":
 		w.TooLate = map[string]error{args[1]: &api.Error{Status: 410, Code: args[2], Message: args[3], Hint: args[4]}}
+	case "vault":
+		w.StatusReply.VaultKey.Kind = args[1]
+	case "rekeyed": // KIND PASSPHRASE CURRENT, of the last change; none: there was no change
+		if args[1] == "none" {
+			if len(w.Rekeys) != 0 {
+				ts.Fatalf("%d changes", len(w.Rekeys))
+			}
+			return
+		}
+		if len(w.Rekeys) == 0 {
+			ts.Fatalf("no change")
+		}
+		if r := w.Rekeys[len(w.Rekeys)-1]; r.Kind != args[1] || string(r.Passphrase) != args[2] || string(r.Current) != args[3] {
+			ts.Fatalf("rekeyed to %s, passphrase %q, current %q", r.Kind, string(r.Passphrase), string(r.Current))
+		}
+		w.Rekeys = nil
+	case "rekey-hint":
+		w.RekeyHints = []string{args[1]}
 	case "break":
 		w.AuditErr = fmt.Errorf("entry 2 was changed")
 	case "empty":
