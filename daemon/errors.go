@@ -132,7 +132,7 @@ func explainRefusal(e *okta.Error) *api.Error {
 	case account.Lost:
 		return &api.Error{Status: http.StatusConflict, Code: "org_forgot", Message: "the org no longer knows the user, the device or the enrolment: " + said, Hint: "remove the account and enrol again"}
 	case account.NeedsUV:
-		return &api.Error{Status: http.StatusConflict, Code: "user_verification_needed", Message: "the org wants a key that you unlock by PIN or fingerprint, which this computer has none of: " + said, Hint: "ask the org's administrator for another way"}
+		return &api.Error{Status: http.StatusConflict, Code: "user_verification_needed", Message: "the org wants a key that you unlock by PIN or fingerprint: " + said, Hint: "countersign pin set, then for the account: countersign key verify ACCOUNT"}
 	case account.Phishing:
 		return &api.Error{Status: http.StatusConflict, Code: "phishing_suspected", Message: "the org says that the page is not its own: " + said, Hint: "leave that page, and tell the org's administrator"}
 	}

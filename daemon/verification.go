@@ -47,6 +47,22 @@ type verifiedLately struct {
 	method verification.Method
 	at     time.Time
 	locked time.Time // the end of the lock that is on record already
+	minute time.Time // since when failures on record are counted
+	failed int
+}
+
+// maxFailures bounds the failed verifications that a minute leaves on record: a
+// program of the same user must not fill it.
+const maxFailures = 20
+
+func (v *verifiedLately) mayRecord(now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if d := now.Sub(v.minute); d < 0 || d >= time.Minute {
+		v.minute, v.failed = now, 0
+	}
+	v.failed++
+	return v.failed <= maxFailures
 }
 
 func (v *verifiedLately) note(method verification.Method, at time.Time) {
@@ -219,7 +235,9 @@ func (d *Daemon) recordUnverified(c *core, r audit.Record, method verification.M
 			r.Outcome, r.Reason = "locked", fmt.Sprintf("by %s: %s", method, d.untilWords(try.Until))
 		}
 	}
-	_ = d.record(c, r)
+	if d.lately.mayRecord(d.now()) {
+		_ = d.record(c, r)
+	}
 }
 
 // untilWords says when the next try is possible: "until 14:03, in 2 min".
@@ -267,7 +285,8 @@ func (c *core) states(ctx context.Context) []api.Verification {
 	defer cancel()
 	list := []api.Verification{}
 	for _, s := range c.verification.States(ctx) {
-		list = append(list, api.Verification{Method: string(s.Method), State: s.State, TriesLeft: s.Left, Until: s.Until, Hint: s.Hint})
+		hint := strings.TrimPrefix(s.Hint, verification.ErrAbsent.Error()+": ") // the state says so
+		list = append(list, api.Verification{Method: string(s.Method), State: s.State, TriesLeft: s.Left, Until: s.Until, Hint: prompt.Clean(hint, 160)})
 	}
 	return list
 }

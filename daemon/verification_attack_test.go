@@ -119,7 +119,7 @@ func (e either) Open(ctx context.Context, ref devicekey.Ref) (devicekey.Key, err
 
 // quickly is an agent like withPIN's, whose PIN is checked without the slow
 // derivation.
-func quickly(t *testing.T, org *oktatest.Org) *agent {
+func quickly(t *testing.T, org *oktatest.Org) (*agent, *verificationtest.Rooms) {
 	t.Helper()
 	o := verificationtest.Options()
 	service, err := verification.Open(o)
@@ -144,7 +144,58 @@ func quickly(t *testing.T, org *oktatest.Org) *agent {
 	core := a.core.Load()
 	core.verification, core.pipeline.Verification = service, service
 	core.pipeline.Keys = either{o.Keys, core.pipeline.Keys}
-	return a
+	return a, o.Rooms.(*verificationtest.Rooms)
+}
+
+// C4: the vault fails at each step of a verification, once or from then on: that
+// is never an approval, and the prompt waits for a better moment.
+func TestC4VaultFailsWhileVerifying(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a, rooms := quickly(t, org)
+	p, status := a.asks(t, org, a.subscribed(t), okta.NeedRequired)
+	decide := func(pin string) (api.PromptOutcome, error) {
+		return front{a.Daemon}.DecidePrompt(t.Context(), p.ID, api.Decision{Action: "approve", PIN: api.PIN(pin)}, peer.Self())
+	}
+	step := 1
+	for ; ; step++ {
+		for _, lasting := range []bool{false, true} {
+			steps := 0
+			rooms.Fail = func(string, string) error {
+				if steps++; steps == step || lasting && steps > step {
+					return errors.New("disk on fire")
+				}
+				return nil
+			}
+			// A wrong one first: with the right one there might be nothing to spoil.
+			if o, err := decide(wrongPIN); err == nil {
+				t.Fatalf("step %d: %+v by a wrong PIN", step, o)
+			}
+			rooms.Fail = nil
+			verified, err := a.core.Load().verification.Verify(t.Context(), verification.Request{Purpose: "forgive", Method: verification.PIN, PIN: devicekey.Secret(testPIN)})
+			if err != nil {
+				t.Fatalf("step %d: well again, and %v", step, err)
+			}
+			verified.Wipe()
+		}
+		steps := 0
+		rooms.Fail = func(string, string) error {
+			if steps++; steps >= step {
+				return errors.New("disk on fire")
+			}
+			return nil
+		}
+		o, err := decide(testPIN)
+		rooms.Fail = nil
+		if spoiled := steps >= step; spoiled != (err != nil) || (a.prompts.Len() == 1) != spoiled || len(org.Answers()) > 1 {
+			t.Fatalf("step %d, spoiled %v: %+v, %v", step, spoiled, o, err)
+		}
+		if err == nil {
+			break
+		}
+	}
+	if step < 4 || <-status != http.StatusOK {
+		t.Fatalf("%d steps only", step)
+	}
 }
 
 // B5, C3: fifty prompts decided at random, by PINs right and wrong, at once: a
@@ -153,7 +204,7 @@ func quickly(t *testing.T, org *oktatest.Org) *agent {
 func TestRacingPINs(t *testing.T) {
 	const prompts = 50
 	org := oktatest.NewOrg(t)
-	a := quickly(t, org)
+	a, _ := quickly(t, org)
 	defer a.prompts.Attach("cli")()
 	pipeline := a.core.Load().pipeline
 	var waiting sync.WaitGroup
@@ -315,13 +366,22 @@ func TestLockIsRecordedOnce(t *testing.T) {
 			&verification.TryError{Until: until.Add(time.Duration(i) * time.Millisecond), Err: verification.ErrTooMany})
 	}
 	a.recordUnverified(c, audit.Record{}, verification.PIN, &verification.TryError{Until: until.Add(time.Hour), Err: verification.ErrTooMany})
-	n := 0
-	for _, r := range a.audit(t) {
-		if r.Event == "verification" && r.Outcome == "locked" {
-			n++
+	count := func(outcome string) (n int) {
+		for _, r := range a.audit(t) {
+			if r.Event == "verification" && r.Outcome == outcome {
+				n++
+			}
 		}
+		return n
 	}
-	if n != 2 {
+	if n := count("locked"); n != 2 {
+		t.Fatalf("%d records", n)
+	}
+	// What cannot be a PIN costs no try, and fills nothing either.
+	for range 3 * maxFailures {
+		a.recordUnverified(c, audit.Record{}, verification.PIN, &verification.TryError{Left: 5, Err: verification.ErrWrong})
+	}
+	if n := count("wrong"); n == 0 || n > maxFailures {
 		t.Fatalf("%d records", n)
 	}
 }
