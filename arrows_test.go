@@ -44,6 +44,7 @@ var arrows = map[string][]string{
 var onlyIn = map[string]string{
 	"github.com/99designs/keyring":    "daemon/vault/unlock",               // connects to the session bus in its init
 	"github.com/keys-pub/go-libfido2": "authenticators/securitykey/helper", // cgo; leaks and races stay in a child process
+	"github.com/google/go-tpm":        "authenticators/devicekey/tpm",
 	"github.com/getlantern/systray":   "tray",
 	"fyne.io/systray":                 "tray",
 	"modernc.org/sqlite":              "org/store",
