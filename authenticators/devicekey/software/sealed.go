@@ -36,10 +36,10 @@ func (*sealed) String() string       { return "[sealed]" }
 func (*sealed) GoString() string     { return "[sealed]" }
 func (*sealed) LogValue() slog.Value { return slog.StringValue("[sealed]") }
 
-// The cost of a new seal. It is paid twice in a sign-in with a PIN (the PIN's
-// anchor and the account's key), so it is half of what a person would not mind:
-// twice the memory and passes that OWASP asks for at least (19 MiB, 2). Tests
-// make it cheaper.
+// The cost of a new seal: some 70 ms of a desktop's processor, and twice the
+// memory that OWASP asks for at least (19 MiB, 2 passes). A sign-in with a PIN
+// pays it twice, for the PIN's anchor and the account's key. Tests make it
+// cheaper.
 //
 // Random secrets (32 bytes, from package verification) would need no slow
 // derivation. They get the same one: a store cannot tell them from a PIN, and a
@@ -184,12 +184,12 @@ func (s *Store) Reauthorise(ctx context.Context, refs []devicekey.Ref, from, to 
 	}
 	// Derived without holding the lock: silent keys sign meanwhile.
 	before, after := make([]*key, 0, len(refs)), make([]*key, 0, len(refs))
-	seen := map[string]bool{}
+	seen := map[devicekey.Ref]bool{}
 	for _, ref := range refs {
-		if seen[ref.ID] {
+		if seen[ref] {
 			continue
 		}
-		seen[ref.ID] = true
+		seen[ref] = true
 		k, err := s.find(ref)
 		if err != nil {
 			return err

@@ -27,6 +27,7 @@ type fakeRooms struct {
 	rooms    map[string][]byte
 	locked   bool
 	failSave error
+	saved    func() error // after a save, which has happened then
 }
 
 func (f *fakeRooms) Load(room string, dst any) error {
@@ -50,6 +51,9 @@ func (f *fakeRooms) Save(room string, value any) error {
 	}
 	data, err := json.Marshal(value)
 	f.rooms[room] = data
+	if err == nil && f.saved != nil {
+		err = f.saved()
+	}
 	return err
 }
 
