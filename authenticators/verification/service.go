@@ -185,6 +185,9 @@ func (s *Service) methodState(ctx context.Context, c *contents, v Verifier) Stat
 	case state.State != "ready":
 	case !slices.Contains(c.Enabled, v.Method()):
 		state.State, state.Hint = "not_set", "switch it on: countersign verification enable "+string(v.Method())
+		if !c.useful(v.Method()) {
+			state.Hint = "the PIN stands in its place"
+		}
 	default:
 		if until := c.Tries[v.Method()].until(now); !until.IsZero() {
 			return locked(state, until)
