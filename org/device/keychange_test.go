@@ -369,7 +369,7 @@ func TestKeyChangeIsSound(t *testing.T) {
 		"old verifying key as the silent one":            {noncePoP: ptr(a.UV), pushPoP: ptr(a.UV), noncePIN: &fresh},
 		"one new key for two roles":                      {noncePoP: &fresh, noncePIN: &fresh},
 		"one new key for method and device":              {noncePoP: &fresh, client: &fresh},
-		"kid of the old key":                             {noncePoP: &sameKid},
+		"kid of the old key":                             {noncePoP: &sameKid, pushPoP: &sameKid},
 		"kid of another key":                             {noncePoP: &kidOfUV},
 		"says nothing of its protection":                 {noncePoP: &claimless},
 		"proof of possession removed":                    {noncePoP: nil},
