@@ -445,6 +445,9 @@ func TestCreateValidation(t *testing.T) {
 		{"one key in two roles", func(a devicetest.Agent, r *okta.EnrolmentRequest) {
 			r.Methods.Push.Keys.UserVerification = a.PoP.Raw(t)
 		}},
+		{"the device's key as one that verifies", func(a devicetest.Agent, r *okta.EnrolmentRequest) {
+			r.Methods.Push.Keys.UserVerificationBioOrPIN = a.Client.Raw(t)
+		}},
 		{"one key in two roles of two methods", func(a devicetest.Agent, r *okta.EnrolmentRequest) {
 			r.Methods.Push.Keys.UserVerificationBioOrPIN = a.UV.Raw(t)
 			r.Methods.SignedNonce.Keys.UserVerification = a.UV.Raw(t)

@@ -223,6 +223,9 @@ func applyKeys(ctx context.Context, tx store.Tx, e Enrolment, list []change, now
 	if err := distinctKeys(after.Methods); err != nil {
 		return err
 	}
+	if err := apart(list, after.Device); err != nil {
+		return err
+	}
 	return settle(ctx, tx, after)
 }
 
@@ -242,19 +245,22 @@ func (c change) apply(ctx context.Context, tx store.Tx, e Enrolment, now time.Ti
 	return putKey(ctx, tx, c.method.ID, c.key, now)
 }
 
-// settle makes the rest agree with the keys that an enrolment has got.
-func settle(ctx context.Context, tx store.Tx, e Enrolment) error {
-	own, err := e.Device.ClientInstanceKey.Thumbprint()
+// apart refuses new keys of methods that are the device's own.
+func apart(list []change, d Device) error {
+	own, err := d.ClientInstanceKey.Thumbprint()
 	if err != nil {
 		return fmt.Errorf("reading a stored client instance key: %w", err)
 	}
-	for _, m := range e.Methods {
-		for _, k := range m.Keys {
-			if k.Thumbprint == own {
-				return invalid("methods.%s.keys.%s: the same key as %s", m.Type, k.Role, okta.PlaceClientInstance)
-			}
+	for _, c := range list {
+		if c.role != "" && c.key.Thumbprint == own {
+			return invalid("%s: the same key as %s", c.place, okta.PlaceClientInstance)
 		}
 	}
+	return nil
+}
+
+// settle makes what an enrolment is found by agree with its keys.
+func settle(ctx context.Context, tx store.Tx, e Enrolment) error {
 	for _, t := range offered {
 		m, _ := e.Method(t)
 		pop, ok := m.Key(okta.KeyProofOfPossession)

@@ -93,7 +93,30 @@ func validate(req okta.EnrolmentRequest) (wanted, error) {
 		}
 		w.methods = append(w.methods, Method{Type: okta.MethodTOTP, Status: StatusActive, TransactionTypes: []string{}})
 	}
+	if err := w.ownKeyApart(); err != nil {
+		return wanted{}, err
+	}
 	return w, distinctKeys(w.methods)
+}
+
+// ownKeyApart refuses the device's own key, which signs silently, as one
+// that verifies the user (C3).
+func (w wanted) ownKeyApart() error {
+	if w.clientInstance == nil {
+		return nil
+	}
+	own, err := w.clientInstance.Thumbprint()
+	if err != nil {
+		return invalid("%s: %v", okta.PlaceClientInstance, err)
+	}
+	for _, m := range w.methods {
+		for _, k := range m.Keys {
+			if k.Role.VerifiesUser() && k.Thumbprint == own {
+				return invalid("methods.%s.keys.%s: the same key as %s", m.Type, k.Role, okta.PlaceClientInstance)
+			}
+		}
+	}
+	return nil
 }
 
 func validateDevice(d okta.Device) error {
