@@ -446,6 +446,8 @@ const WORDS = {
   "countersign.push.reported": "The owner of this account reported the sign-in as not theirs. Nobody was signed in.",
   "countersign.code.throttled": "Too many codes were wrong. Wait a quarter of an hour, or choose another way.",
   "oie.authenticator.app.method.push.verify.enable.biometrics": "The organisation wants to know that it is you at that device. Set a PIN in Countersign there and try again.",
+  "countersign.verification.cancelled": "You were not verified: that was cancelled on the device, and nobody was signed in. Try again and give your PIN or fingerprint there.",
+  "countersign.verification.unavailable": "The device cannot verify you at the moment. Open Countersign there to see why and until when, then try again.",
   [DENIED]: "This sign-in was denied on your device. Nobody was signed in.",
   "oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop": "The organisation wants to know that it is you at this device. Set a PIN in Countersign and try again.",
   tooManyRequests: "Too many tries. Wait a minute and try again.",
