@@ -330,6 +330,33 @@ func TestLifeOfAPIN(t *testing.T) {
 	}
 }
 
+// A key that is lost holds up neither a change of the PIN nor its end.
+func TestLostKeyDoesNotHoldThePIN(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a := withPIN(t, org, testConfig(t))
+	core := a.core.Load()
+	refs := verificationKeys(core, okta.KeyUserVerificationBioOrPIN)
+	if len(refs) != 2 {
+		t.Fatalf("%d keys", len(refs))
+	}
+	if err := core.store.Delete(t.Context(), refs[0]); err != nil {
+		t.Fatal(err)
+	}
+	second := api.PIN("653589")
+	if _, err := a.client.SetPIN(t.Context(), second, api.PIN(testPIN)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.client.RemovePIN(t.Context(), second); refusalOf(t, err).Code != "verification_in_use" {
+		t.Fatal("the other key still depends on it")
+	}
+	if err := core.store.Delete(t.Context(), refs[1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.client.RemovePIN(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Grace: one verification counts for further sign-ins, for its time, and no
 // longer; a wrong PIN ends it, and without the option there is none.
 func TestGrace(t *testing.T) {

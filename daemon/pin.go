@@ -1,0 +1,133 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/verification"
+	"countersign.dev/daemon/audit"
+	"countersign.dev/ipc/api"
+	"countersign.dev/okta"
+)
+
+// SetPIN sets the PIN, or changes it when the old one is given.
+func (f front) SetPIN(ctx context.Context, in api.SetPIN) (api.PINSet, error) {
+	c, err := f.open(ctx)
+	if err != nil {
+		return api.PINSet{}, err
+	}
+	// Not the caller's context: one that is killed must not stop half-way. The
+	// person may have to be verified by other means first.
+	ctx, cancel := context.WithTimeout(f.d.ctx, verifyWait+changeWait)
+	defer cancel()
+	refs := verificationKeys(c, okta.KeyUserVerificationBioOrPIN)
+	change := len(in.OldPIN) > 0
+	r := audit.Record{Event: "pin", Outcome: "set"}
+	if change {
+		r.Outcome = "changed"
+		err = c.verification.ChangePIN(ctx, devicekey.Secret(in.OldPIN), devicekey.Secret(in.PIN), refs)
+	} else {
+		err = c.verification.SetPIN(ctx, devicekey.Secret(in.PIN), refs)
+	}
+	if err = f.changed(c, r, verification.PIN, err); err != nil {
+		return api.PINSet{}, err
+	}
+	set := api.PINSet{Changed: change, Without: f.withoutPINKeys(c)}
+	for _, s := range c.states(ctx) {
+		if s.Method == string(verification.PIN) {
+			set.State = s
+		}
+	}
+	return set, nil
+}
+
+// withoutPINKeys lists the accounts that the PIN does nothing for yet.
+func (f front) withoutPINKeys(c *core) []api.AccountName {
+	list := []api.AccountName{}
+	for _, a := range usableAccounts(c) {
+		for _, m := range a.Methods {
+			if m.ProofOfPossession.ID != "" && m.UserVerificationBioOrPIN == nil {
+				v := accountView(a)
+				list = append(list, api.AccountName{ID: v.ID, Name: v.Name, User: v.User, Org: v.Org})
+				break
+			}
+		}
+	}
+	return list
+}
+
+// RemovePIN removes the PIN.
+func (f front) RemovePIN(ctx context.Context, in api.RemovePIN) (api.VerificationList, error) {
+	c, err := f.open(ctx)
+	if err != nil {
+		return api.VerificationList{}, err
+	}
+	ctx, cancel := context.WithTimeout(f.d.ctx, changeWait)
+	defer cancel()
+	err = c.verification.RemovePIN(ctx, devicekey.Secret(in.PIN))
+	if err = f.changed(c, audit.Record{Event: "pin", Outcome: "removed"}, verification.PIN, err); err != nil {
+		return api.VerificationList{}, err
+	}
+	return f.verificationList(ctx, c), nil
+}
+
+// EnableVerification turns a method besides the PIN on or off. While there is a
+// PIN, it takes the PIN.
+func (f front) EnableVerification(caller context.Context, name string, in api.EnableVerification) (api.VerificationList, error) {
+	method := verification.Method(name)
+	known := []verification.Method{verification.Fingerprint, verification.Password, verification.SecurityKey}
+	if !slices.Contains(known, method) {
+		return api.VerificationList{}, &api.Error{Status: http.StatusNotFound, Code: "method_unknown", Message: "there is no such way to verify you", Hint: "countersign verification list"}
+	}
+	c, err := f.open(caller)
+	if err != nil {
+		return api.VerificationList{}, err
+	}
+	ctx, cancel := context.WithTimeout(f.d.ctx, 2*verifyWait)
+	defer cancel()
+	defer context.AfterFunc(caller, cancel)() // a person who has gone is not asked
+	r := audit.Record{Event: "verification_method", Outcome: "enabled", Reason: name}
+	do, reason := c.verification.Enable, "Allow another way to verify yourself"
+	if !in.Enabled {
+		r.Outcome, do, reason = "disabled", c.verification.Disable, "Allow a way to verify yourself no longer"
+	}
+	if c.pinIsSet(ctx) {
+		if len(in.PIN) == 0 {
+			return api.VerificationList{}, &api.Error{Status: http.StatusForbidden, Code: "verification_required", Message: "this takes the PIN"}
+		}
+		verified, err := f.d.verifyBy(ctx, c, audit.Record{},
+			verification.Request{Purpose: "switch " + name, Reason: reason, Method: verification.PIN, PIN: devicekey.Secret(in.PIN), Fresh: true})
+		if err != nil {
+			return api.VerificationList{}, explain(err)
+		}
+		verified.Wipe()
+	}
+	if err = f.changed(c, r, method, do(ctx, method)); err != nil {
+		return api.VerificationList{}, err
+	}
+	return f.verificationList(ctx, c), nil
+}
+
+// changed records what came of a change, and tells the front ends.
+func (f front) changed(c *core, r audit.Record, method verification.Method, err error) error {
+	f.d.lately.note("", time.Time{})
+	defer f.d.hub.publish(api.Event{Type: "status"})
+	var try *verification.TryError
+	switch {
+	case errors.As(err, &try):
+		f.d.recordUnverified(c, audit.Record{}, try.Method, err)
+		return f.d.unverified(try.Method, err)
+	case errors.Is(err, verification.ErrPIN):
+		return explain(err) // nothing was tried
+	case err != nil:
+		r.Outcome, r.Reason = "failed", err.Error()
+		_ = f.d.record(c, r)
+		return explain(err)
+	}
+	_ = f.d.record(c, r)
+	return nil
+}
