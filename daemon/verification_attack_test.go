@@ -14,7 +14,6 @@ import (
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/verification"
-	"countersign.dev/authenticators/verification/verificationtest"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/challenge"
 	"countersign.dev/daemon/prompt"
@@ -39,7 +38,7 @@ func (s spoilt) Verify(_ context.Context, r verification.Request) (verification.
 // verification of that very prompt, and the prompt stays open.
 func TestC4VerificationServiceFails(t *testing.T) {
 	org := oktatest.NewOrg(t)
-	a := withPIN(t, org, testConfig(t))
+	a, _ := quickly(t, org, testConfig(t))
 	core := a.core.Load()
 	genuine := core.verification
 	events := a.subscribed(t)
@@ -106,52 +105,11 @@ func TestC4VaultLocksWhileAsking(t *testing.T) {
 	}
 }
 
-// either finds keys in a quick store, or in the agent's.
-type either struct{ quick, own challenge.DeviceKeys }
-
-func (e either) Open(ctx context.Context, ref devicekey.Ref) (devicekey.Key, error) {
-	k, err := e.quick.Open(ctx, ref)
-	if errors.Is(err, devicekey.ErrNotFound) {
-		return e.own.Open(ctx, ref)
-	}
-	return k, err
-}
-
-// quickly is an agent like withPIN's, whose PIN is checked without the slow
-// derivation.
-func quickly(t *testing.T, org *oktatest.Org) (*agent, *verificationtest.Rooms) {
-	t.Helper()
-	o := verificationtest.Options()
-	service, err := verification.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := service.SetPIN(t.Context(), devicekey.Secret(testPIN), nil); err != nil {
-		t.Fatal(err)
-	}
-	v, err := service.Verify(t.Context(), verification.Request{Purpose: "make keys", Method: verification.PIN, PIN: devicekey.Secret(testPIN)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	auth, _ := v.Authorise(okta.KeyUserVerificationBioOrPIN)
-	k, _, err := o.Keys.Create(t.Context(), devicekey.Spec{Role: okta.KeyUserVerificationBioOrPIN, UserVerification: true, Authorisation: auth})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := startAgent(t, testConfig(t))
-	a.enrol(t, org)
-	a = a.given(t, k.Ref(), k.Ref())
-	core := a.core.Load()
-	core.verification, core.pipeline.Verification = service, service
-	core.pipeline.Keys = either{o.Keys, core.pipeline.Keys}
-	return a, o.Rooms.(*verificationtest.Rooms)
-}
-
 // C4: the vault fails at each step of a verification, once or from then on: that
 // is never an approval, and the prompt waits for a better moment.
 func TestC4VaultFailsWhileVerifying(t *testing.T) {
 	org := oktatest.NewOrg(t)
-	a, rooms := quickly(t, org)
+	a, rooms := quickly(t, org, testConfig(t))
 	p, status := a.asks(t, org, a.subscribed(t), okta.NeedRequired)
 	decide := func(pin string) (api.PromptOutcome, error) {
 		return front{a.Daemon}.DecidePrompt(t.Context(), p.ID, api.Decision{Action: "approve", PIN: api.PIN(pin)}, peer.Self())
@@ -204,7 +162,7 @@ func TestC4VaultFailsWhileVerifying(t *testing.T) {
 func TestRacingPINs(t *testing.T) {
 	const prompts = 50
 	org := oktatest.NewOrg(t)
-	a, _ := quickly(t, org)
+	a, _ := quickly(t, org, testConfig(t))
 	defer a.prompts.Attach("cli")()
 	pipeline := a.core.Load().pipeline
 	var waiting sync.WaitGroup

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -11,6 +12,8 @@ import (
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/verification"
+	"countersign.dev/authenticators/verification/verificationtest"
+	"countersign.dev/daemon/challenge"
 	"countersign.dev/daemon/vault"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
@@ -89,6 +92,49 @@ func (a *agent) given(t *testing.T, refs ...devicekey.Ref) *agent {
 		t.Fatal(err)
 	}
 	return startAgent(t, a.config)
+}
+
+// either finds keys in a quick store, or in the agent's.
+type either struct{ quick, own challenge.DeviceKeys }
+
+func (e either) Open(ctx context.Context, ref devicekey.Ref) (devicekey.Key, error) {
+	k, err := e.quick.Open(ctx, ref)
+	if errors.Is(err, devicekey.ErrNotFound) {
+		return e.own.Open(ctx, ref)
+	}
+	return k, err
+}
+
+// quickly is an agent like withPIN's, whose PIN is checked without the slow
+// derivation.
+func quickly(t *testing.T, org *oktatest.Org, c Config) (*agent, *verificationtest.Rooms) {
+	t.Helper()
+	o := verificationtest.Options()
+	o.Now, o.Grace = c.Now, c.VerificationGrace
+	service, err := verification.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := service.SetPIN(t.Context(), devicekey.Secret(testPIN), nil); err != nil {
+		t.Fatal(err)
+	}
+	v, err := service.Verify(t.Context(), verification.Request{Purpose: "make keys", Method: verification.PIN, PIN: devicekey.Secret(testPIN)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth, _ := v.Authorise(okta.KeyUserVerificationBioOrPIN)
+	k, _, err := o.Keys.Create(t.Context(), devicekey.Spec{Role: okta.KeyUserVerificationBioOrPIN, UserVerification: true, Authorisation: auth})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := startAgent(t, c)
+	a.enrol(t, org)
+	a = a.given(t, k.Ref(), k.Ref())
+	core := *a.core.Load() // a new one: whoever serves has seen the old
+	core.verification, core.pipeline.Verification = service, service
+	core.pipeline.Keys = either{o.Keys, core.pipeline.Keys}
+	a.core.Store(&core)
+	return a, o.Rooms.(*verificationtest.Rooms)
 }
 
 // asks has a page bring a challenge and returns the prompt that comes of it.
@@ -177,7 +223,7 @@ func TestApprovalByPIN(t *testing.T) {
 // What else a person may do with one that asks for the PIN.
 func TestAnswersWithoutPIN(t *testing.T) {
 	org := oktatest.NewOrg(t)
-	a := withPIN(t, org, testConfig(t))
+	a, _ := quickly(t, org, testConfig(t))
 	events := a.subscribed(t)
 	for _, row := range []struct {
 		need    okta.Need
@@ -217,7 +263,7 @@ func TestC13PINIsLocked(t *testing.T) {
 	c := testConfig(t)
 	var ahead atomic.Int64
 	c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	a := withPIN(t, org, c)
+	a, _ := quickly(t, org, c)
 	events := a.subscribed(t)
 	p, status := a.asks(t, org, events, okta.NeedRequired)
 	for i := range 5 {
@@ -369,7 +415,7 @@ func TestGrace(t *testing.T) {
 	c.VerificationGrace = 5 * time.Minute
 	var ahead atomic.Int64
 	c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	a := withPIN(t, org, c)
+	a, _ := quickly(t, org, c)
 	s, err := a.client.Status(t.Context())
 	if err != nil || s.GraceSeconds != 300 {
 		t.Fatalf("%+v, %v", s, err)
