@@ -145,7 +145,8 @@ func (s *Service) ChangePIN(ctx context.Context, old, new devicekey.Secret, refs
 }
 
 // RemovePIN removes the PIN. No key of an account may depend on it: such keys
-// are removed or replaced first. A wrong old PIN counts as a try.
+// are removed or replaced first. A wrong old PIN counts as a try. One whose
+// anchor is gone can be told by nobody, and is removed as it is.
 func (s *Service) RemovePIN(ctx context.Context, old devicekey.Secret) error {
 	c, err := s.change(ctx)
 	if err != nil {
@@ -165,8 +166,10 @@ func (s *Service) RemovePIN(ctx context.Context, old devicekey.Secret) error {
 	if c.PIN != nil && s.used(guarded) {
 		return ErrInUse
 	}
-	if err := s.tryPIN(ctx, c, old); err != nil {
-		return err
+	if c.PIN == nil || !s.anchorGone(ctx, c) {
+		if err := s.tryPIN(ctx, c, old); err != nil {
+			return err
+		}
 	}
 	c.Gone = append(c.Gone, c.PIN.Ref)
 	c.PIN = nil

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/verification"
@@ -268,6 +270,14 @@ func TestAnchorGone(t *testing.T) {
 		if state := s.States(t.Context())[0]; state.State == "ready" || state.Hint == "" {
 			t.Errorf("%s: %+v", name, state)
 		}
+		if c.want == nil {
+			remove := open(t, verification.Options{Rooms: copied(o), Keys: keys, InUse: o.InUse})
+			if err := remove.RemovePIN(t.Context(), nil); err != nil || len(remove.Roles()) != 0 {
+				t.Errorf("%s: not removed: %v", name, err)
+			}
+		} else if err := s.RemovePIN(t.Context(), wrong); err == nil {
+			t.Errorf("%s: removed by a wrong PIN", name)
+		}
 		if err := s.SetPIN(t.Context(), other, nil); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -280,6 +290,12 @@ func TestAnchorGone(t *testing.T) {
 			}
 		}
 	}
+}
+
+func copied(o verification.Options) *verificationtest.Rooms {
+	rooms := &verificationtest.Rooms{}
+	rooms.Restore(o.Rooms.(*verificationtest.Rooms).Copy())
+	return rooms
 }
 
 // The vault may lock, and a method may be switched off, while the person is
@@ -323,5 +339,53 @@ func TestMethodsSeeNoPIN(t *testing.T) {
 		if len(r.PIN) != 0 || r.Method != verification.Fingerprint {
 			t.Errorf("%+v", r)
 		}
+	}
+}
+
+// Everything at once: nothing but the right PIN verifies, and in the end one PIN
+// holds, for the service and the key.
+func TestEverythingAtOnce(t *testing.T) {
+	finger, _, o := methods()
+	finger.Answer = verificationtest.Yes
+	o.Grace = time.Minute
+	s := withPIN(t, o)
+	k := account(t, o, right)
+	refs := []devicekey.Ref{k.Ref()}
+	var wg sync.WaitGroup
+	for _, do := range []func(){
+		func() { s.ChangePIN(t.Context(), right, other, refs) },
+		func() { s.ChangePIN(t.Context(), other, right, refs) },
+		func() {
+			v, err := s.Verify(t.Context(), verification.Request{Purpose: "p", PIN: right})
+			v.Authorise(bioOrPIN)
+			if v.Wipe(); v.For("p") != (err == nil) {
+				t.Error(err)
+			}
+		},
+		func() { s.Verify(t.Context(), verification.Request{Purpose: "p"}) },
+		func() { s.Enable(t.Context(), verification.Fingerprint) },
+		func() { s.Disable(t.Context(), verification.Fingerprint) },
+		func() { s.Verify(t.Context(), verification.Request{Purpose: "p", Method: verification.Fingerprint}) },
+		func() { s.States(t.Context()); s.Ready(t.Context(), bioOrPIN); s.Roles(); s.Keys() },
+		s.Forget,
+	} {
+		wg.Go(func() {
+			for range 50 {
+				do()
+			}
+		})
+	}
+	wg.Wait()
+	// Tries may be paused by now; the key tells which PIN it is.
+	is := right
+	if accepts(t, k, other) {
+		is = other
+	}
+	if !accepts(t, k, is) {
+		t.Fatal("the key is lost")
+	}
+	anchor, err := o.Keys.Open(t.Context(), s.Keys()[0])
+	if err != nil || !accepts(t, anchor, is) {
+		t.Errorf("the service and the key demand different PINs: %v", err)
 	}
 }

@@ -162,6 +162,16 @@ func TestC4FingerprintFaults(t *testing.T) {
 	if err := v.Verify(ctx, verification.Request{}); !errors.Is(err, verification.ErrTimedOut) {
 		t.Errorf("an early verdict: %v", err)
 	}
+	// A service that hangs is not waited for.
+	m.Method(managerPath, manager, "GetDefaultDevice", "", "o", "time.sleep(60)")
+	ctx, cancel = context.WithTimeout(t.Context(), short)
+	defer cancel()
+	if err := v.Verify(ctx, verification.Request{}); !errors.Is(err, verification.ErrTimedOut) {
+		t.Errorf("hanging: %v", err)
+	}
+	if s := v.State(ctx); s.State == "ready" {
+		t.Errorf("hanging: %+v", s)
+	}
 }
 
 // C4: no bus, no service, somebody else's bus.
