@@ -43,7 +43,7 @@ var arrows = map[string][]string{
 // onlyIn names third-party modules that one room alone may import, and why.
 var onlyIn = map[string]string{
 	"github.com/99designs/keyring":    "daemon/vault/unlock",               // connects to the session bus in its init
-	"github.com/godbus/dbus/v5":        "authenticators/verification", // per verification; a connection that is kept would wake the agent up
+	"github.com/godbus/dbus/v5":       "authenticators/verification",       // per verification; a connection that is kept would wake the agent up
 	"github.com/keys-pub/go-libfido2": "authenticators/securitykey/helper", // cgo; leaks and races stay in a child process
 	"github.com/google/go-tpm":        "authenticators/devicekey/tpm",
 	"github.com/getlantern/systray":   "tray",
