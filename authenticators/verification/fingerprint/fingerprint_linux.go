@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -39,10 +40,17 @@ func (v *Verifier) state(ctx context.Context) verification.State {
 		return verification.State{State: "ready"}
 	case errors.Is(err, verification.ErrNotSetUp):
 		return verification.State{State: "not_set", Hint: "enrol a finger in the system's settings, or with fprintd-enroll"}
-	case errors.Is(err, errNoReader), errors.Is(err, sysbus.ErrNoService), errors.Is(err, sysbus.ErrNoBus):
-		return verification.State{State: "absent", Hint: err.Error()}
+	case errors.Is(err, sysbus.ErrNoService):
+		return verification.State{State: "absent", Hint: "fprintd is not installed"}
+	case errors.Is(err, errNoReader), errors.Is(err, sysbus.ErrNoBus):
+		return verification.State{State: "absent", Hint: why(err)}
 	}
-	return verification.State{State: "unavailable", Hint: err.Error()}
+	return verification.State{State: "unavailable", Hint: why(err)}
+}
+
+// why is an error without the words that the state says already.
+func why(err error) string {
+	return strings.TrimPrefix(err.Error(), verification.ErrAbsent.Error()+": ")
 }
 
 var errNoReader = errors.New("there is no fingerprint reader")

@@ -55,10 +55,17 @@ func (v *Verifier) state(ctx context.Context) verification.State {
 	switch {
 	case errors.As(err, &refused) && strings.HasPrefix(refused.Name, service+".Error."):
 		return verification.State{State: "absent", Hint: "have an administrator install " + action + ".policy into /usr/share/polkit-1/actions"}
-	case errors.Is(err, sysbus.ErrNoService), errors.Is(err, sysbus.ErrNoBus), errors.Is(err, errRoot):
-		return verification.State{State: "absent", Hint: err.Error()}
+	case errors.Is(err, sysbus.ErrNoService):
+		return verification.State{State: "absent", Hint: "polkit is not installed"}
+	case errors.Is(err, sysbus.ErrNoBus), errors.Is(err, errRoot):
+		return verification.State{State: "absent", Hint: why(err)}
 	}
-	return verification.State{State: "unavailable", Hint: err.Error()}
+	return verification.State{State: "unavailable", Hint: why(err)}
+}
+
+// why is an error without the words that the state says already.
+func why(err error) string {
+	return strings.TrimPrefix(err.Error(), verification.ErrAbsent.Error()+": ")
 }
 
 // open connects, and makes sure that polkit would have to ask. The caller closes
