@@ -32,7 +32,7 @@ const (
 	yes       = "ret = (True, False, dbus.Dictionary({}, signature='ss'))"
 	no        = "ret = (False, False, dbus.Dictionary({}, signature='ss'))"
 	challenge = "ret = (False, True, dbus.Dictionary({}, signature='ss'))"
-	dismissed = "ret = (False, True, dbus.Dictionary({'polkit.dismissed': 'true'}, signature='ss'))"
+	dismissed = "ret = (False, False, dbus.Dictionary({'polkit.dismissed': 'true'}, signature='ss'))"
 	both      = "ret = (True, True, dbus.Dictionary({}, signature='ss'))"
 )
 
@@ -49,6 +49,7 @@ func TestC4PolkitAnswers(t *testing.T) {
 		{"yes", challenge, yes, nil, "ready"},
 		{"no", challenge, no, verification.ErrWrong, "ready"},
 		{"dismissed", challenge, dismissed, verification.ErrCancelled, "ready"},
+		{"dismissed, and a challenge", challenge, strings.Replace(dismissed, "(False, False", "(False, True", 1), verification.ErrCancelled, "ready"},
 		{"nobody to ask", challenge, challenge, verification.ErrAbsent, "ready"},
 		{"yes, and a challenge", challenge, both, verification.ErrAbsent, "ready"},
 		{"taken back", challenge, bustest.Raise(service + ".Error.Cancelled"), verification.ErrCancelled, "ready"},
