@@ -138,10 +138,34 @@ func (s *Service) ChangePIN(ctx context.Context, old, new devicekey.Secret, refs
 		return err
 	}
 	all := append([]devicekey.Ref{c.PIN.Ref}, refs...)
-	if err := s.keys.Reauthorise(ctx, all, devicekey.Authorisation{Secret: old}, devicekey.Authorisation{Secret: new}); err != nil {
+	from, to := devicekey.Authorisation{Secret: old}, devicekey.Authorisation{Secret: new}
+	err = s.keys.Reauthorise(ctx, all, from, to)
+	if errors.Is(err, devicekey.ErrUnauthorised) {
+		if left := s.unchanged(ctx, all, to); len(left) < len(all) {
+			err = s.keys.Reauthorise(ctx, left, from, to)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("change the PIN: %w", err)
 	}
 	return nil
+}
+
+// unchanged returns the keys without those of another kind than the anchor's
+// that demand the new PIN already. A change is all or none within one kind; one
+// that is cut short between two kinds is finished by making it again.
+func (s *Service) unchanged(ctx context.Context, all []devicekey.Ref, to devicekey.Authorisation) []devicekey.Ref {
+	return slices.DeleteFunc(slices.Clone(all), func(ref devicekey.Ref) bool {
+		if ref.Kind == all[0].Kind {
+			return false
+		}
+		key, err := s.keys.Open(ctx, ref)
+		if err != nil {
+			return false
+		}
+		_, err = key.Sign(ctx, make([]byte, 32), to)
+		return err == nil
+	})
 }
 
 // RemovePIN removes the PIN. No key of an account may depend on it: such keys

@@ -389,3 +389,66 @@ func TestEverythingAtOnce(t *testing.T) {
 		t.Errorf("the service and the key demand different PINs: %v", err)
 	}
 }
+
+// two is a key store of two kinds. A change may be cut short between them.
+type two struct {
+	*verificationtest.Keys                        // of new keys
+	software               *verificationtest.Keys // of older ones
+	cut                    bool
+}
+
+func (s *two) Open(ctx context.Context, ref devicekey.Ref) (devicekey.Key, error) {
+	if ref.Kind == devicekey.KindSoftware {
+		return s.software.Open(ctx, ref)
+	}
+	return s.Keys.Open(ctx, ref)
+}
+
+func (s *two) Reauthorise(ctx context.Context, refs []devicekey.Ref, from, to devicekey.Authorisation) error {
+	var soft, rest []devicekey.Ref
+	for _, ref := range refs {
+		if ref.Kind == devicekey.KindSoftware {
+			soft = append(soft, ref)
+		} else {
+			rest = append(rest, ref)
+		}
+	}
+	if err := s.software.Reauthorise(ctx, soft, from, to); err != nil {
+		return err
+	}
+	if s.cut {
+		return errCrash
+	}
+	return s.Keys.Reauthorise(ctx, rest, from, to)
+}
+
+// A change that was cut short between two kinds of stores is finished by making
+// it again.
+func TestChangeCutShortBetweenKinds(t *testing.T) {
+	o := verificationtest.Options()
+	store := &two{Keys: &verificationtest.Keys{Kind: devicekey.KindTPM}, software: &verificationtest.Keys{}}
+	o.Keys = store
+	s := withPIN(t, o)
+	young := account(t, o, right)
+	old := account(t, verification.Options{Keys: store.software}, right)
+	foreign := account(t, verification.Options{Keys: store.software}, wrong)
+	refs := []devicekey.Ref{young.Ref(), old.Ref()}
+	store.cut = true
+	if err := s.ChangePIN(t.Context(), right, other, refs); !errors.Is(err, errCrash) {
+		t.Fatal(err)
+	}
+	store.cut = false
+	s = open(t, o)
+	if accepts(t, young, other) || !accepts(t, old, other) {
+		t.Fatal("not what this test is about")
+	}
+	if err := s.ChangePIN(t.Context(), right, other, append(refs, foreign.Ref())); !errors.Is(err, devicekey.ErrUnauthorised) {
+		t.Errorf("with a key that demands neither: %v", err)
+	}
+	if err := s.ChangePIN(t.Context(), right, other, refs); err != nil {
+		t.Fatal(err)
+	}
+	if err := try(t, s, other); err != nil || !accepts(t, young, other) || !accepts(t, old, other) {
+		t.Errorf("not finished: %v", err)
+	}
+}

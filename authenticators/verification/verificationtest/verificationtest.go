@@ -4,6 +4,7 @@
 package verificationtest
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -115,6 +116,7 @@ type Keys struct {
 	// refuse it. FailLate is called after a reauthorise, which has happened then.
 	Fail, FailLate func(operation, id string) error
 	Health         devicekey.State // "" means ready
+	Kind           devicekey.Kind  // "" means software
 
 	mu     sync.Mutex
 	keys   map[string]*key
@@ -171,7 +173,7 @@ func (s *Keys) Open(ctx context.Context, ref devicekey.Ref) (devicekey.Key, erro
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k := s.keys[ref.ID]; k != nil && ref.Kind == devicekey.KindSoftware {
+	if k := s.keys[ref.ID]; k != nil && ref.Kind == s.kind() {
 		return k, nil
 	}
 	return nil, devicekey.ErrNotFound
@@ -211,14 +213,16 @@ func (s *Keys) Reauthorise(ctx context.Context, refs []devicekey.Ref, from, to d
 
 func (s *Keys) State(context.Context) devicekey.State {
 	state := s.Health
-	state.Kind = devicekey.KindSoftware
+	state.Kind = s.kind()
 	if state.State == "" {
 		state.State = devicekey.Ready
 	}
 	return state
 }
 
-func (k *key) Ref() devicekey.Ref          { return devicekey.Ref{Kind: devicekey.KindSoftware, ID: k.id} }
+func (s *Keys) kind() devicekey.Kind { return cmp.Or(s.Kind, devicekey.KindSoftware) }
+
+func (k *key) Ref() devicekey.Ref          { return devicekey.Ref{Kind: k.store.kind(), ID: k.id} }
 func (k *key) Public() crypto.PublicKey    { return k.private.Public() }
 func (k *key) Protection() jose.Protection { return jose.ProtectionSoftware }
 func (k *key) Sign(ctx context.Context, digest []byte, auth devicekey.Authorisation) ([]byte, error) {
