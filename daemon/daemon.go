@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/devicekey/tpm"
 	"countersign.dev/daemon/posture"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/daemon/vault"
@@ -39,6 +40,7 @@ type Config struct {
 	DeviceKey      string // "auto" or "software"; "tpm" does not exist in this build
 	VaultKey       string // "auto", "keyring", "tpm", "passphrase", "file"
 	PassphraseFile string
+	TPM            string // address of the TPM: a device or a socket; "" is the system's
 	// VerificationGrace is for how long a verification of the person counts for
 	// further sign-ins: none by default, 15 minutes at most.
 	VerificationGrace time.Duration
@@ -46,7 +48,7 @@ type Config struct {
 	Log               *slog.Logger
 	Now               func() time.Time // nil: time.Now
 
-	tpm unlock.Sealer // what seals the vault's key
+	sealer unlock.Sealer // tests: instead of the TPM
 }
 
 // ErrNoTPM says that this build has no TPM key store.
@@ -62,6 +64,7 @@ type Daemon struct {
 	now     func() time.Time
 	started time.Time
 
+	tpm     *tpm.TPM
 	vault   *vault.Vault
 	prompts *prompt.Broker
 	hub     *hub
@@ -124,6 +127,7 @@ func Open(ctx context.Context, c Config) (*Daemon, error) {
 	if c.VerificationGrace < 0 || c.VerificationGrace > maxGrace {
 		return nil, fmt.Errorf("a verification counts for %s at most, not %s", maxGrace, c.VerificationGrace)
 	}
+	d.tpm = tpm.New(tpm.Options{Address: c.TPM, Now: d.now, Log: d.log}) // touches nothing
 	if err := paths.CheckSocket(c.Socket); err != nil {
 		return nil, err
 	}
@@ -140,11 +144,13 @@ func Open(ctx context.Context, c Config) (*Daemon, error) {
 
 func (d *Daemon) open(ctx context.Context) error {
 	var err error
-	options := vault.Options{Key: unlock.Kind(d.config.VaultKey), PassphraseFile: d.config.PassphraseFile}
-	if d.config.tpm != nil {
-		options.Sealer = sealer{d.config.tpm}
+	var seals unlock.Sealer = d.tpm
+	if d.config.sealer != nil {
+		seals = d.config.sealer
 	}
-	d.vault, err = vault.Open(ctx, d.config.StateDir, options)
+	d.vault, err = vault.Open(ctx, d.config.StateDir, vault.Options{
+		Key: unlock.Kind(d.config.VaultKey), PassphraseFile: d.config.PassphraseFile, Sealer: sealer{seals},
+	})
 	if err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}
@@ -239,6 +245,9 @@ func (d *Daemon) close() error {
 	var errs []error
 	if c := d.core.Swap(nil); c != nil {
 		errs = append(errs, c.close())
+	}
+	if err := d.tpm.Close(); err != nil { // what is left there goes with the process
+		d.log.Warn("TPM not let go", "error", err)
 	}
 	if d.vault != nil {
 		errs = append(errs, d.vault.Close())

@@ -52,8 +52,8 @@ When it is ready it prints one line of JSON on standard output.`,
 	flags.StringVar(&f.socket, "socket", "", "socket for the command line and the tray (default $"+paths.EnvSocket+", or in the runtime folder)")
 	flags.IntSliceVar(&f.loopbackPorts, "loopback-ports", paths.DefaultLoopbackPorts, "ports for browsers; the first free one is taken, 0 picks any")
 	flags.StringVar(&f.deviceKey, "device-key", "auto", "where new keys live: auto, tpm or software")
-	flags.StringVar(&f.tpm, "tpm", "", "address of the TPM")
-	flags.StringVar(&f.vaultKey, "vault-key", "auto", "what protects the state: auto, keyring, passphrase or file")
+	flags.StringVar(&f.tpm, "tpm", "", "address of the TPM: a device or a socket (default the system's)")
+	flags.StringVar(&f.vaultKey, "vault-key", "auto", "what protects the state: auto, keyring, tpm, passphrase or file")
 	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file whose first line is the passphrase; implies --vault-key passphrase")
 	flags.DurationVar(&f.grace, "verification-grace", 0, "for how long your PIN or fingerprint counts for further sign-ins, up to "+maxGrace.String())
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -68,7 +68,7 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 		of          []string
 	}{
 		{"device-key", f.deviceKey, []string{"auto", "tpm", "software"}},
-		{"vault-key", f.vaultKey, []string{"auto", "keyring", "passphrase", "file"}},
+		{"vault-key", f.vaultKey, []string{"auto", "keyring", "tpm", "passphrase", "file"}},
 		{"log-level", f.logLevel, []string{"debug", "info", "warn", "error"}},
 	} {
 		if !slices.Contains(choice.of, choice.value) {
@@ -115,7 +115,7 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 	}
 	return daemon.Config{
 		StateDir: state, Socket: socket, LoopbackPorts: f.loopbackPorts,
-		DeviceKey: f.deviceKey, VaultKey: f.vaultKey, PassphraseFile: f.passphraseFile,
+		DeviceKey: f.deviceKey, VaultKey: f.vaultKey, PassphraseFile: f.passphraseFile, TPM: f.tpm,
 		VerificationGrace: f.grace, Version: version.Number(),
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}, nil
