@@ -51,7 +51,7 @@ func New(t testing.TB) *Session {
 	if runtime.GOOS != "linux" {
 		t.Skip("the Secret Service is Linux's")
 	}
-	for tool, pack := range map[string]string{"dbus-daemon": "dbus-daemon", "dbus-send": "dbus-bin", "gnome-keyring-daemon": "gnome-keyring"} {
+	for tool, pack := range map[string]string{"dbus-daemon": "dbus", "dbus-send": "dbus", "gnome-keyring-daemon": "gnome-keyring"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Fatalf("needs %s (Debian: apt install %s)", tool, pack)
 		}
