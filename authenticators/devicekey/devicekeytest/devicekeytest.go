@@ -27,6 +27,9 @@ type Harness struct {
 	// Open returns a store over state that lasts for the test: a second store
 	// finds what the first one kept, as after a restart.
 	Open func(t *testing.T) devicekey.Store
+	// Wrong is told how many wrong secrets a part has tried, for a back end that
+	// counts them; nil for others. No part tries more than two.
+	Wrong func(t *testing.T, tries int)
 }
 
 var (
@@ -42,6 +45,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		"Delete":           deleteKey,
 		"Refusals":         refusals,
 		"UserVerification": userVerification,
+		"SecretsAreApart":  secretsAreApart,
+		"Reauthorise":      reauthorise,
 		"Concurrent":       concurrent,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, fresh(t)) })
@@ -161,22 +166,137 @@ func refusals(t *testing.T, h Harness) {
 	}
 }
 
-// userVerification: a key that demands verification never signs without it. A
-// back end that cannot enforce that makes no such key.
-func userVerification(t *testing.T, h Harness) {
-	s := h.Open(t)
-	k, _, err := s.Create(t.Context(), devicekey.Spec{
-		Role: okta.KeyUserVerification, UserVerification: true,
-		Authorisation: devicekey.Authorisation{Secret: devicekey.Secret("sesame")},
-	})
+var (
+	sesame = devicekey.Authorisation{Secret: devicekey.Secret("sesame")}
+	poppy  = devicekey.Authorisation{Secret: devicekey.Secret("poppy\x00seed")} // bytes of any value
+)
+
+// guarded makes a key that demands a secret. A back end that cannot enforce
+// that makes no such key, and the part ends.
+func guarded(t *testing.T, s devicekey.Store, auth devicekey.Authorisation) devicekey.Key {
+	t.Helper()
+	k, _, err := s.Create(t.Context(), devicekey.Spec{Role: okta.KeyUserVerificationBioOrPIN, UserVerification: true, Authorisation: auth})
 	if errors.Is(err, devicekey.ErrUnsupported) {
-		return
+		t.Skip("makes no keys that demand a secret")
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Sign(t.Context(), digest[:], devicekey.Authorisation{}); !errors.Is(err, devicekey.ErrUnauthorised) {
-		t.Errorf("signed without verification: %v", err)
+	return k
+}
+
+func mustRefuse(t *testing.T, k devicekey.Key, auth devicekey.Authorisation) {
+	t.Helper()
+	if sig, err := k.Sign(t.Context(), digest[:], auth); !errors.Is(err, devicekey.ErrUnauthorised) || sig != nil {
+		t.Errorf("signed %d bytes: %v", len(sig), err)
+	}
+}
+
+func mustAccept(t *testing.T, k devicekey.Key, auth devicekey.Authorisation) {
+	t.Helper()
+	sig, err := k.Sign(t.Context(), digest[:], auth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ecdsa.VerifyASN1(k.Public().(*ecdsa.PublicKey), digest[:], sig) {
+		t.Error("signature does not verify")
+	}
+}
+
+// reopened is the key as a restarted agent finds it.
+func reopened(t *testing.T, h Harness, k devicekey.Key) devicekey.Key {
+	t.Helper()
+	again, err := h.Open(t).Open(t.Context(), k.Ref())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !k.Public().(*ecdsa.PublicKey).Equal(again.Public()) {
+		t.Error("another public key")
+	}
+	return again
+}
+
+// userVerification: a key that demands verification never signs without it, nor
+// after a restart.
+func userVerification(t *testing.T, h Harness) {
+	s := h.Open(t)
+	for name, spec := range map[string]devicekey.Spec{
+		"no secret":         {Role: okta.KeyUserVerification, UserVerification: true},
+		"silent and secret": {Role: okta.KeyProofOfPossession, Authorisation: sesame},
+	} {
+		if k, _, err := s.Create(t.Context(), spec); err == nil || k != nil {
+			t.Errorf("%s: made a key", name)
+		}
+	}
+	k := guarded(t, s, sesame)
+	for _, key := range []devicekey.Key{k, reopened(t, h, k)} {
+		mustRefuse(t, key, devicekey.Authorisation{})
+		mustAccept(t, key, sesame)
+	}
+	mustRefuse(t, k, poppy)
+	mustAccept(t, k, sesame)
+	mustAccept(t, reopened(t, h, k), sesame)
+	if h.Wrong != nil {
+		h.Wrong(t, 1)
+	}
+}
+
+// secretsAreApart: what opens one key opens no other, and a silent key is hurt
+// by none of it.
+func secretsAreApart(t *testing.T, h Harness) {
+	s := h.Open(t)
+	quiet, first, second := create(t, s), guarded(t, s, sesame), guarded(t, s, poppy)
+	mustRefuse(t, second, sesame)
+	for range 2 { // in turns
+		mustAccept(t, first, sesame)
+		mustSign(t, quiet, quiet)
+		mustAccept(t, second, poppy)
+	}
+	if h.Wrong != nil {
+		h.Wrong(t, 1)
+	}
+}
+
+// reauthorise: what keys demand is changed for all of them or for none, and
+// nothing else about them changes.
+func reauthorise(t *testing.T, h Harness) {
+	s := h.Open(t)
+	first, second, quiet := guarded(t, s, sesame), guarded(t, s, sesame), create(t, s)
+	refs := []devicekey.Ref{first.Ref(), second.Ref()}
+	missing := devicekey.Ref{Kind: h.Kind, ID: "00000000-0000-4000-8000-000000000000"}
+	for name, try := range map[string]struct {
+		refs     []devicekey.Ref
+		from, to devicekey.Authorisation
+		want     error // nil: any
+	}{
+		"from nothing":     {refs, devicekey.Authorisation{}, poppy, devicekey.ErrUnauthorised},
+		"to nothing":       {refs, sesame, devicekey.Authorisation{}, nil},
+		"one is not there": {append([]devicekey.Ref{missing}, refs...), sesame, poppy, devicekey.ErrNotFound},
+		"one is silent":    {append(refs[:2:2], quiet.Ref()), sesame, poppy, nil},
+		"another kind":     {[]devicekey.Ref{refs[0], {Kind: "elsewhere", ID: refs[1].ID}}, sesame, poppy, nil},
+		"from another":     {refs, poppy, sesame, devicekey.ErrUnauthorised}, // counted
+	} {
+		if err := s.Reauthorise(t.Context(), try.refs, try.from, try.to); err == nil || try.want != nil && !errors.Is(err, try.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := s.Reauthorise(t.Context(), nil, devicekey.Authorisation{}, poppy); err != nil {
+		t.Errorf("no keys: %v", err)
+	}
+	for _, k := range []devicekey.Key{first, second, reopened(t, h, first), reopened(t, h, second)} {
+		mustAccept(t, k, sesame)
+	}
+	if err := s.Reauthorise(t.Context(), append(refs, refs[0]), sesame, poppy); err != nil {
+		t.Fatal(err)
+	}
+	// The handles from before are of the same keys.
+	for _, k := range []devicekey.Key{first, second, reopened(t, h, first), reopened(t, h, second)} {
+		mustAccept(t, k, poppy)
+	}
+	mustRefuse(t, second, sesame)
+	mustSign(t, quiet, quiet)
+	if h.Wrong != nil {
+		h.Wrong(t, 2)
 	}
 }
 

@@ -50,10 +50,10 @@ func (t *TPM) Seal(ctx context.Context, secret []byte) ([]byte, error) {
 		return nil, fmt.Errorf("seal a secret of %d bytes: at most %d", len(secret), maxSecret)
 	}
 	own := bytes.Clone(secret) // the caller may leave before we do
-	b, err := run(ctx, t, func(l *link) (*blob, error) {
-		defer clear(own)
-		return l.seal(own)
-	}, nil)
+	b, err := run(ctx, t, op[*blob]{
+		do:   func(l *link) (*blob, error) { return l.seal(own) },
+		done: func() { clear(own) },
+	})
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
@@ -84,35 +84,40 @@ func (t *TPM) Unseal(ctx context.Context, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unseal: %w", err)
 	}
-	secret, err := run(ctx, t, func(l *link) ([]byte, error) {
-		r, err := l.root(b.SRK, b.EK)
-		if err != nil {
-			return nil, err
-		}
-		o, err := l.load(r, public, b.Private)
-		if err != nil {
-			return nil, err
-		}
-		s, err := l.session()
-		if err != nil {
-			return nil, err
-		}
-		rsp, err := tpm2.Unseal{
-			ItemHandle: tpm2.AuthHandle{Handle: o.handle, Name: o.name, Auth: s.with(nil, encryptOut)},
-		}.Execute(l)
-		if err != nil {
-			return nil, err
-		}
-		if err := l.unload(); err != nil { // not used again soon
-			clear(rsp.OutData.Buffer)
-			return nil, err
-		}
-		return rsp.OutData.Buffer, nil
-	}, func(b []byte) { clear(b) })
+	secret, err := run(ctx, t, op[[]byte]{
+		do:     func(l *link) ([]byte, error) { return l.unseal(b, public) },
+		unread: func(secret []byte) { clear(secret) },
+	})
 	if err != nil {
 		return nil, fmt.Errorf("unseal: %w", err)
 	}
 	return secret, nil
+}
+
+func (l *link) unseal(b *blob, public *tpm2.TPMTPublic) ([]byte, error) {
+	r, err := l.root(b.SRK, b.EK)
+	if err != nil {
+		return nil, err
+	}
+	o, err := l.load(r, public, b.Private)
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.session()
+	if err != nil {
+		return nil, err
+	}
+	rsp, err := tpm2.Unseal{
+		ItemHandle: tpm2.AuthHandle{Handle: o.handle, Name: o.name, Auth: s.with(nil, encryptOut)},
+	}.Execute(l)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.unload(); err != nil { // not used again soon
+		clear(rsp.OutData.Buffer)
+		return nil, err
+	}
+	return rsp.OutData.Buffer, nil
 }
 
 // parseBlob reads what Seal returned, wherever it has been meanwhile.

@@ -118,12 +118,12 @@ func (t *TPM) State(ctx context.Context) devicekey.State {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkWait)
 	defer cancel()
-	_, err := run(ctx, t, func(l *link) (struct{}, error) {
+	_, err := run(ctx, t, op[struct{}]{do: func(l *link) (none struct{}, err error) {
 		if _, err := l.root(nil, nil); err != nil {
-			return struct{}{}, err
+			return none, err
 		}
-		return struct{}{}, l.mayTry()
-	}, nil)
+		return none, l.mayTry()
+	}})
 	if err != nil {
 		t.saw(err) // also of a TPM that did not come to it
 		return t.stateOf(err)
@@ -215,11 +215,23 @@ type outcome[T any] struct {
 	err   error
 }
 
-// run has do use the TPM when its turn comes. A caller that has enough of
-// waiting leaves, and do goes on until the end of its command: then do's own
-// copies are all it may touch, and wipe is given what nobody waits for.
-func run[T any](ctx context.Context, t *TPM, do func(*link) (T, error), wipe func(T)) (T, error) {
+// op is an operation. What it uses is its own: its caller may have left.
+type op[T any] struct {
+	do     func(*link) (T, error) // perhaps twice
+	done   func()                 // afterwards, in any case: wipes what do has used; may be nil
+	unread func(T)                // wipes a result that nobody waits for; may be nil
+}
+
+// run has an operation use the TPM when its turn comes. A caller that has enough
+// of waiting leaves, and the operation ends with the command under way.
+func run[T any](ctx context.Context, t *TPM, o op[T]) (T, error) {
 	var none T
+	begun := false
+	defer func() {
+		if !begun && o.done != nil {
+			o.done()
+		}
+	}()
 	if err := ctx.Err(); err != nil {
 		return none, t.fault(err)
 	}
@@ -234,10 +246,14 @@ func run[T any](ctx context.Context, t *TPM, do func(*link) (T, error), wipe fun
 		<-t.turn
 		return none, t.fault(ErrClosed)
 	}
+	begun = true
 	done := make(chan outcome[T])
 	go func() {
 		defer t.work.Done()
-		value, err := attempt(ctx, t, do)
+		value, err := attempt(ctx, t, o.do)
+		if o.done != nil {
+			o.done()
+		}
 		err = t.fault(err)
 		t.saw(err)
 		t.rest()
@@ -245,14 +261,14 @@ func run[T any](ctx context.Context, t *TPM, do func(*link) (T, error), wipe fun
 		select {
 		case done <- outcome[T]{value, err}:
 		case <-ctx.Done():
-			if wipe != nil {
-				wipe(value)
+			if o.unread != nil {
+				o.unread(value)
 			}
 		}
 	}()
 	select {
-	case o := <-done:
-		return o.value, o.err
+	case got := <-done:
+		return got.value, got.err
 	case <-ctx.Done():
 		return none, t.fault(ctx.Err())
 	}
