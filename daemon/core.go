@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"countersign.dev/authenticators/devicekey"
-	"countersign.dev/authenticators/devicekey/software"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/challenge"
@@ -34,7 +32,7 @@ const (
 
 // core is the part of the agent that exists only while the vault is open.
 type core struct {
-	store        *software.Store
+	store        keyStore
 	book         *account.Book
 	orgKeys      *keys.Cache
 	audit        *audit.Log
@@ -46,7 +44,7 @@ type core struct {
 
 // openCore reads the sealed state. What is damaged is refused, by name.
 func (d *Daemon) openCore() (_ *core, err error) {
-	c := &core{store: software.New(d.vault)}
+	c := &core{store: d.newKeyStore()}
 	defer func() {
 		if err != nil {
 			_ = c.close()
@@ -62,10 +60,8 @@ func (d *Daemon) openCore() (_ *core, err error) {
 		return nil, err
 	}
 	c.push = d.newPoller(c)
-	// Keys are read at their first use. Damage is looked for now, while nothing
-	// rests on them yet.
-	if _, err := c.store.Open(d.ctx, devicekey.Ref{Kind: devicekey.KindSoftware}); err != nil && !errors.Is(err, devicekey.ErrNotFound) {
-		return nil, fmt.Errorf("read the device keys: %w", err)
+	if err := c.store.check(d.ctx); err != nil {
+		return nil, err
 	}
 	if err := d.openVerification(c); err != nil {
 		return nil, err
@@ -122,7 +118,7 @@ func (c *core) close() error {
 	if c.verification != nil {
 		c.verification.Forget()
 	}
-	c.store.Lock()
+	c.store.lock()
 	var errs []error
 	for _, j := range c.journals {
 		errs = append(errs, j.Close())

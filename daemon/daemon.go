@@ -37,7 +37,7 @@ type Config struct {
 	StateDir       string
 	Socket         string
 	LoopbackPorts  []int
-	DeviceKey      string // "auto" or "software"; "tpm" does not exist in this build
+	DeviceKey      string // "auto", "tpm", "software"; "" is auto
 	VaultKey       string // "auto", "keyring", "tpm", "passphrase", "file"
 	PassphraseFile string
 	TPM            string // address of the TPM: a device or a socket; "" is the system's
@@ -51,9 +51,6 @@ type Config struct {
 	sealer unlock.Sealer // tests: instead of the TPM
 }
 
-// ErrNoTPM says that this build has no TPM key store.
-var ErrNoTPM = errors.New("device keys in the TPM are not available yet in this build")
-
 // stopWithin is how long a stopping agent waits for what is under way.
 const stopWithin = 1500 * time.Millisecond
 
@@ -64,7 +61,10 @@ type Daemon struct {
 	now     func() time.Time
 	started time.Time
 
-	tpm     *tpm.TPM
+	tpm    *tpm.TPM
+	keysIn devicekey.Kind  // where new keys go
+	noTPM  devicekey.State // of "auto": how the TPM was at start; zero when nobody looked
+
 	vault   *vault.Vault
 	prompts *prompt.Broker
 	hub     *hub
@@ -117,18 +117,13 @@ func Open(ctx context.Context, c Config) (*Daemon, error) {
 		d.now = time.Now
 	}
 	d.started = d.now()
-	switch c.DeviceKey {
-	case "", "auto", string(devicekey.KindSoftware):
-	case "tpm":
-		return nil, ErrNoTPM
-	default:
-		return nil, fmt.Errorf("unknown kind of device key %q", c.DeviceKey)
-	}
 	if c.VerificationGrace < 0 || c.VerificationGrace > maxGrace {
 		return nil, fmt.Errorf("a verification counts for %s at most, not %s", maxGrace, c.VerificationGrace)
 	}
-	d.tpm = tpm.New(tpm.Options{Address: c.TPM, Now: d.now, Log: d.log}) // touches nothing
 	if err := paths.CheckSocket(c.Socket); err != nil {
+		return nil, err
+	}
+	if err := d.chooseKeys(); err != nil {
 		return nil, err
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
@@ -177,7 +172,7 @@ func (d *Daemon) Ready() Ready {
 	kind, _ := d.vault.State()
 	return Ready{
 		Ready: true, Socket: d.config.Socket, LoopbackPort: d.port(),
-		DeviceKey: string(devicekey.KindSoftware), VaultKey: string(kind),
+		DeviceKey: string(d.keysIn), VaultKey: string(kind),
 	}
 }
 

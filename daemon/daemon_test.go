@@ -42,7 +42,7 @@ func testConfig(t testing.TB) Config {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return Config{
 		StateDir: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "agent.sock"),
-		LoopbackPorts: []int{0}, VaultKey: "file", Version: "test",
+		LoopbackPorts: []int{0}, DeviceKey: "software", TPM: filepath.Join(dir, "no-tpm"), VaultKey: "file", Version: "test",
 	}
 }
 

@@ -88,11 +88,7 @@ func (x *examination) state(ctx context.Context) {
 	if c == nil {
 		return
 	}
-	if s := c.store.State(context.Background()); s.State != "ready" {
-		x.fail("device keys", string(s.Kind)+" key store: "+s.State, s.Hint)
-	} else {
-		x.ok("device keys", string(s.Kind)+" key store ready")
-	}
+	x.deviceKeys(ctx, c)
 	if len(usableAccounts(c)) == 0 {
 		x.warn("accounts", "no account is enrolled", "countersign account add ORG_URL")
 	}

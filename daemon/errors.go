@@ -108,6 +108,9 @@ func explain(err error) error {
 		if !errors.Is(err, r.is) {
 			continue
 		}
+		if e := storeError(err, r.is, r.status); e != nil {
+			return e
+		}
 		message := r.message
 		if message == "" {
 			message = prompt.Clean(err.Error(), 240)
@@ -115,6 +118,15 @@ func explain(err error) error {
 		return &api.Error{Status: r.status, Code: r.code, Message: message, Hint: r.hint}
 	}
 	return err
+}
+
+// storeError is the refusal of a TPM, by the name of its state.
+func storeError(err, is error, status int) *api.Error {
+	var store *devicekey.StateError
+	if is != devicekey.ErrUnavailable && is != devicekey.ErrTooManyTries || !errors.As(err, &store) || tpmWords[store.State.State] == "" {
+		return nil
+	}
+	return &api.Error{Status: status, Code: string(store.State.Kind) + "_" + store.State.State, Message: tpmWords[store.State.State], Hint: store.State.Hint}
 }
 
 // explainRefusal says what a refusal of the org means, and what to do about it.
@@ -196,8 +208,6 @@ func Hint(err error) string {
 		return "move the file away to go on without what it proves"
 	case errors.As(err, &kind):
 		return "leave --vault-key and --passphrase-file out, or say what it is protected by; to change that, start the agent so and use: countersign vault rekey"
-	case errors.Is(err, ErrNoTPM):
-		return "use --device-key software"
 	}
 	return ""
 }

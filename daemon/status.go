@@ -2,13 +2,11 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"time"
 
-	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/daemon/account"
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/peer"
@@ -21,25 +19,32 @@ func (f front) Status(ctx context.Context) (api.Status, error) {
 	kind, state := d.vault.State()
 	s := api.Status{
 		Agent:          api.Agent{Version: d.config.Version, PID: d.pid(), StartedAt: d.started.UTC()},
-		DeviceKey:      api.Component{Kind: "software", State: "locked"},
+		DeviceKey:      api.Component{Kind: string(d.keysIn), State: "locked"},
 		VaultKey:       api.Component{Kind: string(kind), State: state},
 		Loopback:       api.Loopback{Port: d.port(), State: "listening"},
 		FrontEnds:      d.prompts.FrontEnds(),
 		PendingPrompts: d.prompts.Len(),
 		Accounts:       len(d.index.Accounts),
-		Problems:       d.problems(),
 	}
 	if s.Loopback.Port == 0 {
 		s.Loopback.State = "no_free_port"
 	}
-	if c := d.core.Load(); c != nil {
+	c := d.core.Load()
+	if c != nil {
+		// First: what it finds out about the TPM shows in the problems.
 		keys := c.store.State(ctx)
 		s.DeviceKey = api.Component{Kind: string(keys.Kind), State: keys.State}
 		s.Accounts = len(c.book.All())
 		s.Verification, s.GraceSeconds = c.states(ctx), int(d.config.VerificationGrace/time.Second)
+		if p, ok := d.tpmProblem(ctx, c); ok {
+			s.Problems = append(s.Problems, p)
+		}
+		s.Problems = append(s.Problems, d.problems()...)
 		s.Problems = append(s.Problems, d.reach.look(d.ctx, c, d.now)...)
 		d.quiet.Reset(quietAfter)
+		return s, nil
 	}
+	s.Problems = d.problems()
 	return s, nil
 }
 
@@ -80,8 +85,10 @@ func (d *Daemon) problems() []api.Problem {
 			add("state_not_written", e.Message+"; sign-ins are refused until it can", e.Hint)
 		}
 		for _, a := range c.book.All() {
-			if a.Usable() && !hasKeys(c, a) {
-				add("keys_missing", "the keys of "+accountView(a).Name+" are not on this computer any more", "countersign account remove "+a.ID+", then enrol again")
+			if a.Usable() {
+				if p, ok := keyProblem(d.ctx, c, a); ok {
+					list = append(list, p)
+				}
 			}
 			if a.PushesHeld && a.Usable() {
 				add("pushes_held", "pushes of "+accountView(a).Name+" are held back: a sign-in was reported", "when it is safe again: countersign prompt resume "+a.ID)
@@ -99,19 +106,6 @@ func (d *Daemon) problems() []api.Problem {
 		}
 	}
 	return list
-}
-
-// hasKeys says whether an account can sign.
-func hasKeys(c *core, a *account.Account) bool {
-	for _, m := range a.Methods {
-		if m.ProofOfPossession == (devicekey.Ref{}) && m.TOTP != nil {
-			continue // has a seed, and no key
-		}
-		if _, err := c.store.Open(context.Background(), m.ProofOfPossession); errors.Is(err, devicekey.ErrNotFound) {
-			return false
-		}
-	}
-	return true
 }
 
 // portHolder says who listens at a loopback port, as far as this user may know.

@@ -67,8 +67,8 @@ func TestC4VerificationServiceFails(t *testing.T) {
 		"disk full":       {fails(fmt.Errorf("count a try: %w", &notRoom{})), "state_not_written"},
 		"vault locked":    {fails(devicekey.ErrLocked), "locked"},
 		"store lockout":   {fails(&verification.TryError{Method: verification.PIN, Until: time.Now().Add(time.Hour), Err: verification.ErrTooMany}), "pin_locked"},
-		"store busy":      {fails(&devicekey.StateError{State: devicekey.State{Kind: "tpm", State: devicekey.Busy}}), "key_store_unavailable"},
-		"store cleared":   {fails(&devicekey.StateError{State: devicekey.State{Kind: "tpm", State: devicekey.Cleared}}), "key_store_unavailable"},
+		"store busy":      {fails(&devicekey.StateError{State: devicekey.State{Kind: "tpm", State: devicekey.Busy}}), "tpm_busy"},
+		"store cleared":   {fails(&devicekey.StateError{State: devicekey.State{Kind: "tpm", State: devicekey.Cleared}}), "tpm_cleared"},
 		"key store fault": {fails(errors.New("garbage")), "internal"},
 	} {
 		core.verification = spoilt{genuine, row.verify}

@@ -32,7 +32,6 @@ func TestUsage(t *testing.T) {
 		{"unknown command", []string{"walk"}, program.Usage, "understand the command: "},
 		{"ports that are none", []string{"run", "--loopback-ports", "x"}, program.Usage, "\"--loopback-ports\" flag\nhint: "},
 		{"socket path too long", []string{"run", "--state", state, "--socket", "/" + strings.Repeat("x", 200)}, program.Usage, "201"},
-		{"no TPM yet", []string{"run", "--state", state, "--device-key", "tpm"}, program.Failed, "not available yet"},
 		{"passphrase file and file key", []string{"run", "--state", state, "--vault-key", "file", "--passphrase-file", "/nope"}, program.Usage, "does not go with"},
 		{"grace too long", []string{"run", "--verification-grace", "16m"}, program.Usage, "between 0 and 15m0s"},
 		{"grace of the past", []string{"run", "--verification-grace", "-1s"}, program.Usage, "between 0 and 15m0s"},

@@ -24,15 +24,15 @@ var (
 
 // hints say what to do about a state; docs/hardware.md has them at length.
 var hints = map[string]string{
-	devicekey.Absent:           "switch the TPM on in the firmware set-up (also called fTPM, PTT or security processor), or use --device-key software",
+	devicekey.Absent:           "switch the TPM on in the firmware set-up (also called fTPM, PTT or security processor)",
 	devicekey.PermissionDenied: "let this user use the TPM: install the udev rule 70-countersign-tpm.rules, or add the user to the group tss, and sign in again; docs/hardware.md says what that allows",
 	devicekey.Busy:             "another program uses the TPM: try again in a moment",
 	devicekey.Lockout:          "too many wrong secrets were tried on this computer's TPM, by whichever program: wait, and do not try meanwhile",
 	devicekey.Cleared:          "the TPM was cleared, and the keys made before are gone: enrol again with countersign account add ORG_URL",
 	devicekey.OtherDevice:      "these keys were made by the TPM of another computer: enrol this one with countersign account add ORG_URL",
-	devicekey.OwnerAuthSet:     "somebody has given the TPM's owner hierarchy a password: remove it (tpm2_changeauth -c owner -p PASSWORD), have a storage root key kept at 0x81000001, or use --device-key software",
-	devicekey.TooOld:           "a TPM 2.0 is needed; some can be switched or updated to it in the firmware set-up; else use --device-key software",
-	devicekey.SelfTestFailed:   "the TPM says that it is broken: switch the computer off and on again; if that does not help, use --device-key software",
+	devicekey.OwnerAuthSet:     "somebody has given the TPM's owner hierarchy a password: remove it (tpm2_changeauth -c owner -p PASSWORD), or have a storage root key kept at 0x81000001",
+	devicekey.TooOld:           "a TPM 2.0 is needed; some can be switched or updated to it in the firmware set-up",
+	devicekey.SelfTestFailed:   "the TPM says that it is broken: switch the computer off and on again",
 	devicekey.Unavailable:      "start the agent again; if that does not help, switch the computer off and on again",
 }
 

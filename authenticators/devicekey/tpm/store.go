@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/uuid"
@@ -56,10 +57,16 @@ type Store struct {
 	tpm   *TPM
 	rooms Rooms
 
-	mu    sync.RWMutex      // guards what follows
-	keys  map[string]*key   // by id; nil until the room was read
-	order []string          // as in the room
-	lost  map[string]string // by name of a root key: the state of what lies under it, as seen last
+	mu    sync.RWMutex    // guards what follows
+	keys  map[string]*key // by id; nil until the room was read
+	order []string        // as in the room
+	roots map[string]seen // by name of a root key: whether the TPM has it, as seen last
+}
+
+// seen is what was seen of a root key.
+type seen struct {
+	state string // Cleared or OtherDevice; "" when it is there
+	at    time.Time
 }
 
 var _ devicekey.Store = (*Store)(nil)
@@ -143,7 +150,8 @@ func (l *link) newKey(e entry, auth []byte) (entry, error) {
 	return e, nil
 }
 
-// Open finds a key again. It does not ask the TPM.
+// Open finds a key again. It does not ask the TPM: of a key that is known to be
+// lost it says so, until State finds that the TPM has it after all.
 func (s *Store) Open(ctx context.Context, ref devicekey.Ref) (devicekey.Key, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -151,6 +159,12 @@ func (s *Store) Open(ctx context.Context, ref devicekey.Ref) (devicekey.Key, err
 	k, err := s.find(ref)
 	if err != nil {
 		return nil, err
+	}
+	s.mu.RLock()
+	state := s.roots[string(k.entry.SRK)].state
+	s.mu.RUnlock()
+	if state != "" {
+		return nil, fmt.Errorf("open %s: %w", k, s.tpm.refuse(state, nil))
 	}
 	return k, nil
 }
@@ -205,27 +219,12 @@ func (s *Store) State(ctx context.Context) devicekey.State {
 	return state
 }
 
-// Lost says that a key is gone, as far as is known: Cleared or OtherDevice. It
-// does not ask the TPM; State does, and every use of a key.
-func (s *Store) Lost(ref devicekey.Ref) (devicekey.State, bool) {
-	k, err := s.find(ref)
-	if err != nil {
-		return devicekey.State{}, false
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	state, ok := s.lost[string(k.entry.SRK)]
-	if !ok || state == "" {
-		return devicekey.State{}, false
-	}
-	return s.tpm.refuse(state, nil).State, true
-}
-
-// look asks after the root keys that nothing is known of.
+// look asks after the root keys that nothing is known of, and once a minute
+// after those that were not there.
 func (s *Store) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, checkWait)
 	defer cancel()
-	for _, k := range s.unknown() {
+	for _, k := range s.doubtful() {
 		_, err := run(ctx, s.tpm, op[*root]{do: func(l *link) (*root, error) {
 			return l.root(k.entry.SRK, k.entry.EK)
 		}})
@@ -233,24 +232,27 @@ func (s *Store) look(ctx context.Context) {
 	}
 }
 
-// unknown is one key under each root key that nothing is known of.
-func (s *Store) unknown() []*key {
+// doubtful is one key under each root key to be asked after.
+func (s *Store) doubtful() []*key {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	now := s.tpm.now()
 	var list []*key
-	seen := map[string]bool{}
+	asked := map[string]bool{}
 	for _, id := range s.order {
 		k := s.keys[id]
 		name := string(k.entry.SRK)
-		if _, known := s.lost[name]; !known && !seen[name] {
-			seen[name] = true
-			list = append(list, k)
+		last, known := s.roots[name]
+		if age := now.Sub(last.at); asked[name] || known && (last.state == "" || age >= 0 && age < healthGood) {
+			continue
 		}
+		asked[name] = true
+		list = append(list, k)
 	}
 	return list
 }
 
-// learn remembers what a use of a key has shown about what it lies under.
+// learn remembers what a use of a key has shown about its root key.
 func (s *Store) learn(k *key, err error) {
 	var named *devicekey.StateError
 	state := ""
@@ -261,18 +263,19 @@ func (s *Store) learn(k *key, err error) {
 	default:
 		return
 	}
+	name := string(k.entry.SRK)
 	s.mu.RLock()
-	known, ok := s.lost[string(k.entry.SRK)]
+	known, ok := s.roots[name]
 	s.mu.RUnlock()
-	if ok && known == state {
-		return
+	if ok && known.state == "" && state == "" {
+		return // as at nearly every use
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lost == nil {
-		s.lost = map[string]string{}
+	if s.roots == nil {
+		s.roots = map[string]seen{}
 	}
-	s.lost[string(k.entry.SRK)] = state
+	s.roots[name] = seen{state, s.tpm.now()}
 }
 
 // Lock forgets what was read from the vault. It comes back with it.

@@ -34,7 +34,7 @@ const (
 	opTimeout   = 20 * time.Second       // of an operation whose caller sets no deadline
 	cmdTimeout  = 60 * time.Second       // of one command; the slowest chips make a key in ten seconds
 	tidyTimeout = 2 * time.Second        // for flushing what is left
-	closeWait   = time.Second            // an agent that stops waits no longer for a TPM that hangs
+	closeWait   = 250 * time.Millisecond // an agent that stops waits no longer for a TPM that hangs
 	checkWait   = 5 * time.Second        // for the command or two of State
 	healthGood  = time.Minute            // how long State believes that all is well
 	healthBad   = 10 * time.Second       // and that it is not
