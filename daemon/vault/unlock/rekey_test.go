@@ -68,6 +68,9 @@ func TestRekeyFaultAtEveryStep(t *testing.T) {
 				t.Errorf("%s: %s in force, want %s", step, next.Kind(), want)
 			}
 			m.step, next.step = nil, nil
+			if early && !lasts {
+				w.assertTidy(next, key) // taken back at once, not at the next start
+			}
 			next, _ = next.Settle(t.Context())
 			started := w.opens(key)
 			if started.Kind() != next.Kind() {
@@ -156,6 +159,9 @@ func TestRekeyOntoWhatFails(t *testing.T) {
 				next, err := m.Rekey(t.Context(), key, change(from, c.to))
 				if err == nil || c.want != nil && !errors.Is(err, c.want) || next.Kind() != from {
 					t.Fatalf("%s in force, %v, want %v", next.Kind(), err, c.want)
+				}
+				if w.ring.err != nil && len(next.Leftovers()) != 0 {
+					t.Errorf("a keyring that took nothing is noted: %v", next.Leftovers())
 				}
 				w.ring.err, w.ring.forgets, w.tpm.sealing, w.tpm.unsealing, w.tpm.size = nil, false, nil, nil, 0
 				w.clear(ConfigFile)
