@@ -73,11 +73,7 @@ func (x *examination) state(ctx context.Context) {
 		x.fail("state", x.d.hub.failure().Error(), "stop the agent, look at the file, and put its backup in its place if that is right")
 		return
 	case x.d.vault.Locked():
-		reason := "locked"
-		if err := x.d.vault.LockReason(); err != nil {
-			reason = err.Error()
-		}
-		x.fail("state", reason, x.d.unlockHint())
+		x.fail("state", "locked: "+whyLocked(x.d.vault.LockReason()), x.d.unlockHint())
 		return
 	case state == "file_permissions_only":
 		x.warn("state", "open; its key is protected by file permissions only", "countersign vault rekey --to keyring, or to tpm or passphrase")
@@ -101,7 +97,7 @@ func (x *examination) protection(ctx context.Context, kind unlock.Kind) {
 	ctx, cancel := context.WithTimeout(ctx, checkWait)
 	defer cancel()
 	if err := x.d.vault.Verify(ctx); err != nil {
-		x.warn("state", "open, but what protects its key does not give it back now, so the next start would find it locked: "+err.Error(), x.d.lockHint(err))
+		x.warn("state", "open, but the next start would find it locked: "+whyLocked(err), x.d.lockHint(err))
 		return
 	}
 	x.ok("state", "open, protected by "+kindWords(kind))

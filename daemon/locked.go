@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/daemon/prompt"
+	"countersign.dev/daemon/vault"
 	"countersign.dev/daemon/vault/unlock"
 )
 
@@ -31,6 +34,35 @@ func sealBroken(err error) error {
 	return err
 }
 
+// whyLocked says in words why the vault's key cannot be had.
+func whyLocked(reason error) string {
+	var store *devicekey.StateError
+	for _, known := range []error{unlock.ErrSealBroken, unlock.ErrNoSealer, unlock.ErrKeyringLocked, unlock.ErrKeyringUnavailable} {
+		if errors.Is(reason, known) {
+			return known.Error()
+		}
+	}
+	switch {
+	case errors.As(reason, &store):
+		return tpmIs(store)
+	case reason == nil, reason == vault.ErrLocked:
+		return "its key was not fetched yet"
+	}
+	return strings.TrimPrefix(reason.Error(), vault.ErrLocked.Error()+": ")
+}
+
+// tpmIs is a state of the TPM in words, with what was seen.
+func tpmIs(e *devicekey.StateError) string {
+	words := tpmWords[e.State.State]
+	if words == "" {
+		words = "the TPM does not work"
+	}
+	if e.Err != nil {
+		words += " (" + prompt.Clean(e.Err.Error(), 120) + ")"
+	}
+	return words
+}
+
 // unlockHint says how to open this vault, by why it is locked.
 func (d *Daemon) unlockHint() string { return d.lockHint(d.vault.LockReason()) }
 
@@ -44,7 +76,7 @@ func (d *Daemon) lockHint(reason error) string {
 	case errors.Is(reason, unlock.ErrSealBroken):
 		return "nothing opens this state any more, here or elsewhere, unless it is put back on the computer it comes from: " + again
 	case errors.As(reason, &store) && store.State.Hint != "":
-		return store.State.Hint + "; then try again, or start the agent again"
+		return store.State.Hint + "; then try again"
 	case kind == unlock.TPM && errors.Is(reason, unlock.ErrWrongKey):
 		return "vault.json is not this state's: put back the one that is, or " + again
 	case kind == unlock.TPM:

@@ -10,7 +10,6 @@ import (
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/daemon/audit"
-	"countersign.dev/daemon/prompt"
 	"countersign.dev/daemon/vault/unlock"
 	"countersign.dev/ipc/api"
 )
@@ -126,10 +125,12 @@ func explainRekey(err error, kind unlock.Kind) error {
 		e = &api.Error{Status: http.StatusConflict, Code: "keyring_unavailable", Message: "the OS keyring cannot take the key, and a file would protect it less than now", Hint: "to have it in a file all the same: countersign vault rekey --to file"}
 	case errors.Is(err, unlock.ErrKeyringLocked):
 		e = &api.Error{Status: http.StatusServiceUnavailable, Code: "keyring_locked", Message: "the OS keyring is locked", Hint: "unlock the desktop's keyring, then try again"}
-	case errors.Is(err, unlock.ErrKeyringUnavailable), errors.Is(err, unlock.ErrKeyMissing):
-		e = &api.Error{Status: http.StatusServiceUnavailable, Code: "keyring_unavailable", Message: "the OS keyring does not keep the key: " + prompt.Clean(err.Error(), 200), Hint: "run the agent in a desktop session with an open keyring"}
+	case errors.Is(err, unlock.ErrKeyringUnavailable):
+		e = &api.Error{Status: http.StatusServiceUnavailable, Code: "keyring_unavailable", Message: "the OS keyring does not answer", Hint: "run the agent in a desktop session with an open keyring"}
+	case errors.Is(err, unlock.ErrKeyMissing):
+		e = &api.Error{Status: http.StatusServiceUnavailable, Code: "keyring_unavailable", Message: "the OS keyring does not keep what it is given"}
 	case errors.As(err, &store):
-		e = &api.Error{Status: http.StatusServiceUnavailable, Code: "tpm_" + store.State.State, Message: "the TPM does not seal the key: " + prompt.Clean(store.Error(), 200), Hint: store.State.Hint}
+		e = &api.Error{Status: http.StatusServiceUnavailable, Code: "tpm_" + store.State.State, Message: tpmIs(store), Hint: store.State.Hint}
 	case errors.Is(err, unlock.ErrNoSealer):
 		e = &api.Error{Status: http.StatusServiceUnavailable, Code: "tpm_absent", Message: unlock.ErrNoSealer.Error(), Hint: "countersign doctor"}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -57,11 +57,7 @@ func (d *Daemon) problems() []api.Problem {
 	if err := d.hub.failure(); err != nil {
 		add("state_damaged", err.Error(), "stop the agent, look at the file, and put its backup in its place if that is right")
 	} else if d.vault.Locked() {
-		message := "the agent's state is locked"
-		if reason := d.vault.LockReason(); reason != nil {
-			message = reason.Error()
-		}
-		add("vault_locked", message, d.unlockHint())
+		add("vault_locked", "the agent's state is locked: "+whyLocked(d.vault.LockReason()), d.unlockHint())
 	}
 	if err := d.vault.Fallback(); err != nil {
 		add("vault_file_only", "the OS keyring did not answer at the first start, so the state is protected by file permissions only", "to change that: countersign vault rekey --to keyring, or to tpm or passphrase")
