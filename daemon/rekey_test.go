@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -82,7 +83,8 @@ func secretFile(t *testing.T, text string) string {
 func TestRekeyVault(t *testing.T) {
 	org := oktatest.NewOrg(t)
 	c := testConfig(t)
-	c.sealer = &fakeTPM{}
+	var log bytes.Buffer
+	c.sealer, c.Log = &fakeTPM{}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	a := startAgent(t, c)
 	a.enrol(t, org)
 	rekey := func(r api.Rekey, state string, hints ...string) {
@@ -106,19 +108,19 @@ func TestRekeyVault(t *testing.T) {
 		}
 	}
 	rekey(api.Rekey{Kind: "tpm"}, "ready", "copies of vault.key", "this computer only", "--vault-key file")
-	rekey(api.Rekey{Kind: "passphrase", Passphrase: "one"}, "ready", "--passphrase-file")
-	_, err := a.client.RekeyVault(t.Context(), api.Rekey{Kind: "file", Current: "two"})
+	rekey(api.Rekey{Kind: "passphrase", Passphrase: "hunter-one"}, "ready", "--passphrase-file")
+	_, err := a.client.RekeyVault(t.Context(), api.Rekey{Kind: "file", Current: "hunter-two"})
 	var refusal *api.Error
 	if !errors.As(err, &refusal) || refusal.Code != "wrong_passphrase" {
 		t.Fatal(err)
 	}
-	rekey(api.Rekey{Kind: "passphrase", Passphrase: "two", Current: "one"}, "ready")
+	rekey(api.Rekey{Kind: "passphrase", Passphrase: "hunter-two", Current: "hunter-one"}, "ready")
 
 	var outcomes []string
 	for _, r := range a.audit(t) {
 		if r.Event == "vault_rekeyed" {
 			outcomes = append(outcomes, r.Outcome+" "+r.Reason)
-			if strings.Contains(r.Reason, "two") {
+			if strings.Contains(r.Reason, "hunter-two") {
 				t.Errorf("the record has a passphrase: %s", r.Reason)
 			}
 		}
@@ -128,16 +130,20 @@ func TestRekeyVault(t *testing.T) {
 	}
 
 	_ = a.stop()
+	if strings.Contains(log.String(), "hunter") || !strings.Contains(log.String(), "vault rekeyed") { // C8
+		t.Errorf("the log has a passphrase, or nothing: %s", log.String())
+	}
+	c.Log = nil
 	var kind *unlock.KindError
 	if _, err := Open(t.Context(), c); !errors.As(err, &kind) || !strings.Contains(Hint(err), "vault rekey") {
 		t.Fatalf("started with --vault-key file: %v", err)
 	}
-	c.VaultKey, c.PassphraseFile = "auto", secretFile(t, "two")
+	c.VaultKey, c.PassphraseFile = "auto", secretFile(t, "hunter-two")
 	b := startAgent(t, c)
 	if got := b.post(t, org.URL, org.Challenge(nil)); got != http.StatusOK {
 		t.Fatalf("after a restart: %d", got)
 	}
-	c.PassphraseFile = secretFile(t, "one")
+	c.PassphraseFile = secretFile(t, "hunter-one")
 	_ = b.stop()
 	if _, err := Open(t.Context(), c); !errors.Is(err, unlock.ErrWrongPassphrase) {
 		t.Errorf("the old passphrase: %v", err)
@@ -148,7 +154,7 @@ func TestRekeyVault(t *testing.T) {
 	if err != nil || s.VaultKey.State != "locked" || !strings.Contains(s.Problems[0].Hint, "--passphrase-file") {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	_, err = locked.client.RekeyVault(t.Context(), api.Rekey{Kind: "file", Current: "two"})
+	_, err = locked.client.RekeyVault(t.Context(), api.Rekey{Kind: "file", Current: "hunter-two"})
 	if !errors.As(err, &refusal) || refusal.Code != "locked" {
 		t.Errorf("rekey of a locked agent: %v", err)
 	}

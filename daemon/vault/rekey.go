@@ -14,11 +14,10 @@ import (
 // An error says that nothing was changed. What cannot be tidied up after a
 // change is no error of it: see Leftovers.
 func (v *Vault) Rekey(ctx context.Context, c unlock.Change) error {
-	v.unlocking.Lock()
-	defer v.unlocking.Unlock()
-	if err := ctx.Err(); err != nil {
+	if err := v.take(ctx); err != nil {
 		return fmt.Errorf("rekey vault: %w", err)
 	}
+	defer v.give()
 	method, key, err := v.opened()
 	if err != nil {
 		return fmt.Errorf("rekey vault: %w", err)
@@ -37,8 +36,10 @@ func (v *Vault) Rekey(ctx context.Context, c unlock.Change) error {
 // Settle removes what an interrupted Rekey has left. An open vault calls it
 // once, and again when there are Leftovers; it may ask the OS keyring.
 func (v *Vault) Settle(ctx context.Context) error {
-	v.unlocking.Lock()
-	defer v.unlocking.Unlock()
+	if err := v.take(ctx); err != nil {
+		return fmt.Errorf("settle vault: %w", err)
+	}
+	defer v.give()
 	method, key, err := v.opened()
 	if err != nil {
 		return fmt.Errorf("settle vault: %w", err)
@@ -56,8 +57,10 @@ func (v *Vault) Settle(ctx context.Context) error {
 // the next start must be able to. A passphrase is not asked for again: the agent
 // does not keep it.
 func (v *Vault) Verify(ctx context.Context) error {
-	v.unlocking.Lock()
-	defer v.unlocking.Unlock()
+	if err := v.take(ctx); err != nil {
+		return fmt.Errorf("verify vault: %w", err)
+	}
+	defer v.give()
 	method, key, err := v.opened()
 	if err != nil {
 		return fmt.Errorf("verify vault: %w", err)

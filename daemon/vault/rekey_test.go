@@ -196,6 +196,35 @@ func TestConcurrentRekey(t *testing.T) {
 	}
 }
 
+// Who waits for the turn waits as long as they want to.
+func TestImpatientCallers(t *testing.T) {
+	v := openVault(t, stateDir(t))
+	if err := v.take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := map[string]func(context.Context) error{
+		"unlock": v.Unlock, "settle": v.Settle, "verify": v.Verify,
+		"rekey": func(ctx context.Context) error { return v.Rekey(ctx, unlock.Change{To: unlock.File}) },
+	}
+	ended := make(chan error, len(calls))
+	for _, call := range calls {
+		go func() { ended <- call(ctx) }()
+	}
+	cancel()
+	for range calls {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	v.give()
+	for name, call := range calls {
+		if err := call(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // C4: whatever is wrong with the TPM leaves the vault locked and everything in
 // its place, and the cause is passed on.
 func TestC4SealerFaults(t *testing.T) {

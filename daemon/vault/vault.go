@@ -85,9 +85,10 @@ type Options struct {
 type Vault struct {
 	dir *statefile.Dir
 
-	// One Unlock, Rekey or Settle at a time; taken before mu, which none of
-	// them holds while it waits for a keyring, a TPM or a person.
-	unlocking sync.Mutex
+	// One Unlock, Rekey, Settle or Verify at a time: whose turn it is has put
+	// something in. Taken before mu, which none of them holds while it waits for
+	// a keyring, a TPM or a person.
+	turn chan struct{}
 
 	mu     sync.Mutex // guards what follows, and all writing of rooms
 	closed bool
@@ -107,7 +108,7 @@ func Open(ctx context.Context, dir string, o Options) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{dir: d, rooms: map[string]uint64{}, reason: ErrLocked}
+	v := &Vault{dir: d, turn: make(chan struct{}, 1), rooms: map[string]uint64{}, reason: ErrLocked}
 	if err := v.open(ctx, o); err != nil {
 		d.Close()
 		return nil, err
@@ -163,14 +164,16 @@ func (v *Vault) checkConfig() (first bool, err error) {
 // and may be tried again after any error. A passphrase, the desktop's keyring
 // and a TPM may make the user wait: give ctx a deadline.
 func (v *Vault) Unlock(ctx context.Context) error {
-	v.unlocking.Lock()
-	defer v.unlocking.Unlock()
+	if err := v.take(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrLocked, err)
+	}
+	defer v.give()
 	if !v.Locked() {
 		return nil
 	}
 	key, err := v.current().Unlock(ctx)
 	if err == nil {
-		err = v.take(key)
+		err = v.hold(key)
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrLocked, err)
@@ -188,7 +191,22 @@ func (v *Vault) current() *unlock.Method {
 	return v.method
 }
 
-func (v *Vault) take(key unlock.Key) error {
+// take waits for the turn, which give ends.
+func (v *Vault) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case v.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (v *Vault) give() { <-v.turn }
+
+func (v *Vault) hold(key unlock.Key) error {
 	seal, err := newSeal(key)
 	if err != nil {
 		key.Wipe()
