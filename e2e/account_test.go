@@ -15,8 +15,8 @@ import (
 	"countersign.dev/ipc/api"
 )
 
-// adding is a `countersign account add ORG_URL --no-browser` that waits for
-// the person.
+// adding is a `countersign account add ORG_URL --no-browser`, or another
+// command that takes a sign-in, which waits for the person.
 type adding struct {
 	url  string // to open in the browser
 	cmd  *exec.Cmd
@@ -28,9 +28,16 @@ var address = regexp.MustCompile(`https?://\S+`)
 // addAccount starts the command and reads the address off it.
 func addAccount(t *testing.T, ctx context.Context, a *harness.Agent, args ...string) *adding {
 	t.Helper()
-	add := &adding{cmd: a.Command(ctx, append([]string{"account", "add"}, args...)...), rest: make(chan string, 1)}
+	return signInFor(t, ctx, a, "", append([]string{"account", "add"}, args...)...)
+}
+
+// signInFor starts a command that takes a sign-in, tells it what it asks on
+// standard input, and reads the address off it.
+func signInFor(t *testing.T, ctx context.Context, a *harness.Agent, in string, args ...string) *adding {
+	t.Helper()
+	add := &adding{cmd: a.Command(ctx, args...), rest: make(chan string, 1)}
 	out, w := io.Pipe()
-	add.cmd.Stdout, add.cmd.Stderr = w, w
+	add.cmd.Stdin, add.cmd.Stdout, add.cmd.Stderr = strings.NewReader(in), w, w
 	must(t, add.cmd.Start())
 	ended := make(chan struct{})
 	go func() { add.cmd.Wait(); w.Close(); close(ended) }()
@@ -50,7 +57,7 @@ func addAccount(t *testing.T, ctx context.Context, a *harness.Agent, args ...str
 	select {
 	case url, ok := <-found:
 		if !ok {
-			t.Fatalf("account add ended without an address:\n%s", <-add.rest)
+			t.Fatalf("%v ended without an address:\n%s", args, <-add.rest)
 		}
 		add.url = url
 	case <-ctx.Done():

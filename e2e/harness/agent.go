@@ -57,6 +57,9 @@ func (a *Agent) Restart(ctx context.Context) error {
 	return nil
 }
 
+// More adds arguments for the next start; the last of a kind counts.
+func (a *Agent) More(args ...string) { a.args = append(slices.Clone(a.args), args...) }
+
 // Command prepares `countersign args…` for this agent.
 func (a *Agent) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, a.programs.CLI, args...)
