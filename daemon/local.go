@@ -78,7 +78,7 @@ func (f front) AddAccount(caller context.Context, in api.AddAccount) (api.Accoun
 	defer cancel()
 	defer f.d.quiet.Reset(quietAfter)
 	defer f.d.reach.forget()
-	a, err := c.book.EnrolByLink(ctx, link, prompt.Clean(in.Name, maxShown))
+	a, err := c.book.EnrolByLink(ctx, link, prompt.Clean(in.Name, maxShown), nil)
 	if err != nil {
 		_ = f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: err.Error()})
 		return api.Account{}, explainEnrolment(err)

@@ -66,6 +66,18 @@ type Account struct {
 	PushesHeld bool `json:"pushesHeld,omitempty"`
 	// Unused are keys that the org did not want after all, until they are deleted.
 	Unused []devicekey.Ref `json:"unused,omitempty"`
+	// Rekeying is an exchange of keys that the org may or may not know of yet.
+	Rekeying *Rekeying `json:"rekeying,omitempty"`
+	// Replaces are accounts whose keys are lost and that this one stands in for,
+	// until they are gone from the book.
+	Replaces []string `json:"replaces,omitempty"`
+
+	NoticeSeen int64    `json:"noticeSeen,omitempty"` // id of the newest notice of the org that was fetched
+	Notices    []Notice `json:"notices,omitempty"`    // what the person has not acknowledged; the newest last
+
+	// Notes are what the person should know of how the account came about. They
+	// stand in what an enrolment returns, and nowhere else.
+	Notes []string `json:"-"`
 }
 
 // Device is this device as one org knows it.
@@ -181,6 +193,9 @@ func (a *Account) refs() []devicekey.Ref {
 	for _, m := range a.Methods {
 		refs = append(refs, m.refs()...)
 	}
+	if a.Rekeying != nil {
+		refs = append(refs, a.Rekeying.refs()...)
+	}
 	return refs
 }
 
@@ -192,6 +207,11 @@ func (a *Account) clone() *Account {
 	if a.Pending != nil {
 		p := *a.Pending
 		c.Pending = &p
+	}
+	if a.Rekeying != nil {
+		r := *a.Rekeying
+		r.New = slices.Clone(r.New)
+		c.Rekeying = &r
 	}
 	return &c
 }

@@ -18,7 +18,7 @@ func TestEnrolByLink(t *testing.T) {
 	org.config = func(c *okta.AuthenticatorConfiguration) {
 		c.LoopbackOrigins = []string{"https://app.example.com", "http://localhost:*", "http://intranet.example", "*", "https://*.example.com"}
 	}
-	a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+	a, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestEnrolByLink(t *testing.T) {
 		t.Fatalf("origins %s", got)
 	}
 	// The second account on this device says which device it is, and proves it.
-	if _, err := m.EnrolByLink(t.Context(), org.link("two"), "work"); err != nil {
+	if _, err := m.EnrolByLink(t.Context(), org.link("two"), "work", nil); err != nil {
 		t.Fatal(err)
 	}
 	first, second := org.posts[0].Device, org.posts[1].Device
@@ -51,11 +51,11 @@ func TestEnrolByLink(t *testing.T) {
 // The org has forgotten the device: once more, as a new one.
 func TestForgottenDevice(t *testing.T) {
 	org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
-	if _, err := m.EnrolByLink(t.Context(), org.link("one"), ""); err != nil {
+	if _, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	org.set(func() { org.forgot = true })
-	if _, err := m.EnrolByLink(t.Context(), org.link("two"), ""); err != nil {
+	if _, err := m.EnrolByLink(t.Context(), org.link("two"), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(org.posts) != 3 || org.posts[2].Device.ID != "" || org.posts[2].Device.ClientInstanceKey == nil {
@@ -109,7 +109,7 @@ func TestEnrolmentFails(t *testing.T) {
 			org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
 			link := org.link("one")
 			row.break_(org, &link)
-			_, err := m.EnrolByLink(t.Context(), link, "")
+			_, err := m.EnrolByLink(t.Context(), link, "", nil)
 			if target, ok := row.want.(error); ok && !errors.Is(err, target) {
 				t.Fatalf("%v, want %v", err, target)
 			} else if !ok && !errors.As(err, row.want) {
@@ -126,7 +126,7 @@ func TestEnrolmentFails(t *testing.T) {
 					t.Fatalf("the token prints: %s", s)
 				}
 				org.set(func() { org.down = 0 })
-				if _, err := m.EnrolByLink(t.Context(), link, ""); err != nil {
+				if _, err := m.EnrolByLink(t.Context(), link, "", nil); err != nil {
 					t.Fatalf("again: %v", err)
 				}
 				m.settled(t, org)
@@ -225,7 +225,7 @@ func TestNewerState(t *testing.T) {
 
 func TestRename(t *testing.T) {
 	org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
-	a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+	a, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +360,7 @@ func TestAlternateSaysSoToo(t *testing.T) {
 			row.other(org, other)
 		}
 		org.says = links(org.URL, href)
-		a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+		a, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 		if err != nil {
 			t.Fatalf("%s: %v", row.name, err)
 		}
@@ -379,7 +379,7 @@ func TestKnownDeviceIsPerAddress(t *testing.T) {
 	good, evil := newStrictOrg(t), newStrictOrg(t) // both say 00oStrict
 	m := boot(t, t.TempDir()+"/state")
 	for org, token := range map[*strictOrg]string{good: "one", evil: "two"} {
-		if _, err := m.EnrolByLink(t.Context(), org.link(token), ""); err != nil {
+		if _, err := m.EnrolByLink(t.Context(), org.link(token), "", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -402,7 +402,7 @@ func TestHomographLink(t *testing.T) {
 		"https://example.com%2eevil.example", "https://a_b.example\u2024com", "https://[fe80::1%25eth0]",
 	} {
 		link := okta.EnrolmentLink{Login: "alice@example.com", Token: "t", AuthenticatorID: "aut", OrgURL: u}
-		if _, err := m.EnrolByLink(t.Context(), link, ""); !errors.Is(err, client.ErrURL) {
+		if _, err := m.EnrolByLink(t.Context(), link, "", nil); !errors.Is(err, client.ErrURL) {
 			t.Errorf("%q: %v", u, err)
 		}
 	}

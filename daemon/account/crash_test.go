@@ -38,7 +38,7 @@ func TestCrashChild(t *testing.T) {
 	case "sign in":
 		_, _ = m.signsIn(context.Background(), link.OrgURL, "00uAlice")
 	default:
-		_, _ = m.EnrolByLink(context.Background(), link, "")
+		_, _ = m.EnrolByLink(context.Background(), link, "", nil)
 	}
 	fmt.Println("survived")
 }
@@ -67,11 +67,11 @@ func TestKilledWhileEnrolling(t *testing.T) {
 
 			// The next try, with the same link if it was not used, or a new one.
 			if len(m.All()) == 0 {
-				if _, err := m.EnrolByLink(t.Context(), org.link("one"), ""); err != nil {
+				if _, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil); err != nil {
 					t.Fatalf("same link again: %v", err)
 				}
 			}
-			if _, err := m.EnrolByLink(t.Context(), org.link("two"), ""); err != nil {
+			if _, err := m.EnrolByLink(t.Context(), org.link("two"), "", nil); err != nil {
 				t.Fatalf("next link: %v", err)
 			}
 			m.settled(t, org)
@@ -137,7 +137,7 @@ func TestKilledAndExpired(t *testing.T) {
 			t.Fatalf("%s: %d accounts, %d keys", step, len(m.All()), m.storedKeys(t))
 		}
 		org.set(func() { org.expired = false })
-		if _, err := m.EnrolByLink(t.Context(), org.link("two"), ""); err != nil {
+		if _, err := m.EnrolByLink(t.Context(), org.link("two"), "", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -164,7 +164,7 @@ func TestKilledWhileRemoving(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			org, dir := newStrictOrg(t), t.TempDir()+"/state"
 			first := boot(t, dir)
-			if _, err := first.EnrolByLink(t.Context(), org.link("one"), ""); err != nil {
+			if _, err := first.EnrolByLink(t.Context(), org.link("one"), "", nil); err != nil {
 				t.Fatal(err)
 			}
 			first.vault.Close()
@@ -183,7 +183,7 @@ func TestKilledWhileRemoving(t *testing.T) {
 func TestRemovalWaitsForTheOrg(t *testing.T) {
 	org, dir := newStrictOrg(t), t.TempDir()+"/state"
 	first := boot(t, dir)
-	if _, err := first.EnrolByLink(t.Context(), org.link("one"), ""); err != nil {
+	if _, err := first.EnrolByLink(t.Context(), org.link("one"), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	first.vault.Close()

@@ -27,6 +27,9 @@ type protocol interface {
 	create(ctx context.Context, org *client.Org, auth client.Authorization, endpoint string, r okta.EnrolmentRequest) (okta.Enrolment, error)
 	update(ctx context.Context, org *client.Org, auth client.Authorization, a *Account, r okta.EnrolmentRequest) (okta.Enrolment, error)
 	remove(ctx context.Context, org *client.Org, auth client.Authorization, id string) error
+	// ask asks for nothing, authorised by a key: an error is what the org has
+	// against it.
+	ask(ctx context.Context, org *client.Org, auth client.Authorization, a *Account) error
 }
 
 // protocol returns how to speak it; an unknown dialect is spoken by nobody.
@@ -50,9 +53,22 @@ func (modern) create(ctx context.Context, org *client.Org, auth client.Authoriza
 	return org.Enrol(ctx, auth, endpoint, r)
 }
 
-// update names the methods alone: what a merge patch does not name stays.
+// update names what changes alone: what a merge patch does not name stays.
 func (modern) update(ctx context.Context, org *client.Org, auth client.Authorization, a *Account, r okta.EnrolmentRequest) (okta.Enrolment, error) {
-	return org.UpdateEnrolment(ctx, auth, a.EnrolmentID, map[string]any{"methods": r.Methods})
+	patch := map[string]any{"methods": r.Methods}
+	if k := r.Device.ClientInstanceKey; k != nil {
+		patch["device"] = map[string]any{"clientInstanceKey": k}
+	}
+	if r.KeyChange != "" {
+		patch["keyChange"] = r.KeyChange
+	}
+	return org.UpdateEnrolment(ctx, auth, a.EnrolmentID, patch)
+}
+
+// ask patches nothing.
+func (modern) ask(ctx context.Context, org *client.Org, auth client.Authorization, a *Account) error {
+	_, err := org.UpdateEnrolment(ctx, auth, a.EnrolmentID, struct{}{})
+	return err
 }
 
 func (modern) remove(ctx context.Context, org *client.Org, auth client.Authorization, id string) error {
@@ -77,6 +93,12 @@ func (legacy) update(ctx context.Context, org *client.Org, auth client.Authoriza
 		}
 	}
 	return org.LegacyReplace(ctx, auth, a.EnrolmentID, r)
+}
+
+// ask reads what may be enrolled, which this protocol tells nobody unknown.
+func (legacy) ask(ctx context.Context, org *client.Org, auth client.Authorization, _ *Account) error {
+	_, err := org.LegacyConfiguration(ctx, auth)
+	return err
 }
 
 func (legacy) remove(ctx context.Context, org *client.Org, auth client.Authorization, id string) error {

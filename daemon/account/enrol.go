@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
 	"countersign.dev/okta/jose"
@@ -49,6 +50,7 @@ type credential struct {
 	// authenticator is the one that the link is for; "" after a sign-in.
 	authenticator string
 	username      string
+	presence      Presence // lets keys be made that demand the person's verification; may be nil
 }
 
 // fits says whether an enrolment under way was begun with the same credential,
@@ -65,14 +67,15 @@ func (c credential) fits(a *Account) bool {
 
 // EnrolByLink enrols with an enrolment link. After an error that leaves open
 // whether the org took the request, the enrolment stays pending: the same link
-// again, or the next start, finishes or drops it.
-func (b *Book) EnrolByLink(ctx context.Context, link okta.EnrolmentLink, name string) (*Account, error) {
+// again, or the next start, finishes or drops it. presence, which may be nil,
+// lets keys be made that demand the person's verification.
+func (b *Book) EnrolByLink(ctx context.Context, link okta.EnrolmentLink, name string, presence Presence) (*Account, error) {
 	org, err := b.plainOrg(link.OrgURL)
 	if err != nil {
 		return nil, err
 	}
 	return b.enrol(ctx, org, credential{
-		auth: client.OTDT(link.Token), link: link.Token, authenticator: link.AuthenticatorID, username: link.Login,
+		auth: client.OTDT(link.Token), link: link.Token, authenticator: link.AuthenticatorID, username: link.Login, presence: presence,
 	}, name)
 }
 
@@ -139,7 +142,7 @@ func (b *Book) prepare(ctx context.Context, org *client.Org, by credential, name
 	case by.link != "" && config.AuthenticatorID != by.authenticator:
 		return nil, ErrLinkMismatch
 	}
-	methods, err := offered(config)
+	methods, err := offered(config, b.inHardware(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -153,14 +156,14 @@ func (b *Book) prepare(ctx context.Context, org *client.Org, by credential, name
 		b.opts.Log.Warn("the org's other address is not used", "org", a.OrgURL, "error", err)
 	}
 	a.Origins = allowedOrigins(a.OrgURL, a.Alternate, config.LoopbackOrigins)
-	if known, ok := b.knownDevice(org.URL(), who.ID); ok {
+	if known, ok := b.knownDevice(ctx, org.URL(), who.ID); ok {
 		a.Device = known
 	}
 	if err := b.insert(a); err != nil {
 		return nil, err
 	}
 	b.step("recorded")
-	ready, err := b.makeKeys(ctx, a, methods)
+	ready, err := b.makeKeys(ctx, a, methods, by.presence)
 	if err != nil {
 		b.abandon(ctx, a.ID)
 		return nil, fmt.Errorf("make the keys: %w", err)
@@ -208,10 +211,11 @@ func (b *Book) alternate(ctx context.Context, org *client.Org, who okta.Organiza
 }
 
 // knownDevice returns this device as the org knows it from another account. The
-// address counts too: any org can claim any id (E5).
-func (b *Book) knownDevice(orgURL, orgID string) (Device, bool) {
+// address counts too: any org can claim any id (E5). A device whose key is lost
+// is another one by now.
+func (b *Book) knownDevice(ctx context.Context, orgURL, orgID string) (Device, bool) {
 	for _, a := range slices.Backward(b.All()) {
-		if a.OrgURL == orgURL && a.OrgID == orgID && a.Usable() && a.Device.ID != "" {
+		if a.OrgURL == orgURL && a.OrgID == orgID && a.Usable() && a.Device.ID != "" && !KeyLost(b.keyError(ctx, a.Device.Key)) {
 			return a.Device, true
 		}
 	}
@@ -221,10 +225,15 @@ func (b *Book) knownDevice(orgURL, orgID string) (Device, bool) {
 // makeKeys makes the keys of a pending account, each written down before the
 // next, and completes the request. An account that has its methods already
 // keeps them.
-func (b *Book) makeKeys(ctx context.Context, a *Account, methods []okta.SupportedMethod) (*Account, error) {
+func (b *Book) makeKeys(ctx context.Context, a *Account, methods []okta.SupportedMethod, presence Presence) (*Account, error) {
 	request := okta.EnrolmentRequest{AuthenticatorID: a.AuthenticatorID, Device: b.opts.Device(ctx)}
+	by, err := presence.verify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer by.wipe()
 	if a.Device.ID == "" {
-		k, jwk, err := b.newKey(ctx, "")
+		k, jwk, err := b.newKey(ctx, "", devicekey.Spec{})
 		if err != nil {
 			return nil, err
 		}
@@ -238,8 +247,7 @@ func (b *Book) makeKeys(ctx context.Context, a *Account, methods []okta.Supporte
 	}
 	request.Methods = a.Pending.Request.Methods
 	if len(a.Methods) == 0 {
-		var err error
-		if a, request.Methods, err = b.makeMethods(ctx, a, methods); err != nil {
+		if a, request.Methods, err = b.makeMethods(ctx, a, methods, by); err != nil {
 			return nil, err
 		}
 	}
@@ -264,8 +272,13 @@ func (b *Book) post(ctx context.Context, org *client.Org, a *Account, auth clien
 		enrolment, err = b.send(ctx, org, a, auth)
 	}
 	var refusal *okta.Error
-	if errors.As(err, &refusal) && a.Device.ID != "" && React(refusal, Creating) == NewDevice {
+	if a.Device.ID != "" && (KeyLost(err) || errors.As(err, &refusal) && React(refusal, Creating) == NewDevice) {
 		enrolment, err = b.sendAsNewDevice(ctx, org, a.ID, auth)
+	}
+	var notes []string
+	if a.Verifies() && errors.As(err, &refusal) && refusal.Code == okta.CodeValidation && refusal.HTTPStatus == http.StatusBadRequest {
+		notes = append(notes, "the organisation takes no key from this computer that demands your verification: "+refusal.Error())
+		a, enrolment, err = b.sendUnverified(ctx, org, a, auth)
 	}
 	b.step("posted")
 	if err == nil {
@@ -277,7 +290,36 @@ func (b *Book) post(ctx context.Context, org *client.Org, a *Account, auth clien
 		}
 		return nil, fmt.Errorf("enrol at %s: %w", org.URL(), err)
 	}
+	a, more := b.replace(ctx, a, auth)
+	if notes = append(notes, more...); len(notes) > 0 {
+		a = a.clone()
+		a.Notes = notes
+	}
 	return a, nil
+}
+
+// sendUnverified tries once more without the keys that demand verification, for
+// an org that does not know what they are (2.1: they are optional). One that
+// insists on them says so in another way, and gets its way.
+func (b *Book) sendUnverified(ctx context.Context, org *client.Org, a *Account, auth client.Authorization) (*Account, okta.Enrolment, error) {
+	plain, err := b.update(a.ID, func(a *Account) {
+		for i := range a.Methods {
+			m := &a.Methods[i]
+			a.Unused = append(a.Unused, m.verifying()...)
+			m.UserVerification, m.UserVerificationBioOrPIN = nil, nil
+			if told := *request(&a.Pending.Request.Methods, m.Type); told != nil && told.Keys != nil {
+				plain := *told
+				plain.Keys = &okta.MethodKeys{ProofOfPossession: told.Keys.ProofOfPossession}
+				*request(&a.Pending.Request.Methods, m.Type) = &plain
+			}
+		}
+	})
+	if err != nil {
+		return a, okta.Enrolment{}, err
+	}
+	b.step("without verification")
+	e, err := b.send(ctx, org, plain, auth)
+	return plain, e, err
 }
 
 // How long a registration that is under way is waited for, at first and at most.
@@ -327,7 +369,7 @@ func (b *Book) sendAsNewDevice(ctx context.Context, org *client.Org, id string, 
 		return okta.Enrolment{}, err
 	}
 	b.step("device forgotten")
-	if a, err = b.makeKeys(ctx, a, nil); err != nil {
+	if a, err = b.makeKeys(ctx, a, nil, nil); err != nil {
 		return okta.Enrolment{}, err
 	}
 	return b.send(ctx, org, a, auth)
@@ -384,7 +426,8 @@ func (b *Book) activate(ctx context.Context, a *Account, e okta.Enrolment) (*Acc
 			a.Name = a.Username
 		}
 		a.Device.ID, a.Device.ClientInstanceID = e.Device.ID, e.Device.ClientInstanceID
-		a.Methods, a.Unused = methods, unused
+		a.Methods, a.Unused = methods, append(a.Unused, unused...)
+		a.Replaces = b.lostBefore(ctx, a)
 	})
 	if err != nil {
 		return a, err

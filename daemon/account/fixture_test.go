@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"countersign.dev/authenticators/devicekey"
-	"countersign.dev/authenticators/devicekey/software"
 	"countersign.dev/daemon/vault"
 	"countersign.dev/okta"
 )
@@ -21,6 +20,7 @@ import (
 // proof-of-possession key again, to the same effect, and no other.
 type strictOrg struct {
 	*httptest.Server
+	keyOrg
 	mu       sync.Mutex
 	owner    map[string]string // token -> kid that used it
 	enrolled map[string]string // kid -> enrolment id
@@ -78,7 +78,13 @@ func newStrictOrg(t *testing.T) *strictOrg {
 		answer(w, 200, map[string]any{"issuer": o.URL, "authorization_endpoint": o.URL + "/authorize", "token_endpoint": o.URL + "/token",
 			"scopes_supported": []string{"openid", okta.ScopeAuthenticatorsRead, okta.ScopeAuthenticatorsManageSelf}})
 	})
-	mux.HandleFunc("POST /oauth2/v1/token", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("POST /oauth2/v1/token", func(w http.ResponseWriter, r *http.Request) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if _ = r.ParseForm(); !o.grants(r.PostForm.Get("assertion")) {
+			answer(w, 400, okta.TokenError{Code: "invalid_grant"})
+			return
+		}
 		answer(w, 200, map[string]any{"access_token": "maintenance", "token_type": "Bearer", "expires_in": 3600})
 	})
 	mux.HandleFunc("POST "+okta.AppAuthenticatorsPath, o.create)
@@ -93,7 +99,7 @@ func newStrictOrg(t *testing.T) *strictOrg {
 func (o *strictOrg) remove(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !strings.HasPrefix(r.Header.Get("Authorization"), "SSWS ey") {
+	if auth := r.Header.Get("Authorization"); !strings.HasPrefix(auth, "SSWS ey") && auth != "Bearer "+aliceToken {
 		refuse(w, okta.CodeInvalidToken)
 		return
 	}
@@ -111,6 +117,9 @@ func (o *strictOrg) remove(w http.ResponseWriter, r *http.Request) {
 
 // patch records updates and answers with what updates says, or well.
 func (o *strictOrg) patch(w http.ResponseWriter, r *http.Request) {
+	if o.exchange(w, r) {
+		return
+	}
 	body, _ := io.ReadAll(r.Body)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -121,8 +130,7 @@ func (o *strictOrg) patch(w http.ResponseWriter, r *http.Request) {
 		refuse(w, code)
 		return
 	}
-	answer(w, 200, okta.Enrolment{ID: r.PathValue("id"), User: okta.EnrolmentUser{ID: "00uAlice"},
-		Device: okta.EnrolmentDevice{ID: "guo1", ClientInstanceID: "cli1"}, Methods: map[okta.Method]okta.EnrolledMethod{okta.MethodPush: {ID: "opp"}}})
+	answer(w, 200, o.document(r.PathValue("id")))
 }
 
 // set changes how the org behaves from now on.
@@ -176,9 +184,21 @@ func (o *strictOrg) create(w http.ResponseWriter, r *http.Request) {
 		refuse(w, okta.CodeValidation)
 		return
 	}
+	if o.noUV {
+		for _, m := range []*okta.MethodRequest{req.Methods.Push, req.Methods.SignedNonce} {
+			if m != nil && len(m.Keys.UserVerification)+len(m.Keys.UserVerificationBioOrPIN) > 0 {
+				refuse(w, okta.CodeValidation)
+				return
+			}
+		}
+	}
 	o.owner[token] = kid
 	if o.enrolled[kid] == "" {
 		o.enrolled[kid] = fmt.Sprintf("pfd%d", len(o.enrolled))
+	}
+	if err := o.note(o.enrolled[kid], req.Methods, req.Device.ClientInstanceKey); err != nil {
+		refuse(w, okta.CodeValidation)
+		return
 	}
 	e := okta.Enrolment{
 		ID: o.enrolled[kid], User: okta.EnrolmentUser{ID: "00uAlice", Username: "alice@example.com"},
@@ -225,7 +245,7 @@ func (o *strictOrg) link(token string) okta.EnrolmentLink {
 type machine struct {
 	*Book
 	vault *vault.Vault
-	keys  *software.Store
+	keys  *stores
 }
 
 func boot(t testing.TB, dir string) *machine {
@@ -234,7 +254,7 @@ func boot(t testing.TB, dir string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := software.New(v)
+	keys := newStores(v)
 	b, err := Open(Options{Vault: v, Keys: keys, Device: testDevice})
 	if err != nil {
 		t.Fatal(err)
@@ -244,18 +264,6 @@ func boot(t testing.TB, dir string) *machine {
 	return m
 }
 
-// storedKeys counts the private keys in the vault.
-func (m *machine) storedKeys(t *testing.T) int {
-	t.Helper()
-	var room struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := m.vault.Load("keys", &room); err != nil {
-		return 0
-	}
-	return len(room.Keys)
-}
-
 // settled checks that book, key store and org tell the same story.
 func (m *machine) settled(t *testing.T, org *strictOrg) {
 	t.Helper()
@@ -263,7 +271,7 @@ func (m *machine) settled(t *testing.T, org *strictOrg) {
 	defer org.mu.Unlock()
 	known, refs := map[string]bool{}, map[devicekey.Ref]bool{}
 	for _, a := range m.All() {
-		if a.State != Active || a.Pending != nil {
+		if a.State != Active || a.Pending != nil || a.Rekeying != nil || a.Replaces != nil || a.Unused != nil {
 			t.Fatalf("account %+v", a)
 		}
 		known[a.EnrolmentID] = true
@@ -271,6 +279,11 @@ func (m *machine) settled(t *testing.T, org *strictOrg) {
 			refs[ref] = true
 			if _, err := m.keys.Open(t.Context(), ref); err != nil {
 				t.Fatalf("key of an active account: %v", err)
+			}
+		}
+		for place, ref := range a.byPlace() {
+			if shared := place == okta.PlaceClientInstance && org.keys[a.EnrolmentID][place].KeyID == ""; org.keys[a.EnrolmentID][place].KeyID != ref.ID && !shared {
+				t.Fatalf("%s: the org has %s, the account %s", place, org.keys[a.EnrolmentID][place].KeyID, ref.ID)
 			}
 		}
 	}

@@ -87,7 +87,7 @@ func (o *strictOrg) legacyReplace(w http.ResponseWriter, r *http.Request) {
 // and a sign-in enrol by it, its own key lists, replaces and removes.
 func TestLegacyAccount(t *testing.T) {
 	org, m := newStrictOrg(t).speakLegacy(), boot(t, t.TempDir()+"/state")
-	a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+	a, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 	if err != nil || a.Dialect != Legacy || names(a) != "push signed_nonce totp" || !a.AllowsOrigin("https://app.example.com") {
 		t.Fatalf("%+v, %v", a, err)
 	}
@@ -158,7 +158,7 @@ func TestDiscovery(t *testing.T) {
 	} {
 		org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
 		row.org(org)
-		a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+		a, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 		if !errors.Is(err, row.err) || err == nil && a.Dialect != row.want {
 			t.Errorf("%s: %+v, %v", row.name, a, err)
 		}
@@ -170,7 +170,7 @@ func TestDiscovery(t *testing.T) {
 	org, m := newStrictOrg(t).speakLegacy(), boot(t, t.TempDir()+"/state")
 	org.Close()
 	var silent *client.Unreachable
-	if _, err := m.EnrolByLink(t.Context(), org.link("one"), ""); !errors.As(err, &silent) {
+	if _, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil); !errors.As(err, &silent) {
 		t.Errorf("%v", err)
 	}
 	if _, err := Dialect("klingon").protocol(); err == nil {
@@ -181,7 +181,7 @@ func TestDiscovery(t *testing.T) {
 // The org changes what a push may be about: it is told, by the maintenance token.
 func TestPushIsKeptUpToDate(t *testing.T) {
 	org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
-	a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+	a, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

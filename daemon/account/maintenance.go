@@ -118,11 +118,24 @@ func (b *Book) Maintenance(ctx context.Context, a *Account, renew bool) (client.
 
 // maintain turns an assertion signed by the account's own key into a token.
 func (b *Book) maintain(ctx context.Context, a *Account) (client.Authorization, time.Duration, error) {
+	a = b.settleNow(ctx, a)
+	m, ok := a.signer()
+	if !ok || a.UserID == "" {
+		return client.Authorization{}, 0, fmt.Errorf("account %s has no key to sign with", a.ID)
+	}
+	key, err := b.opts.Keys.Open(ctx, m.ProofOfPossession)
+	if err != nil {
+		return client.Authorization{}, 0, fmt.Errorf("open the key: %w", err)
+	}
+	return b.maintainWith(ctx, a, key)
+}
+
+func (b *Book) maintainWith(ctx context.Context, a *Account, key devicekey.Key) (client.Authorization, time.Duration, error) {
 	org, err := b.Org(a.OrgURL)
 	if err != nil {
 		return client.Authorization{}, 0, err
 	}
-	assertion, err := b.assertion(ctx, a)
+	assertion, err := b.assertion(ctx, a, key)
 	if err != nil {
 		return client.Authorization{}, 0, err
 	}
@@ -157,15 +170,8 @@ func (b *Book) Proof(orgURL string, meta client.Metadata) (*client.ProofKey, err
 
 // assertion says, signed by the key of an enrolled method, that this device
 // asks (3.5).
-func (b *Book) assertion(ctx context.Context, a *Account) (string, error) {
-	m, ok := a.signer()
-	if !ok || a.UserID == "" {
-		return "", fmt.Errorf("account %s has no key to sign with", a.ID)
-	}
-	key, err := b.opts.Keys.Open(ctx, m.ProofOfPossession)
-	if err != nil {
-		return "", fmt.Errorf("open the key: %w", err)
-	}
+func (b *Book) assertion(ctx context.Context, a *Account, key devicekey.Key) (string, error) {
+	m, _ := a.signer()
 	now := b.opts.Now()
 	return jose.Sign(ctx, devicekey.Signer(key, devicekey.Authorisation{}), okta.TypeMaintenanceGrant, okta.MaintenanceAssertion{
 		Issuer: okta.MaintenanceIssuer, Subject: a.UserID, Audience: a.OrgURL, ID: UUID(),

@@ -51,7 +51,7 @@ func newClocked(t *testing.T) *clocked {
 
 func (c *clocked) enrol(t *testing.T, org *oktatest.Org) *Account {
 	t.Helper()
-	a, err := c.EnrolByLink(t.Context(), org.Link(), "")
+	a, err := c.EnrolByLink(t.Context(), org.Link(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,10 +15,13 @@ import (
 // methodOrder is the order in which methods are enrolled and listed.
 var methodOrder = [...]okta.Method{okta.MethodPush, okta.MethodSignedNonce, okta.MethodTOTP}
 
+// keyProtectionHardware is what an org says that takes no other keys.
+const keyProtectionHardware = "HARDWARE"
+
 // offered lists the methods that the org offers and this build can do. Without
 // one that has a key there is nothing to sign with, and so no enrolment: a code
-// alone proves no device.
-func offered(c okta.AuthenticatorConfiguration) ([]okta.SupportedMethod, error) {
+// alone proves no device. inHardware says where new keys are made.
+func offered(c okta.AuthenticatorConfiguration, inHardware bool) ([]okta.SupportedMethod, error) {
 	var list []okta.SupportedMethod
 	keyed, hardware := false, false
 	for _, name := range methodOrder {
@@ -35,8 +38,8 @@ func offered(c okta.AuthenticatorConfiguration) ([]okta.SupportedMethod, error) 
 			if len(m.Settings.Algorithms) > 0 && !slices.Contains(m.Settings.Algorithms, string(jose.ES256)) {
 				break
 			}
-			if m.Settings.KeyProtection == "HARDWARE" {
-				hardware = true // until a hardware store exists in this build
+			if m.Settings.KeyProtection == keyProtectionHardware && !inHardware {
+				hardware = true
 				break
 			}
 			list, keyed = append(list, m), true
@@ -101,8 +104,9 @@ func request(r *okta.MethodRequests, m okta.Method) **okta.MethodRequest {
 }
 
 // makeMethods makes what each method needs, each key written down before the
-// next, and returns what the org is told of them.
-func (b *Book) makeMethods(ctx context.Context, a *Account, list []okta.SupportedMethod) (*Account, okta.MethodRequests, error) {
+// next, and returns what the org is told of them. Keys that demand verification
+// are made for the roles that the person was verified for.
+func (b *Book) makeMethods(ctx context.Context, a *Account, list []okta.SupportedMethod, by verified) (*Account, okta.MethodRequests, error) {
 	var requests okta.MethodRequests
 	for _, m := range list {
 		method, told := Method{Type: m.Type}, &okta.MethodRequest{}
@@ -111,7 +115,7 @@ func (b *Book) makeMethods(ctx context.Context, a *Account, list []okta.Supporte
 			p, _ := codeParameters(m.Settings)
 			method.TOTP = &p
 		} else {
-			k, jwk, err := b.newKey(ctx, okta.KeyProofOfPossession)
+			k, jwk, err := b.newKey(ctx, "", devicekey.Spec{Role: okta.KeyProofOfPossession})
 			if err != nil {
 				return a, requests, err
 			}
@@ -135,18 +139,31 @@ func (b *Book) makeMethods(ctx context.Context, a *Account, list []okta.Supporte
 		a = changed
 		*request(&requests, m.Type) = told
 		b.step("method " + string(m.Type))
+		if !method.keyed() {
+			continue
+		}
+		if m.Settings.KeyProtection == keyProtectionHardware && protected != protection(jose.ProtectionHardware) {
+			return a, requests, ErrHardwareRequired
+		}
+		for _, role := range verifyingRoles {
+			auth, ok := by.authorise(role)
+			if !ok {
+				continue
+			}
+			k, jwk, err := b.newKey(ctx, "", devicekey.Spec{Role: role, UserVerification: true, Authorisation: auth})
+			if err != nil {
+				return a, requests, err
+			}
+			if a, err = b.update(a.ID, func(a *Account) { a.Methods[len(a.Methods)-1].setKey(role, k.Ref()) }); err != nil {
+				return nil, requests, err
+			}
+			if err := tell(told.Keys, role, jwk); err != nil {
+				return a, requests, err
+			}
+			b.step("method " + string(m.Type) + " " + string(role))
+		}
 	}
 	return a, requests, nil
-}
-
-// newKey makes a key and describes its public half.
-func (b *Book) newKey(ctx context.Context, role okta.KeyType) (devicekey.Key, jose.JWK, error) {
-	k, _, err := b.opts.Keys.Create(ctx, devicekey.Spec{Role: role})
-	if err != nil {
-		return nil, jose.JWK{}, err
-	}
-	jwk, err := jose.NewJWK(k.Ref().ID, k.Public(), k.Protection())
-	return k, jwk, err
 }
 
 // enrolled compares what was asked for with what the org made of it: the
@@ -187,20 +204,6 @@ func (m *Method) complete(got okta.EnrolledMethod) bool {
 
 // keyed says whether the method has a key to sign with.
 func (m Method) keyed() bool { return m.ProofOfPossession.ID != "" }
-
-// refs lists the keys of the method.
-func (m Method) refs() []devicekey.Ref {
-	var refs []devicekey.Ref
-	if m.keyed() {
-		refs = append(refs, m.ProofOfPossession)
-	}
-	for _, ref := range [...]*devicekey.Ref{m.UserVerification, m.UserVerificationBioOrPIN} {
-		if ref != nil {
-			refs = append(refs, *ref)
-		}
-	}
-	return refs
-}
 
 // signer is the method whose key speaks for the whole enrolment: the first
 // enrolled one that has a key, push before signed_nonce.

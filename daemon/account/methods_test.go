@@ -25,7 +25,7 @@ func names(a *Account) string {
 
 func TestEnrolsWhatTheOrgOffers(t *testing.T) {
 	org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
-	a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+	a, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 	if err != nil || names(a) != "push signed_nonce totp" {
 		t.Fatalf("%s, %v", names(a), err)
 	}
@@ -107,7 +107,7 @@ func TestSomeMethods(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
 			org.config, org.makes = row.config, row.makes
-			a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+			a, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 			if row.want == "" {
 				if target, ok := row.err.(error); ok && !errors.Is(err, target) || !ok && !errors.As(err, row.err) {
 					t.Fatalf("%v", err)

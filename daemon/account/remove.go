@@ -58,6 +58,9 @@ func (b *Book) finishRemoval(ctx context.Context, a *Account) error {
 	if err != nil {
 		return err
 	}
+	if a.Rekeying != nil && a.Rekeying.Sent {
+		a, _ = b.settle(ctx, a, nil, false) // it is signed by a key that the org knows
+	}
 	auth, err := b.own(ctx, a)
 	if err != nil {
 		return fmt.Errorf("sign the removal: %w", err)

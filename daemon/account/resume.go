@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"errors"
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/okta"
@@ -59,7 +58,10 @@ func (b *Book) Resume(ctx context.Context) {
 		case Removing:
 			err = b.finishRemoval(ctx, a)
 		case Active, Suspended, Gone:
-			b.discard(ctx, a)
+			if a, err = b.resumeRekeying(ctx, a); a != nil {
+				a = b.discard(ctx, a)
+				b.replace(ctx, a, client.Authorization{})
+			}
 		}
 		if err != nil {
 			b.opts.Log.Warn("account change not finished", "account", a.ID, "state", string(a.State), "error", err)
@@ -93,7 +95,7 @@ func (b *Book) resume(ctx context.Context, a *Account, auth client.Authorization
 // other than their absence counts as there: nothing is given up for it.
 func (b *Book) haveKeys(ctx context.Context, a *Account) bool {
 	for _, ref := range append(a.refs(), a.Device.Key) {
-		if _, err := b.opts.Keys.Open(ctx, ref); errors.Is(err, devicekey.ErrNotFound) {
+		if KeyLost(b.keyError(ctx, ref)) {
 			return false
 		}
 	}

@@ -34,10 +34,14 @@ func (b *Book) sign(ctx context.Context, ref devicekey.Ref, typ, iss, sub, aud s
 	if err != nil {
 		return "", err
 	}
+	return b.signWith(ctx, key, devicekey.Authorisation{}, typ, iss, sub, aud)
+}
+
+func (b *Book) signWith(ctx context.Context, key devicekey.Key, auth devicekey.Authorisation, typ, iss, sub, aud string) (string, error) {
 	now := b.opts.Now()
-	return jose.Sign(ctx, devicekey.Signer(key, devicekey.Authorisation{}), typ, ownClaims{
+	return jose.Sign(ctx, devicekey.Signer(key, auth), typ, ownClaims{
 		Issuer: iss, Subject: sub, Audience: aud, ID: UUID(),
 		IssuedAt: okta.DateOf(now), ExpiresAt: okta.DateOf(now.Add(ownLife)), NotBefore: okta.DateOf(now.Add(-time.Minute)),
-		KeyID: ref.ID,
+		KeyID: key.Ref().ID,
 	})
 }

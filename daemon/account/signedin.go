@@ -66,7 +66,7 @@ func (b *Book) Prospect(ctx context.Context, orgURL string) (Prospect, error) {
 		if config.OrgID != "" && config.OrgID != who.ID {
 			return Prospect{}, ErrOtherOrg
 		}
-		if _, err := offered(config); err != nil {
+		if _, err := offered(config, b.inHardware(ctx)); err != nil {
 			return Prospect{}, err
 		}
 	}
@@ -91,6 +91,9 @@ type Person struct {
 	UserID        string
 	Username      string // "" when the org does not say
 	Authorization client.Authorization
+	// Presence lets keys be made and used that demand the person's verification;
+	// nil lets none.
+	Presence Presence
 }
 
 // SameUser says whether a name that a person typed may mean this user: names
@@ -110,5 +113,5 @@ func (b *Book) EnrolSignedIn(ctx context.Context, p Prospect, who Person, name s
 	if who.UserID == "" || who.Authorization == (client.Authorization{}) {
 		return nil, errors.New("enrol: nobody has signed in")
 	}
-	return b.enrol(ctx, p.Org, credential{auth: who.Authorization, user: who.UserID, username: who.Username}, name)
+	return b.enrol(ctx, p.Org, credential{auth: who.Authorization, user: who.UserID, username: who.Username, presence: who.Presence}, name)
 }

@@ -33,7 +33,7 @@ func TestEnrolSignedIn(t *testing.T) {
 	}
 	m.settled(t, org)
 	// A person may enrol at once by a link, too.
-	if _, err := m.EnrolByLink(t.Context(), org.link("two"), ""); err != nil || len(m.All()) != 2 {
+	if _, err := m.EnrolByLink(t.Context(), org.link("two"), "", nil); err != nil || len(m.All()) != 2 {
 		t.Fatalf("%d, %v", len(m.All()), err)
 	}
 	// The org has forgotten the device meanwhile: once more, as a new one.
@@ -123,7 +123,7 @@ func TestRegistrationInProgress(t *testing.T) {
 		org.busy = busy
 		var waited time.Duration
 		m.sleep = func(_ context.Context, d time.Duration) error { waited += d; return nil }
-		_, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+		_, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 		if busy == 1 {
 			if err != nil || len(org.posts) != 2 || waited != time.Second {
 				t.Fatalf("%v, %d posts after %s", err, len(org.posts), waited)
@@ -135,7 +135,7 @@ func TestRegistrationInProgress(t *testing.T) {
 			t.Fatalf("%v, %+v", err, m.All())
 		}
 		org.set(func() { org.busy = 0 })
-		if _, err := m.EnrolByLink(t.Context(), org.link("one"), ""); err != nil {
+		if _, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil); err != nil {
 			t.Fatal(err)
 		}
 		m.settled(t, org)
@@ -221,7 +221,7 @@ func TestReactions(t *testing.T) {
 // Suspended is shown, keeps the account in use, and ends by itself.
 func TestSuspension(t *testing.T) {
 	org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
-	a, err := m.EnrolByLink(t.Context(), org.link("one"), "")
+	a, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +275,7 @@ func TestLostAnswerIsAskedForAgain(t *testing.T) {
 	org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
 	org.set(func() { org.lose = 1 })
 	m.sleep = func(context.Context, time.Duration) error { t.Error("waited"); return nil }
-	if _, err := m.EnrolByLink(t.Context(), org.link("one"), ""); err == nil {
+	if _, err := m.EnrolByLink(t.Context(), org.link("one"), "", nil); err == nil {
 		t.Fatal("an answer came")
 	}
 }
