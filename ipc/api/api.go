@@ -13,24 +13,27 @@ const Host = "agent"
 
 // Paths of the local API.
 const (
-	PathStatus       = "/v1/status"                // GET Status
-	PathAccounts     = "/v1/accounts"              // GET AccountList; POST AddAccount -> Account
-	PathAccount      = "/v1/accounts/{id}"         // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
-	PathResume       = "/v1/accounts/{id}/resume"  // POST -> Account: its pushes are no longer held back
-	PathEnrolments   = "/v1/enrolments"            // POST BeginEnrolment -> Enrolment
-	PathEnrolment    = "/v1/enrolments/{id}"       // GET waits for the end -> Account; DELETE cancels
-	PathPrompts      = "/v1/prompts"               // GET PromptList
-	PathDecision     = "/v1/prompts/{id}/decision" // POST Decision -> PromptOutcome
-	PathVerification = "/v1/verification"          // GET VerificationList
-	PathMethod       = "/v1/verification/{id}"     // POST EnableVerification -> VerificationList; the id is the method
-	PathPIN          = "/v1/pin"                   // POST SetPIN -> PINSet; DELETE RemovePIN -> VerificationList
-	PathCodes        = "/v1/codes"                 // GET CodeList
-	PathCode         = "/v1/codes/{id}/code"       // POST GetCode -> Code; the id may be the name
-	PathDevice       = "/v1/device"                // GET Device
-	PathAudit        = "/v1/audit"                 // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
-	PathEvents       = "/v1/events"                // GET text/event-stream of Event; ?front_end=cli|tray|…
-	PathDoctor       = "/v1/doctor"                // GET Report; ?topic=loopback
-	PathOpenAPI      = "/v1/openapi.json"          // GET
+	PathStatus       = "/v1/status"                    // GET Status
+	PathAccounts     = "/v1/accounts"                  // GET AccountList; POST AddAccount -> Account
+	PathAccount      = "/v1/accounts/{id}"             // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
+	PathResume       = "/v1/accounts/{id}/resume"      // POST -> Account: its pushes are no longer held back
+	PathAccountKeys  = "/v1/accounts/{id}/keys"        // POST ChangeKeys -> Enrolment
+	PathAcknowledge  = "/v1/accounts/{id}/acknowledge" // POST -> Account: its notices have been seen
+	PathKeys         = "/v1/keys"                      // GET KeyList
+	PathEnrolments   = "/v1/enrolments"                // POST BeginEnrolment -> Enrolment
+	PathEnrolment    = "/v1/enrolments/{id}"           // GET waits for the end -> Account; DELETE cancels
+	PathPrompts      = "/v1/prompts"                   // GET PromptList
+	PathDecision     = "/v1/prompts/{id}/decision"     // POST Decision -> PromptOutcome
+	PathVerification = "/v1/verification"              // GET VerificationList
+	PathMethod       = "/v1/verification/{id}"         // POST EnableVerification -> VerificationList; the id is the method
+	PathPIN          = "/v1/pin"                       // POST SetPIN -> PINSet; DELETE RemovePIN -> VerificationList
+	PathCodes        = "/v1/codes"                     // GET CodeList
+	PathCode         = "/v1/codes/{id}/code"           // POST GetCode -> Code; the id may be the name
+	PathDevice       = "/v1/device"                    // GET Device
+	PathAudit        = "/v1/audit"                     // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
+	PathEvents       = "/v1/events"                    // GET text/event-stream of Event; ?front_end=cli|tray|…
+	PathDoctor       = "/v1/doctor"                    // GET Report; ?topic=loopback
+	PathOpenAPI      = "/v1/openapi.json"              // GET
 )
 
 // Status is the agent at a glance.
@@ -82,16 +85,19 @@ type AccountList struct {
 
 // Account is one enrolment of one user at one org.
 type Account struct {
-	ID         string    `json:"id"`
-	Name       string    `json:"name"`
-	Org        string    `json:"org"` // URL
-	User       string    `json:"user"`
-	UserID     string    `json:"userId"`
-	Methods    []string  `json:"methods"`
-	Protection string    `json:"protection"` // "hardware" or "software"
-	Attested   bool      `json:"attested"`
-	State      string    `json:"state"` // "active", "suspended", "gone", "enrolling", "removing"
-	CreatedAt  time.Time `json:"createdAt"`
+	ID         string   `json:"id"`
+	Name       string   `json:"name"`
+	Org        string   `json:"org"` // URL
+	User       string   `json:"user"`
+	UserID     string   `json:"userId"`
+	Methods    []string `json:"methods"`
+	Protection string   `json:"protection"` // "hardware" or "software"
+	Attested   bool     `json:"attested"`
+	// State is "active", "suspended", "gone", "enrolling", "removing", or
+	// "keys_lost": it cannot sign here any more, and is replaced by adding the
+	// account again.
+	State     string    `json:"state"`
+	CreatedAt time.Time `json:"createdAt"`
 	// Development is set for an org reached by plain http on this machine.
 	Development bool `json:"development,omitempty"`
 	// PushesHeld says that a sign-in was reported: pushes are held back.
@@ -100,12 +106,25 @@ type Account struct {
 	EnrolmentID string `json:"enrolmentId,omitempty"`
 	// LoopbackOrigins are the page origins that may hand this account challenges.
 	LoopbackOrigins []string `json:"loopbackOrigins,omitempty"`
+	// Verification are the roles of its keys that demand the person's
+	// verification: "userVerificationBioOrPin", "userVerification".
+	Verification []string `json:"verification,omitempty"`
+	// KeyChange is a change of its keys that is not settled yet: one of KeyActions.
+	KeyChange string `json:"keyChange,omitempty"`
+	// Notices are what happened to the person's other devices, until they are
+	// acknowledged.
+	Notices []Notice `json:"notices,omitempty"`
+	// Notes are sentences about how an enrolment went, in its answer only.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // AddAccount enrols with an enrolment link (oktaverify://…).
 type AddAccount struct {
 	Link string `json:"link"`
 	Name string `json:"name,omitempty"`
+	// PIN, or another way to be verified, lets keys be made that demand it.
+	PIN          PIN    `json:"pin,omitempty"`
+	Verification string `json:"verification,omitempty"`
 }
 
 // BeginEnrolment enrols by a sign-in in the browser.
@@ -113,6 +132,10 @@ type BeginEnrolment struct {
 	Org      string `json:"org"` // URL; without a scheme it is https
 	Username string `json:"username,omitempty"`
 	Name     string `json:"name,omitempty"`
+	// PIN, or another way to be verified, lets keys be made that demand it. A
+	// wrong one begins nothing.
+	PIN          PIN    `json:"pin,omitempty"`
+	Verification string `json:"verification,omitempty"`
 }
 
 // Enrolment is a sign-in for an enrolment that waits for the person.
@@ -260,11 +283,12 @@ type AuditRecord struct {
 // that belongs to it is set.
 type Event struct {
 	ID      uint64         `json:"id"`
-	Type    string         `json:"type"` // "hello", "prompt", "prompt_closed", "account", "audit", "status"
+	Type    string         `json:"type"` // "hello", "prompt", "prompt_closed", "account", "notice", "audit", "status"
 	Time    time.Time      `json:"time"`
 	Prompt  *Prompt        `json:"prompt,omitempty"`
 	Outcome *PromptOutcome `json:"outcome,omitempty"`
 	Account *Account       `json:"account,omitempty"`
+	Notice  *Notice        `json:"notice,omitempty"`
 	Audit   *AuditRecord   `json:"audit,omitempty"`
 }
 

@@ -147,13 +147,19 @@ func (c *Client) Account(ctx context.Context, id string) (a api.Account, err err
 
 // AddAccount enrols with a link.
 func (c *Client) AddAccount(ctx context.Context, add api.AddAccount) (a api.Account, err error) {
-	err = c.call(ctx, slow, http.MethodPost, api.PathAccounts, nil, add, &a)
+	err = c.call(ctx, slow, http.MethodPost, api.PathAccounts, nil, struct {
+		api.AddAccount
+		PIN string `json:"pin,omitempty"`
+	}{add, add.PIN.Reveal()}, &a)
 	return a, err
 }
 
 // BeginEnrolment makes the address where a person signs in to be enrolled.
 func (c *Client) BeginEnrolment(ctx context.Context, b api.BeginEnrolment) (e api.Enrolment, err error) {
-	err = c.call(ctx, slow, http.MethodPost, api.PathEnrolments, nil, b, &e)
+	err = c.call(ctx, slow, http.MethodPost, api.PathEnrolments, nil, struct {
+		api.BeginEnrolment
+		PIN string `json:"pin,omitempty"`
+	}{b, b.PIN.Reveal()}, &e)
 	return e, err
 }
 

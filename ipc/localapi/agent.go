@@ -30,6 +30,16 @@ type Agent interface {
 	// ResumePushes ends the holding back of an account's pushes.
 	ResumePushes(ctx context.Context, id string) (api.Account, error)
 
+	// Acknowledge says that the person has seen an account's notices.
+	Acknowledge(ctx context.Context, id string) (api.Account, error)
+
+	// Keys lists the keys of all accounts.
+	Keys(ctx context.Context) (api.KeyList, error)
+	// ChangeKeys makes the address where a person signs in to change the keys of
+	// an account; it ends like an enrolment. The caller clears the PIN that it
+	// passed, as with AddAccount and BeginEnrolment.
+	ChangeKeys(ctx context.Context, id string, c api.ChangeKeys) (api.Enrolment, error)
+
 	// Prompts lists what waits for the person. A non-empty frontEnd says that
 	// somebody is looking, which counts as a front end for these prompts.
 	Prompts(ctx context.Context, frontEnd string) (api.PromptList, error)

@@ -15,11 +15,15 @@ func (s *Server) accounts(c *call) (any, error) { return s.agent.Accounts(c.ctx)
 func (s *Server) account(c *call) (any, error) { return s.agent.Account(c.ctx, c.id) }
 
 func (s *Server) addAccount(c *call) (any, error) {
-	return s.agent.AddAccount(c.ctx, *c.in.(*api.AddAccount))
+	in := *c.in.(*api.AddAccount)
+	defer clear(in.PIN)
+	return s.agent.AddAccount(c.ctx, in)
 }
 
 func (s *Server) beginEnrolment(c *call) (any, error) {
-	return s.agent.BeginEnrolment(c.ctx, *c.in.(*api.BeginEnrolment))
+	in := *c.in.(*api.BeginEnrolment)
+	defer clear(in.PIN)
+	return s.agent.BeginEnrolment(c.ctx, in)
 }
 
 func (s *Server) awaitEnrolment(c *call) (any, error) { return s.agent.AwaitEnrolment(c.ctx, c.id) }
@@ -37,6 +41,16 @@ func (s *Server) removeAccount(c *call) (any, error) {
 }
 
 func (s *Server) resume(c *call) (any, error) { return s.agent.ResumePushes(c.ctx, c.id) }
+
+func (s *Server) acknowledge(c *call) (any, error) { return s.agent.Acknowledge(c.ctx, c.id) }
+
+func (s *Server) keys(c *call) (any, error) { return s.agent.Keys(c.ctx) }
+
+func (s *Server) changeKeys(c *call) (any, error) {
+	in := *c.in.(*api.ChangeKeys)
+	defer clear(in.PIN)
+	return s.agent.ChangeKeys(c.ctx, c.id, in)
+}
 
 func (s *Server) prompts(c *call) (any, error) {
 	return s.agent.Prompts(c.ctx, c.query.Get(frontEndParameter.name))

@@ -114,6 +114,7 @@ func sample() *localapitest.Agent {
 		AccountsHeld: []api.Account{{ID: "acc-1", User: "alice@example.com", Org: "https://id.example.com", State: "active"}},
 		PromptsHeld:  []api.Prompt{{ID: "p-1", App: "Payroll"}},
 		Signals:      []api.Signal{{Name: "platform", Value: "LINUX", Known: true}},
+		KeysHeld:     []api.Key{{ID: "K1", Account: "acc-1", Method: "push", Role: "proofOfPossession", Kind: "tpm", State: "ready"}},
 		CodesHeld:    []api.CodeEntry{{ID: "acc-1", Name: "alice@example.com", Issuer: "id.example.com", Account: "acc-1", State: "active"}},
 		Digits:       []api.Code{{Code: "012345", ExpiresInSeconds: 7}},
 		Methods:      map[string]bool{"fingerprint": false},
@@ -148,6 +149,12 @@ func TestOperations(t *testing.T) {
 		{"POST", "/v1/verification/fingerprint", `{"enabled":true,"pin":"271828"}`, 200, `{"method":"fingerprint","state":"ready"}`},
 		{"POST", "/v1/verification/nose", `{"enabled":true}`, 404, `"not_found"`},
 		{"DELETE", "/v1/pin", `{"pin":"271828"}`, 200, `"state":"not_set"`},
+		{"GET", "/v1/keys", "", 200, `{"keys":[{"id":"K1","account":"acc-1","name":"","method":"push","role":"proofOfPossession"`},
+		{"POST", "/v1/accounts/acc-1/keys", `{"action":"rotate","to":"tpm","pin":"271828"}`, 201, `"id":"enr-1","org":"https://id.example.com"`},
+		{"POST", "/v1/accounts/acc-1/keys", `{"action":"steal"}`, 400, `"bad_action"`},
+		{"POST", "/v1/accounts/acc-1/keys", `{}`, 400, `"bad_action"`},
+		{"POST", "/v1/accounts/nope/keys", `{"action":"rotate"}`, 404, `"not_found"`},
+		{"POST", "/v1/accounts/acc-1/acknowledge", "", 200, `"id":"acc-1"`},
 		{"GET", "/v1/codes", "", 200, `{"codes":[{"id":"acc-1","name":"alice@example.com","issuer":"id.example.com","account":"acc-1","state":"active"}]}`},
 		{"POST", "/v1/codes/alice%40example.com/code", `{}`, 200, `{"name":"alice@example.com","issuer":"id.example.com","code":"012345","expiresInSeconds":7}`},
 		{"POST", "/v1/codes/nope/code", `{}`, 404, `"not_found"`},
@@ -340,10 +347,10 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 24 {
-		t.Errorf("%d operations are described, want 24: extend this test with the new ones", n)
+	if n != 27 {
+		t.Errorf("%d operations are described, want 27: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathVerification, api.PathMethod, api.PathPIN, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathVerification, api.PathMethod, api.PathPIN, api.PathKeys, api.PathAccountKeys, api.PathAcknowledge, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}
@@ -357,6 +364,7 @@ func TestOpenAPI(t *testing.T) {
 		"Decision":     api.Decision{Account: "x", Number: "x", Verification: "pin", Report: true},
 		"Verification": api.Verification{TriesLeft: 1, Until: time.Now(), Hint: "x"}, "VerificationList": api.VerificationList{GraceSeconds: 1},
 		"PINSet": api.PINSet{}, "AccountName": api.AccountName{}, "EnableVerification": api.EnableVerification{},
+		"KeyList": api.KeyList{}, "Key": api.Key{}, "ChangeKeys": api.ChangeKeys{}, "Notice": api.Notice{},
 		"CodeList": api.CodeList{}, "CodeEntry": api.CodeEntry{}, "Device": api.Device{}, "Signal": api.Signal{}, "GetCode": api.GetCode{}, "Code": api.Code{},
 		"PromptOutcome": api.PromptOutcome{}, "AuditRecord": api.AuditRecord{Origin: "x", App: "x", Transaction: "x", KeyType: "x"},
 		"Event": api.Event{Prompt: &api.Prompt{}, Outcome: &api.PromptOutcome{}, Account: &api.Account{}, Audit: &api.AuditRecord{}},

@@ -26,7 +26,9 @@ type Agent struct {
 	AccountsHeld []api.Account
 	PromptsHeld  []api.Prompt // newest first
 	CodesHeld    []api.CodeEntry
-	Digits       []api.Code // what Code answers, in this order; the last one again and again
+	KeysHeld     []api.Key
+	KeyChanges   []api.ChangeKeys // in order
+	Digits       []api.Code       // what Code answers, in this order; the last one again and again
 	Signals      []api.Signal
 	Records      []api.AuditRecord
 	Report       api.Report
@@ -50,6 +52,7 @@ type Agent struct {
 	Ends        map[string]error             // by org as given: how its enrolment ends instead of well
 	Rekeys      []api.Rekey                  // changes of the vault key, in order
 	RekeyHints  []string                     // what goes with their answers
+	changing    string                       // id of the account that the last enrolment changes; "" for a new one
 	waiting     map[string]chan error        // by enrolment id
 	awaited     map[string]bool              // enrolments that somebody waits for
 	subscribers []*subscriber
@@ -146,6 +149,12 @@ func (a *Agent) AddAccount(_ context.Context, add api.AddAccount) (api.Account, 
 	}
 	acc := api.Account{ID: "acc-new", Name: name, Org: "http://localhost:8080", User: user, UserID: "00u9", Methods: []string{"signed_nonce"},
 		Protection: "software", State: "active", Development: true}
+	if len(add.PIN) > 0 {
+		if err := a.checkPIN(add.PIN); err != nil {
+			return api.Account{}, err
+		}
+		acc.Verification = []string{"userVerificationBioOrPin"}
+	}
 	a.AccountsHeld = append(a.AccountsHeld, acc)
 	return acc, nil
 }
@@ -153,11 +162,23 @@ func (a *Agent) AddAccount(_ context.Context, add api.AddAccount) (api.Account, 
 // BeginEnrolment accepts every org and waits for End or CancelEnrolment; one
 // that Ends names ends at once.
 func (a *Agent) BeginEnrolment(_ context.Context, b api.BeginEnrolment) (api.Enrolment, error) {
+	return a.begin(b, "")
+}
+
+// begin waits for the person, for a new account or a change of one.
+func (a *Agent) begin(b api.BeginEnrolment, account string) (api.Enrolment, error) {
 	a.Lock()
 	defer a.Unlock()
 	if a.Fail != nil {
 		return api.Enrolment{}, a.Fail
 	}
+	if len(b.PIN) > 0 {
+		if err := a.checkPIN(b.PIN); err != nil {
+			return api.Enrolment{}, err
+		}
+		b.PIN = slices.Clone(b.PIN) // the server clears its own
+	}
+	a.changing = account
 	a.Begun = append(a.Begun, b)
 	org := b.Org
 	if !strings.Contains(org, "://") {
@@ -223,6 +244,9 @@ func (a *Agent) AwaitEnrolment(ctx context.Context, id string) (api.Account, err
 	}
 	a.Lock()
 	defer a.Unlock()
+	if i, err := a.account(a.changing); err == nil {
+		return a.AccountsHeld[i], nil
+	}
 	begun := a.Begun[len(a.Begun)-1]
 	user := begun.Username
 	if user == "" || a.SignsInAs != "" {
@@ -230,6 +254,9 @@ func (a *Agent) AwaitEnrolment(ctx context.Context, id string) (api.Account, err
 	}
 	acc := api.Account{ID: "acc-new", Name: begun.Name, Org: begun.Org, User: user, UserID: "00u9", Methods: []string{"push", "signed_nonce", "totp"},
 		Protection: "software", State: "active", Development: strings.HasPrefix(begun.Org, "http://")}
+	if len(begun.PIN) > 0 {
+		acc.Verification = []string{"userVerificationBioOrPin"}
+	}
 	if acc.Name == "" {
 		acc.Name = user
 	}
