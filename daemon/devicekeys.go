@@ -142,13 +142,16 @@ func keysOf(a *account.Account) []devicekey.Ref {
 // any device.
 func keyProblem(ctx context.Context, c *core, a *account.Account) (api.Problem, bool) {
 	name := accountView(a).Name
-	again := "enrol again: countersign account add " + a.OrgURL
+	again := "enrol again: countersign account add " + a.OrgURL + ", which takes its place; one-time codes go on working until then"
+	lost := account.KeyLost(c.book.KeyError(ctx, a))
 	for _, ref := range keysOf(a) {
 		_, err := c.store.Open(ctx, ref)
 		var s *devicekey.StateError
 		switch {
+		case errors.Is(err, devicekey.ErrNotFound) && lost:
+			return api.Problem{Code: "keys_missing", Message: "the keys of " + name + " are not on this computer any more", Hint: again}, true
 		case errors.Is(err, devicekey.ErrNotFound):
-			return api.Problem{Code: "keys_missing", Message: "the keys of " + name + " are not on this computer any more", Hint: "countersign account remove " + a.ID + ", then enrol again"}, true
+			return api.Problem{Code: "keys_missing", Message: "the keys of " + name + " that take your verification are not on this computer any more", Hint: "countersign account remove " + a.ID + ", then enrol again"}, true
 		case errors.As(err, &s) && s.State.State == devicekey.Cleared:
 			return api.Problem{Code: "keys_cleared", Message: "the TPM was cleared, and the keys of " + name + " with it", Hint: again}, true
 		case errors.As(err, &s) && s.State.State == devicekey.OtherDevice:

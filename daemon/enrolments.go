@@ -94,9 +94,41 @@ func (e *enrolments) get(id string) (*enrolment, error) {
 	return nil, explain(errEnrolmentUnknown)
 }
 
+// errand is what a person signs in for, in the browser.
+type errand struct {
+	event    string           // of the record of decisions
+	done     string           // what was done to the account, for the record
+	account  *account.Account // that it is about; nil for a new one
+	login    string           // who is to sign in; "" for whoever it is
+	prospect account.Prospect
+	present  *present
+	do       func(ctx context.Context, who account.Person) (*account.Account, error)
+}
+
 // BeginEnrolment asks the org how to sign in there, and opens the listener for
 // what the browser brings back.
 func (f front) BeginEnrolment(caller context.Context, in api.BeginEnrolment) (api.Enrolment, error) {
+	return f.beginSignIn(caller, "enrolment", "", func(ctx context.Context, c *core, purpose string) (errand, error) {
+		e := errand{event: "enrolment", login: prompt.Clean(in.Username, maxShown)}
+		var err error
+		if e.prospect, err = c.book.Prospect(ctx, in.Org); err != nil {
+			return errand{}, err
+		}
+		about := audit.Record{Reason: prompt.Clean(e.prospect.Org.URL(), maxShown)}
+		if e.present, err = f.present(caller, c, purpose, "Add an account at "+host(e.prospect.Org.URL()), about, in.PIN, in.Verification); err != nil {
+			return errand{}, err
+		}
+		name := prompt.Clean(in.Name, maxShown)
+		e.do = func(ctx context.Context, who account.Person) (*account.Account, error) {
+			return c.book.EnrolSignedIn(ctx, e.prospect, who, name)
+		}
+		return e, nil
+	})
+}
+
+// beginSignIn prepares an errand and begins its sign-in. The id of the enrolment
+// is the purpose of whatever the person is verified for.
+func (f front) beginSignIn(caller context.Context, event, about string, prepare func(ctx context.Context, c *core, purpose string) (errand, error)) (api.Enrolment, error) {
 	c, err := f.open(caller)
 	if err != nil {
 		return api.Enrolment{}, err
@@ -108,46 +140,50 @@ func (f front) BeginEnrolment(caller context.Context, in api.BeginEnrolment) (ap
 		cancel()
 		return api.Enrolment{}, explain(err)
 	}
-	out, err := f.begin(caller, c, waiting, id, one, in)
+	out, err := f.begin(caller, c, waiting, id, one, prepare)
 	if err != nil {
 		cancel()
 		f.d.enrolments.drop(id)
-		f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: prompt.Clean(err.Error(), 160)})
+		_ = f.d.record(c, audit.Record{Event: event, Outcome: "failed", Account: about, Reason: prompt.Clean(err.Error(), 160)})
 		return api.Enrolment{}, explain(err)
 	}
 	return out, nil
 }
 
-func (f front) begin(caller context.Context, c *core, waiting context.Context, id string, one *enrolment, in api.BeginEnrolment) (api.Enrolment, error) {
+func (f front) begin(caller context.Context, c *core, waiting context.Context, id string, one *enrolment,
+	prepare func(ctx context.Context, c *core, purpose string) (errand, error)) (api.Enrolment, error) {
 	ctx, cancel := context.WithTimeout(caller, orgWait)
 	defer cancel()
-	login := prompt.Clean(in.Username, maxShown)
-	prospect, err := c.book.Prospect(ctx, in.Org)
+	e, err := prepare(ctx, c, id)
 	if err != nil {
 		return api.Enrolment{}, err
 	}
+	p := e.prospect
 	signIn, err := weblogin.Begin(weblogin.Options{
-		Org: prospect.Org, Metadata: prospect.Metadata, ClientID: account.ClientID, Scopes: prospect.Scopes,
-		Login: login, Proof: prospect.Proof, Now: f.d.now, Log: f.d.log,
+		Org: p.Org, Metadata: p.Metadata, ClientID: account.ClientID, Scopes: p.Scopes,
+		Login: e.login, Proof: p.Proof, Now: f.d.now, Log: f.d.log,
 	})
 	if err != nil {
+		e.present.done()
 		return api.Enrolment{}, fmt.Errorf("open a listener for the sign-in: %w", err)
 	}
 	started := f.d.spawn(func() {
 		defer one.cancel()
-		a, err := f.enrolInBrowser(waiting, c, prospect, signIn, login, prompt.Clean(in.Name, maxShown))
-		f.finishEnrolment(c, one, signIn, prospect.Org.URL(), a, err)
+		defer e.present.done()
+		a, err := f.afterSignIn(waiting, e, signIn)
+		f.finishEnrolment(c, one, signIn, e, a, err)
 	})
 	if !started {
+		e.present.done()
 		signIn.Finish(weblogin.Ending{})
 		return api.Enrolment{}, context.Canceled
 	}
-	return api.Enrolment{ID: id, Org: prospect.Org.URL(), URL: signIn.URL(), ExpiresAt: signIn.ExpiresAt().UTC()}, nil
+	return api.Enrolment{ID: id, Org: p.Org.URL(), URL: signIn.URL(), ExpiresAt: signIn.ExpiresAt().UTC()}, nil
 }
 
-// enrolInBrowser waits for the person and enrols who that is. What they cancel
-// is the wait: once they have signed in, the enrolment comes to its end.
-func (f front) enrolInBrowser(waiting context.Context, c *core, p account.Prospect, s *weblogin.SignIn, login, name string) (*account.Account, error) {
+// afterSignIn waits for the person and does what they signed in for. What they
+// cancel is the wait: once they have signed in, it comes to its end.
+func (f front) afterSignIn(waiting context.Context, e errand, s *weblogin.SignIn) (*account.Account, error) {
 	grant, err := s.Wait(waiting)
 	if err != nil {
 		return nil, err
@@ -156,33 +192,52 @@ func (f front) enrolInBrowser(waiting context.Context, c *core, p account.Prospe
 	defer f.d.reach.forget()
 	defer func() {
 		if err := grant.Revoke(f.d.ctx); err != nil {
-			f.d.log.Info("token of an enrolment not revoked", "org", p.Org.URL(), "error", err)
+			f.d.log.Info("token of a sign-in not revoked", "org", e.prospect.Org.URL(), "error", err)
 		}
 	}()
-	if login != "" && grant.Username != "" && !account.SameUser(login, grant.Username) {
-		return nil, fmt.Errorf("%w: %s, not %s", errWrongUser, grant.Username, login)
+	if e.account != nil && grant.UserID != e.account.UserID {
+		return nil, explainKeys(account.ErrOtherUser, e.account)
+	}
+	if e.account == nil && e.login != "" && grant.Username != "" && !account.SameUser(e.login, grant.Username) {
+		return nil, fmt.Errorf("%w: %s, not %s", errWrongUser, grant.Username, e.login)
+	}
+	if err := e.present.refresh(f.d.ctx); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(f.d.ctx, orgWait)
 	defer cancel()
-	return c.book.EnrolSignedIn(ctx, p, account.Person{UserID: grant.UserID, Username: grant.Username, Authorization: grant.Authorization}, name)
+	return e.do(ctx, account.Person{UserID: grant.UserID, Username: grant.Username, Authorization: grant.Authorization, Presence: e.present.presence()})
 }
 
 // finishEnrolment tells everybody how it ended: the record, whoever waits, and
 // the page in the browser.
-func (f front) finishEnrolment(c *core, one *enrolment, s *weblogin.SignIn, orgURL string, a *account.Account, err error) {
-	end := weblogin.Ending{Org: host(orgURL)}
+func (f front) finishEnrolment(c *core, one *enrolment, s *weblogin.SignIn, e errand, a *account.Account, err error) {
+	end := weblogin.Ending{Org: host(e.prospect.Org.URL()), Keys: e.account != nil}
+	record := audit.Record{Event: e.event}
+	if e.account != nil {
+		record.Account = e.account.ID
+	}
 	if err != nil {
-		f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: prompt.Clean(err.Error(), 160)})
+		record.Outcome, record.Reason = "failed", prompt.Clean(err.Error(), 160)
 		one.err = explainSignIn(err)
 		var known *api.Error
 		if errors.As(one.err, &known) {
 			end.Why = sentence(known.Message)
+			if e.account != nil {
+				words := *known
+				words.Hint = strings.Replace(words.Hint, "nothing was added", "nothing was changed", 1)
+				one.err = &words
+			}
 		}
 	} else {
-		f.d.record(c, audit.Record{Event: "enrolment", Outcome: "done", Account: a.ID, Reason: a.OrgURL})
-		one.account = *accountView(a)
+		record.Outcome, record.Account, record.Reason = "done", a.ID, a.OrgURL
+		if e.account != nil {
+			record.Reason = e.done + " at " + a.OrgURL
+		}
+		one.account = *c.view(f.d.ctx, a)
 		end.User = cmp.Or(one.account.User, one.account.Name)
 	}
+	_ = f.d.record(c, record)
 	one.ended = f.d.now()
 	close(one.done)
 	s.Finish(end)
@@ -221,7 +276,10 @@ func explainSignIn(err error) error {
 	var refused *weblogin.RefusedError
 	var oauth *okta.TokenError
 	var refusal *okta.Error
+	var known *api.Error
 	switch {
+	case errors.As(err, &known):
+		return known
 	case errors.As(err, &refused) && refused.Code == "access_denied":
 		return &api.Error{Status: http.StatusForbidden, Code: "sign_in_denied", Message: refused.Error(), Hint: "nothing was added; ask the org's administrator if you did not refuse it yourself"}
 	case errors.As(err, &refused):

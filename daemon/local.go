@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net/http"
+	"strconv"
 	"time"
 
 	"countersign.dev/daemon/account"
@@ -46,7 +47,7 @@ func (f front) Accounts(ctx context.Context) (api.AccountList, error) {
 	}
 	list := api.AccountList{Accounts: []api.Account{}}
 	for _, a := range c.book.All() {
-		list.Accounts = append(list.Accounts, *accountView(a))
+		list.Accounts = append(list.Accounts, *c.view(ctx, a))
 	}
 	return list, nil
 }
@@ -60,7 +61,7 @@ func (f front) Account(ctx context.Context, id string) (api.Account, error) {
 	if err != nil {
 		return api.Account{}, explain(err)
 	}
-	return *accountView(a), nil
+	return *c.view(ctx, a), nil
 }
 
 func (f front) AddAccount(caller context.Context, in api.AddAccount) (api.Account, error) {
@@ -72,13 +73,19 @@ func (f front) AddAccount(caller context.Context, in api.AddAccount) (api.Accoun
 	if err != nil {
 		return api.Account{}, explain(err)
 	}
+	about := audit.Record{Reason: prompt.Clean(link.OrgURL, maxShown)}
+	present, err := f.present(caller, c, "link "+account.UUID(), "Add an account", about, in.PIN, in.Verification)
+	if err != nil {
+		return api.Account{}, explain(err)
+	}
+	defer present.done()
 	// Not the caller's context: a command line that is killed must not leave
 	// the enrolment half done.
 	ctx, cancel := context.WithTimeout(f.d.ctx, orgWait)
 	defer cancel()
 	defer f.d.quiet.Reset(quietAfter)
 	defer f.d.reach.forget()
-	a, err := c.book.EnrolByLink(ctx, link, prompt.Clean(in.Name, maxShown), nil)
+	a, err := c.book.EnrolByLink(ctx, link, prompt.Clean(in.Name, maxShown), present.presence())
 	if err != nil {
 		_ = f.d.record(c, audit.Record{Event: "enrolment", Outcome: "failed", Reason: err.Error()})
 		return api.Account{}, explainEnrolment(err)
@@ -148,6 +155,26 @@ func (f front) ResumePushes(ctx context.Context, id string) (api.Account, error)
 		}
 	}
 	return *accountView(a), nil
+}
+
+// Acknowledge says that the person has seen an account's notices.
+func (f front) Acknowledge(ctx context.Context, id string) (api.Account, error) {
+	c, err := f.open(ctx)
+	if err != nil {
+		return api.Account{}, err
+	}
+	before, err := c.book.Get(id)
+	if err != nil {
+		return api.Account{}, explain(err)
+	}
+	a, err := c.book.Acknowledge(id)
+	if err != nil {
+		return api.Account{}, explain(err)
+	}
+	if n := len(before.Notices); n > 0 {
+		_ = f.d.record(c, audit.Record{Event: "notices_acknowledged", Outcome: "done", Account: id, Reason: strconv.Itoa(n)})
+	}
+	return *c.view(ctx, a), nil
 }
 
 // Prompts lists what waits for the person. Whoever asks is a front end.

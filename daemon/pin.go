@@ -24,7 +24,13 @@ func (f front) SetPIN(ctx context.Context, in api.SetPIN) (api.PINSet, error) {
 	// person may have to be verified by other means first.
 	ctx, cancel := context.WithTimeout(f.d.ctx, verifyWait+changeWait)
 	defer cancel()
-	refs := verificationKeys(c, okta.KeyUserVerificationBioOrPIN)
+	// Keys that were made meanwhile would demand what is changed here.
+	end, err := c.book.Hold(ctx)
+	if err != nil {
+		return api.PINSet{}, explain(err)
+	}
+	defer end()
+	refs := c.book.Demanding(ctx, okta.KeyUserVerificationBioOrPIN)
 	change := len(in.OldPIN) > 0
 	r := audit.Record{Event: "pin", Outcome: "set"}
 	if change {

@@ -29,6 +29,7 @@ func (d *Daemon) newPoller(c *core) *push.Poller {
 		},
 		Watched:  func() bool { return len(d.prompts.FrontEnds()) > 0 },
 		Announce: func(ctx context.Context, a *account.Account) error { return d.announce(ctx, c, a) },
+		Notices:  func(ctx context.Context, a *account.Account) error { return d.fetchNotices(ctx, c, a) },
 		Network:  push.Network,
 		Reconnect: func() {
 			client.CloseIdle() // before anybody takes one of them

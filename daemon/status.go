@@ -85,7 +85,11 @@ func (d *Daemon) problems() []api.Problem {
 				if p, ok := keyProblem(d.ctx, c, a); ok {
 					list = append(list, p)
 				}
+				if r := a.Rekeying; r != nil && r.Sent {
+					add("keys_unsettled", "it is not known yet whether the org of "+accountView(a).Name+" has its new keys; the old ones are used until then", unsettledHint(r.Action, a.ID))
+				}
 			}
+			list = append(list, c.noticeProblems(a, d.now())...)
 			if a.PushesHeld && a.Usable() {
 				add("pushes_held", "pushes of "+accountView(a).Name+" are held back: a sign-in was reported", "when it is safe again: countersign prompt resume "+a.ID)
 			}

@@ -95,7 +95,7 @@ func (v *verifiedLately) newLock(until time.Time) bool {
 func (d *Daemon) openVerification(c *core) error {
 	s, err := verification.Open(verification.Options{
 		Rooms: d.vault, Keys: c.store, Methods: d.verifiers(), Grace: d.config.VerificationGrace,
-		InUse: func(role okta.KeyType) bool { return len(verificationKeys(c, role)) > 0 },
+		InUse: func(role okta.KeyType) bool { return len(c.book.Demanding(d.ctx, role)) > 0 },
 		Now:   d.now, Log: d.log,
 	})
 	if err != nil {
@@ -109,34 +109,6 @@ func (d *Daemon) openVerification(c *core) error {
 // has.
 func (d *Daemon) verifiers() []verification.Verifier {
 	return []verification.Verifier{fingerprint.New(), password.New()}
-}
-
-// verificationKeys lists the keys of accounts that demand verification in a
-// role. One that is lost demands nothing: it must not keep the PIN from being
-// changed. One that cannot be asked now still does.
-func verificationKeys(c *core, role okta.KeyType) []devicekey.Ref {
-	ctx, cancel := context.WithTimeout(context.Background(), changeWait)
-	defer cancel()
-	var refs []devicekey.Ref
-	for _, a := range c.book.All() {
-		for _, m := range a.Methods {
-			ref := m.UserVerification
-			if role == okta.KeyUserVerificationBioOrPIN {
-				ref = m.UserVerificationBioOrPIN
-			}
-			if ref != nil && ref.ID != "" && !slices.Contains(refs, *ref) {
-				refs = append(refs, *ref)
-			}
-		}
-	}
-	return slices.DeleteFunc(refs, func(ref devicekey.Ref) bool {
-		_, err := c.store.Open(ctx, ref)
-		var state *devicekey.StateError
-		if errors.As(err, &state) {
-			return state.State.State == devicekey.Cleared || state.State.State == devicekey.OtherDevice
-		}
-		return errors.Is(err, devicekey.ErrNotFound)
-	})
 }
 
 // decide verifies the person first, where the prompt asks for it: a wrong

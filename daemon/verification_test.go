@@ -381,7 +381,7 @@ func TestLostKeyDoesNotHoldThePIN(t *testing.T) {
 	org := oktatest.NewOrg(t)
 	a := withPIN(t, org, testConfig(t))
 	core := a.core.Load()
-	refs := verificationKeys(core, okta.KeyUserVerificationBioOrPIN)
+	refs := core.book.Demanding(t.Context(), okta.KeyUserVerificationBioOrPIN)
 	if len(refs) != 2 {
 		t.Fatalf("%d keys", len(refs))
 	}

@@ -1,10 +1,14 @@
 package daemon
 
 import (
+	"slices"
+
+	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/ipc/api"
+	"countersign.dev/okta"
 )
 
 const maxShown = 128 // characters of a name shown to people
@@ -23,6 +27,17 @@ func accountView(a *account.Account) *api.Account {
 	}
 	for _, m := range a.Methods {
 		v.Methods = append(v.Methods, string(m.Type))
+		m.Keys(func(role okta.KeyType, _ devicekey.Ref) {
+			if role != okta.KeyProofOfPossession && !slices.Contains(v.Verification, string(role)) {
+				v.Verification = append(v.Verification, string(role))
+			}
+		})
+	}
+	if a.Rekeying != nil {
+		v.KeyChange = string(a.Rekeying.Action)
+	}
+	for _, note := range a.Notes {
+		v.Notes = append(v.Notes, prompt.Clean(note, 300))
 	}
 	return v
 }

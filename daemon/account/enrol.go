@@ -24,6 +24,9 @@ var (
 	ErrOtherUser        = errors.New("another user signed in than the account is for")
 )
 
+// errUnsent says that the org has not heard of it.
+var errUnsent = errors.New("nothing was sent")
+
 // pending is what an enrolment under way needs to be finished after a crash.
 type pending struct {
 	Token    sealedToken           `json:"token,omitempty"` // of the link; none after a sign-in, whose token is never written
@@ -122,7 +125,11 @@ func (b *Book) enrol(ctx context.Context, org *client.Org, by credential, name s
 	if err != nil {
 		return nil, err
 	}
-	return b.post(ctx, org, a, by.auth)
+	done, err := b.post(ctx, org, a, by.auth)
+	if errors.Is(err, errUnsent) {
+		b.abandon(ctx, a.ID)
+	}
+	return done, err
 }
 
 // prepare checks what the org offers, makes the keys and writes them down. The
@@ -212,10 +219,10 @@ func (b *Book) alternate(ctx context.Context, org *client.Org, who okta.Organiza
 
 // knownDevice returns this device as the org knows it from another account. The
 // address counts too: any org can claim any id (E5). A device whose key is lost
-// is another one by now.
+// is another one by now; so is one whose key is in a store that is out of use.
 func (b *Book) knownDevice(ctx context.Context, orgURL, orgID string) (Device, bool) {
 	for _, a := range slices.Backward(b.All()) {
-		if a.OrgURL == orgURL && a.OrgID == orgID && a.Usable() && a.Device.ID != "" && !KeyLost(b.keyError(ctx, a.Device.Key)) {
+		if a.OrgURL == orgURL && a.OrgID == orgID && a.Usable() && a.Device.ID != "" && !b.outOfUse(ctx, a.Device.Key) {
 			return a.Device, true
 		}
 	}
@@ -269,7 +276,11 @@ func (b *Book) post(ctx context.Context, org *client.Org, a *Account, auth clien
 		if b.sleep(ctx, wait) != nil {
 			break // what the org said last stands
 		}
-		enrolment, err = b.send(ctx, org, a, auth)
+		e, again := b.send(ctx, org, a, auth)
+		if errors.Is(again, errUnsent) {
+			break // the same
+		}
+		enrolment, err = e, again
 	}
 	var refusal *okta.Error
 	if a.Device.ID != "" && (KeyLost(err) || errors.As(err, &refusal) && React(refusal, Creating) == NewDevice) {
@@ -384,7 +395,7 @@ func (b *Book) send(ctx context.Context, org *client.Org, a *Account, auth clien
 	if a.Device.ID != "" {
 		attestation, err := b.attest(ctx, a)
 		if err != nil {
-			return okta.Enrolment{}, fmt.Errorf("sign with the client instance key: %w", err)
+			return okta.Enrolment{}, fmt.Errorf("%w: sign with the client instance key: %w", errUnsent, err)
 		}
 		request.Device.Attestation = &okta.DeviceAttestation{ClientInstanceKeyAttestation: attestation}
 	}

@@ -66,6 +66,8 @@ type chooser interface {
 	// CreateIn makes a key in the store of that kind, whatever kind new keys
 	// are of.
 	CreateIn(ctx context.Context, kind devicekey.Kind, spec devicekey.Spec) (devicekey.Key, devicekey.Evidence, error)
+	// StateOf is how the store of a kind is doing. A TPM is asked after its keys.
+	StateOf(ctx context.Context, kind devicekey.Kind) devicekey.State
 }
 
 // newKey makes a key and describes its public half. No kind is the kind that new
@@ -100,6 +102,18 @@ func (b *Book) inHardware(ctx context.Context) bool {
 func (b *Book) keyError(ctx context.Context, ref devicekey.Ref) error {
 	_, err := b.opts.Keys.Open(ctx, ref)
 	return err
+}
+
+// outOfUse says whether a key is lost, or in a store that is not there for this
+// agent, which will not change by itself.
+func (b *Book) outOfUse(ctx context.Context, ref devicekey.Ref) bool {
+	if several, ok := b.opts.Keys.(chooser); ok {
+		switch several.StateOf(ctx, ref.Kind).State { // which looks
+		case devicekey.Absent, devicekey.PermissionDenied, devicekey.TooOld:
+			return true
+		}
+	}
+	return KeyLost(b.keyError(ctx, ref))
 }
 
 // KeyError says why an account cannot sign; nil when it can, as far as can be

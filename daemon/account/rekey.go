@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/verification"
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
 	"countersign.dev/okta/jose"
@@ -100,23 +101,19 @@ func (b *Book) Return(ctx context.Context, a *Account) (Prospect, error) {
 	return p, err
 }
 
-// CheckChange says whether a change of keys can be begun, before anybody signs
-// in for nothing. presence is asked once, to see what it releases.
-func (b *Book) CheckChange(ctx context.Context, id string, c Change, presence Presence) (*Account, error) {
+// CheckChange says whether a change of keys can be begun, before anybody is
+// verified, or signs in, for nothing.
+func (b *Book) CheckChange(ctx context.Context, id string, c Change) (*Account, error) {
 	a, err := b.Get(id)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.plan(ctx, a, c); err != nil {
-		return a, err
-	}
-	by, err := presence.verify(ctx)
-	if err != nil {
-		return a, err
-	}
-	defer by.wipe()
-	return a, a.allows(c, by)
+	_, err = b.plan(ctx, a, c)
+	return a, err
 }
+
+// Allows says whether these verifications are enough for a change.
+func (a *Account) Allows(c Change, by []verification.Verified) error { return a.allows(c, by) }
 
 // planned is a key to be made.
 type planned struct {

@@ -124,6 +124,15 @@ func (s *stores) Reauthorise(context.Context, []devicekey.Ref, devicekey.Authori
 	return devicekey.ErrUnsupported
 }
 
+func (s *stores) StateOf(_ context.Context, kind devicekey.Kind) devicekey.State {
+	state := devicekey.State{Kind: kind, State: devicekey.Ready}
+	var unwell *devicekey.StateError
+	if _, err := s.part(kind); errors.As(err, &unwell) {
+		state = unwell.State
+	}
+	return state
+}
+
 func (s *stores) State(context.Context) devicekey.State {
 	return devicekey.State{Kind: s.kind, State: devicekey.Ready}
 }

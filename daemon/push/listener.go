@@ -48,6 +48,8 @@ type listener struct {
 	etag       string
 	asked      time.Time // when the last question began
 	announced  bool
+	telling    atomic.Bool  // notices are being fetched
+	untold     atomic.Int64 // unix nanoseconds before which they are not, after an error
 	deliveries deliveries
 
 	mu      sync.Mutex // guards what follows
@@ -178,7 +180,25 @@ func (l *listener) heard(ctx context.Context, a *account.Account, list client.Pe
 			}
 		})
 	}
+	l.told(ctx, a, list.Notice)
 	return l.pace.after(list, took, changed, l.p.Watched(), l.p.random)
+}
+
+// noticesAgain is how long after an error notices are not asked for.
+const noticesAgain = time.Minute
+
+// told has the notices fetched that a list spoke of, if they are new.
+func (l *listener) told(ctx context.Context, a *account.Account, newest int64) {
+	if newest <= a.NoticeSeen || l.p.Notices == nil || time.Now().UnixNano() < l.untold.Load() || !l.telling.CompareAndSwap(false, true) {
+		return
+	}
+	l.deliveries.work.Go(func() {
+		defer l.telling.Store(false)
+		if err := l.p.Notices(ctx, a); err != nil {
+			l.untold.Store(time.Now().Add(noticesAgain).UnixNano())
+			l.p.Log.Info("notices not read", "account", a.ID, "error", err)
+		}
+	})
 }
 
 // rest waits as long as p says, or until somebody is impatient and may be.

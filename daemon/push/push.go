@@ -36,7 +36,7 @@ type Accounts interface {
 	Refused(id string, e *okta.Error)
 }
 
-// Config holds the parts of a poller. All but Announce, Network, Reconnect and
+// Config holds the parts of a poller. All but Announce, Notices, Network, Reconnect and
 // Log are required.
 type Config struct {
 	Accounts Accounts
@@ -53,6 +53,10 @@ type Config struct {
 	// Announce brings the org's picture of the account's pushes up to date. It
 	// is called once, after the first contact.
 	Announce func(ctx context.Context, a *account.Account) error
+	// Notices fetches what happened to other devices of the account's person. It
+	// is called when a list says that there is something newer than was seen; it
+	// may be nil.
+	Notices func(ctx context.Context, a *account.Account) error
 	// Network calls changed whenever the network has changed for the better,
 	// until ctx ends; an error means that nobody tells (any more). See Network.
 	Network func(ctx context.Context, changed func()) error

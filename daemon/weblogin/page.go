@@ -14,6 +14,7 @@ type Ending struct {
 	User string // who signs in from this computer now; "" when it went wrong
 	Org  string // its host
 	Why  string // what went wrong
+	Keys bool   // the sign-in was for changing keys, not for adding the computer
 }
 
 // page is a page of a few sentences.
@@ -23,6 +24,10 @@ type page struct {
 }
 
 func (e Ending) page() page {
+	if e.User != "" && e.Keys {
+		return page{title: "The keys are changed", text: []string{
+			e.User + " signs in to " + e.Org + " from this computer by other keys now.", "You can close this page."}}
+	}
 	if e.User != "" {
 		return page{title: "This computer is added", text: []string{
 			e.User + " can sign in to " + e.Org + " from this computer.", "You can close this page."}}
@@ -30,6 +35,10 @@ func (e Ending) page() page {
 	why := e.Why
 	if why == "" {
 		why = "The sign-in did not come to an end."
+	}
+	if e.Keys {
+		return page{title: "The change did not come to an end", text: []string{
+			why, "You can close this page. The program that you started says more."}}
 	}
 	return page{title: "Nothing was added", text: []string{
 		why, "You can close this page. To try again, add the account once more."}}
@@ -39,7 +48,7 @@ var (
 	pageStray = page{title: "Nothing to do here", text: []string{
 		"This address belongs to a sign-in that has ended, or that somebody else began. Nothing was changed.", "You can close this page."}}
 	pageLater = page{title: "Still working", text: []string{
-		"You are signed in, and this computer is being added. The program that you started says when it is done.", "You can close this page."}}
+		"You are signed in, and the rest is being done. The program that you started says when it is over.", "You can close this page."}}
 )
 
 // style is the look of the org's pages, cut down to what is needed here.
