@@ -11,7 +11,7 @@ import (
 
 func (a *app) accountCommand() *cobra.Command {
 	c := group("account", "Accounts that sign in from this computer", "")
-	c.AddCommand(a.accountAdd(), a.accountList(), a.accountShow(), a.accountRename(), a.accountRemove())
+	c.AddCommand(a.accountAdd(), a.accountList(), a.accountShow(), a.accountRename(), a.accountAcknowledge(), a.accountRemove())
 	return c
 }
 
@@ -41,9 +41,16 @@ func (a *app) printAccounts(list api.AccountList) {
 	}
 	rows := make([][]string, len(list.Accounts))
 	for i, acc := range list.Accounts {
-		rows[i] = []string{clean(acc.ID), clean(acc.Name), clean(acc.User), orgName(acc), protection(acc), clean(acc.State)}
+		rows[i] = []string{clean(acc.ID), clean(acc.Name), clean(acc.User), orgName(acc), protection(acc), accountState(acc)}
 	}
 	a.out.table([]string{"ID", "NAME", "ACCOUNT", "ORGANISATION", "KEYS", "STATE"}, rows)
+	for _, acc := range list.Accounts {
+		if acc.State == keysLost {
+			a.out.line("the keys of %s are lost: it cannot sign in from here any more", clean(acc.Name))
+			a.out.line("hint: countersign account add %s, which takes its place", clean(acc.Org))
+		}
+		a.printNotices(acc)
+	}
 }
 
 func (a *app) accountShow() *cobra.Command {
@@ -60,8 +67,12 @@ func (a *app) accountShow() *cobra.Command {
 				return failed("show the account", err)
 			}
 			return show(a, account, func(a *app, acc api.Account) {
-				a.out.line("%s at %s, %s", clean(acc.User), orgName(acc), clean(acc.State))
+				a.out.line("%s at %s, %s", clean(acc.User), orgName(acc), accountState(acc))
 				a.printAccount(acc)
+				a.printNotices(acc)
+				if len(acc.Verification) == 0 && acc.State == "active" {
+					a.out.line("hint: to let it verify you: countersign key verify %s", clean(acc.ID))
+				}
 			})
 		},
 	}
@@ -85,11 +96,62 @@ func (a *app) printAccount(acc api.Account) {
 		"user id", clean(acc.UserID),
 		"methods", clean(strings.Join(acc.Methods, ", ")),
 		"keys", protection(acc)+", "+attested,
-		"state", clean(acc.State),
+		"verifies you", verifies(acc),
+		"state", accountState(acc),
 		"pushes", pushes,
 		"added", ago(acc.CreatedAt, a.now()),
 		"pages", clean(strings.Join(acc.LoopbackOrigins, ", ")),
 	)
+}
+
+// keysLost is the state of an account that cannot sign here any more.
+const keysLost = "keys_lost"
+
+func accountState(acc api.Account) string { return strings.ReplaceAll(clean(acc.State), "_", " ") }
+
+// verifies says whether the account has keys that take the person's verification.
+func verifies(acc api.Account) string {
+	if acc.KeyChange != "" {
+		return "not known yet: a change of its keys is not settled"
+	}
+	if len(acc.Verification) == 0 {
+		return "no"
+	}
+	return "when a sign-in demands it"
+}
+
+// printNotices prints what happened to the person's other devices.
+func (a *app) printNotices(acc api.Account) {
+	for _, n := range acc.Notices {
+		a.out.hang(a.out.paint(yellow, "notice: "), 8, clean(n.Message)+", "+ago(n.At, a.now()))
+	}
+	if len(acc.Notices) > 0 {
+		a.out.hang("hint: ", 6, "if that was you: countersign account acknowledge "+clean(acc.ID)+
+			"; if not, change your password, remove that device at "+orgName(acc)+", and tell its administrator")
+	}
+}
+
+func (a *app) accountAcknowledge() *cobra.Command {
+	return &cobra.Command{
+		Use: "acknowledge ID", Short: "Say that you have seen what happened to your other devices", Args: takes(1, 1),
+		Long: `Say that you have seen what happened to your other devices: that one was added,
+or got other keys. If it was not you, change your password, remove the device at
+the organisation, and tell its administrator first.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			account, err := agent.Acknowledge(cmd.Context(), args[0])
+			if err != nil {
+				return failed("acknowledge the notices", err)
+			}
+			return show(a, account, func(a *app, acc api.Account) {
+				a.out.line("%s what happened to the other devices of %s", a.out.paint(green, "seen:"), clean(acc.User))
+			})
+		},
+	}
 }
 
 func (a *app) accountRename() *cobra.Command {

@@ -24,6 +24,7 @@ const (
 func (a *app) accountAdd() *cobra.Command {
 	var in api.BeginEnrolment
 	var noBrowser bool
+	var by proof
 	c := &cobra.Command{
 		Use: "add ORG_URL|LINK|-", Short: "Add an account: sign in with the browser, or use an enrolment link", Args: takes(1, 1),
 		Long: `Add an account at your organisation to this computer.
@@ -32,7 +33,11 @@ With the organisation's address, your browser opens there: sign in, and this
 computer is added. With an enrolment link that your organisation gave you,
 nobody is asked anything; it works once, for a short time. On a computer that
 others use too, write - for it and give it on standard input: the arguments of
-a program can be seen by everybody.`,
+a program can be seen by everybody.
+
+When a PIN is set, it is asked for first, so that keys are made that it unlocks;
+without it the account is added without such keys. --pin-stdin reads it from
+standard input; after the link, when that is read from there, too.`,
 		Example: "  countersign account add https://id.example.com\n  countersign account add 'oktaverify://alice@example.com/?t=…'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			agent, err := a.agent()
@@ -42,27 +47,42 @@ a program can be seen by everybody.`,
 			defer agent.Close()
 			if isAddress(args[0]) {
 				in.Org = args[0]
-				return a.addInBrowser(cmd.Context(), agent, in, noBrowser)
+				return a.addInBrowser(cmd.Context(), agent, in, by, noBrowser)
 			}
 			if in.Username != "" || noBrowser {
 				return usageError(cmd, errors.New("--username and --no-browser go with an organisation's address, not with a link"))
 			}
-			link := args[0]
-			if link == "-" {
-				if link, err = readLine(a.in, maxLink); err != nil {
+			add := api.AddAccount{Link: args[0], Name: in.Name}
+			if add.Link == "-" {
+				lines := 1
+				if by.stdin {
+					lines = 2
+				}
+				list, err := readLines(a.in, lines, maxLink)
+				if err != nil {
 					return failed("read the enrolment link", err)
 				}
+				add.Link = list[0]
+				if by.stdin {
+					by.typed = api.PIN(list[1])
+				}
 			}
-			account, err := agent.AddAccount(cmd.Context(), api.AddAccount{Link: link, Name: in.Name})
+			var account api.Account
+			err = a.proving(cmd.Context(), agent, by, may, func(pin api.PIN, method string) (err error) {
+				add.PIN, add.Verification = pin, method
+				account, err = agent.AddAccount(cmd.Context(), add)
+				return err
+			})
 			if err != nil {
 				return failed(addTried, err)
 			}
-			return show(a, account, (*app).printAdded)
+			return show(a, account, a.added(cmd.Context(), agent))
 		},
 	}
 	c.Flags().StringVar(&in.Name, "name", "", "the name to show for it")
 	c.Flags().StringVar(&in.Username, "username", "", "who signs in; the organisation's form is filled in with it")
 	c.Flags().BoolVar(&noBrowser, "no-browser", false, "print the address instead of opening it")
+	by.flags(c)
 	return c
 }
 
@@ -75,17 +95,53 @@ func isAddress(s string) bool {
 	return strings.ContainsAny(s, ".:") && !strings.ContainsAny(s, " ?&=@")
 }
 
-func (a *app) printAdded(acc api.Account) {
-	a.out.line("%s %s signs in to %s from this computer", a.out.paint(green, "added:"), clean(acc.User), orgName(acc))
-	a.printAccount(acc)
+// added prints an account that was added, and what it lacks.
+func (a *app) added(ctx context.Context, agent *client.Client) func(*app, api.Account) {
+	return func(a *app, acc api.Account) {
+		a.out.line("%s %s signs in to %s from this computer", a.out.paint(green, "added:"), clean(acc.User), orgName(acc))
+		a.printAccount(acc)
+		a.notes(acc)
+		if len(acc.Verification) > 0 || len(acc.Notes) > 0 {
+			return
+		}
+		if pin, others := waysOf(ctx, agent); pin.State == "ready" || pin.State == "lockout" || len(others) > 0 {
+			a.out.line("it has no key that takes your verification; sign-ins that demand one are refused")
+			a.out.line("hint: countersign key verify %s", clean(acc.ID))
+		}
+	}
+}
+
+// notes prints what went otherwise than one would think.
+func (a *app) notes(acc api.Account) {
+	for _, note := range acc.Notes {
+		a.out.hang(a.out.paint(yellow, "note: "), 6, cleanTo(note, 400))
+	}
 }
 
 // addInBrowser lets the person sign in, and waits.
-func (a *app) addInBrowser(ctx context.Context, agent *client.Client, in api.BeginEnrolment, noBrowser bool) error {
-	e, err := agent.BeginEnrolment(ctx, in)
+func (a *app) addInBrowser(ctx context.Context, agent *client.Client, in api.BeginEnrolment, by proof, noBrowser bool) error {
+	var e api.Enrolment
+	err := a.proving(ctx, agent, by, may, func(pin api.PIN, method string) (err error) {
+		in.PIN, in.Verification = pin, method
+		e, err = agent.BeginEnrolment(ctx, in)
+		return err
+	})
 	if err != nil {
 		return failed(addTried, err)
 	}
+	account, err := a.awaitSignIn(ctx, agent, e, addTried, noBrowser)
+	if err != nil {
+		return err
+	}
+	if somebodyElse(in.Username, account.User) {
+		a.errs.line("%s %s signed in, not %s", a.errs.paint(bold, "note:"), clean(account.User), clean(in.Username))
+	}
+	return show(a, account, a.added(ctx, agent))
+}
+
+// awaitSignIn sends the person to the browser, and waits for the end of what
+// they sign in for.
+func (a *app) awaitSignIn(ctx context.Context, agent *client.Client, e api.Enrolment, tried string, noBrowser bool) (api.Account, error) {
 	// The agent goes on when this program is gone; an interrupt means both.
 	ended := false
 	defer func() {
@@ -97,7 +153,7 @@ func (a *app) addInBrowser(ctx context.Context, agent *client.Client, in api.Beg
 	}()
 	page, err := pageOf(e)
 	if err != nil {
-		return &failure{tried: addTried, err: err, code: exitFailed}
+		return api.Account{}, &failure{tried: tried, err: err, code: exitFailed}
 	}
 	if !noBrowser {
 		if err := openBrowser(ctx, page); err != nil {
@@ -120,13 +176,10 @@ func (a *app) addInBrowser(ctx context.Context, agent *client.Client, in api.Beg
 	account, err := agent.AwaitEnrolment(ctx, e.ID)
 	if err != nil {
 		ended = ctx.Err() == nil
-		return signInFailed(err)
+		return account, signInFailed(tried, err)
 	}
 	ended = true
-	if somebodyElse(in.Username, account.User) {
-		a.errs.line("%s %s signed in, not %s", a.errs.paint(bold, "note:"), clean(account.User), clean(in.Username))
-	}
-	return show(a, account, (*app).printAdded)
+	return account, nil
 }
 
 // somebodyElse says whether a user is another than was asked for. The part of a
@@ -153,8 +206,8 @@ func pageOf(e api.Enrolment) (string, error) {
 }
 
 // signInFailed adds the exit codes that scripts tell the endings apart by.
-func signInFailed(err error) error {
-	result := failed(addTried, err)
+func signInFailed(tried string, err error) error {
+	result := failed(tried, err)
 	var refused *api.Error
 	var f *failure
 	if errors.As(err, &refused) && errors.As(result, &f) {

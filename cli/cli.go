@@ -84,6 +84,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 	root.AddCommand(
 		a.statusCommand(),
 		a.accountCommand(),
+		a.keyCommand(),
 		a.promptCommand(),
 		a.pinCommand(),
 		a.verificationCommand(),

@@ -76,6 +76,13 @@ func setup(env *testscript.Env) error {
 			{ID: "acc-1", Name: "alice@example.com", Issuer: "id.example.com", Account: "acc-1", State: "active"},
 			{ID: "acc-2", Name: "bob@example.com", Issuer: "localhost:8080", Account: "acc-2", State: "suspended"},
 		},
+		KeysHeld: []api.Key{
+			{ID: "K1", Account: "acc-1", Name: "Work", Role: "clientInstance", Kind: "tpm", Protection: "hardware", State: "ready"},
+			{ID: "K2", Account: "acc-1", Name: "Work", Method: "push", Role: "proofOfPossession", Kind: "tpm", Protection: "hardware", State: "ready"},
+			{ID: "K3", Account: "acc-1", Name: "Work", Method: "push", Role: "userVerificationBioOrPin", Kind: "tpm", Protection: "hardware", State: "lockout", Hint: "wait"},
+			{ID: "K4", Account: "acc-2", Name: "Demo", Method: "signed_nonce", Role: "proofOfPossession", Kind: "software", Protection: "software", SealedBy: "keyring", State: "ready"},
+			{ID: "K5", Account: "acc-2", Name: "Demo", Method: "signed_nonce", Role: "userVerification", Kind: "software", Protection: "software", SealedBy: "file", State: "lost", Hint: "wait"},
+		},
 		Digits:   []api.Code{{Code: "007123", ExpiresInSeconds: 17}},
 		Outcomes: map[string]api.PromptOutcome{},
 	}
@@ -118,6 +125,7 @@ func prompt(id, app string) api.Prompt {
 // outcome ID OUTCOME REASON | await FRONTEND | drop | decided ID ACTION … |
 // begun N | waiting ID | end ID | ends ORG CODE MESSAGE HINT | asked WORD … | elsewhere URL | cancelled ID |
 // vault KIND | rekeyed KIND PASSPHRASE CURRENT | rekeyed none | rekey-hint HINT |
+// changed WORD … | proof PIN | lostkeys | verifying | notice DEVICE |
 // pin PIN | pinis PIN | typed ID PIN | without ID … | methods | grace | nopin |
 // fail CODE MESSAGE HINT | late ID CODE MESSAGE HINT | break | empty | problem | hostile
 func steer(ts *testscript.TestScript, neg bool, args []string) {
@@ -212,6 +220,30 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case "without":
 		w.Without = args[1:]
+	case "changed":
+		got := fmt.Sprintf("%+v", w.KeyChanges[len(w.KeyChanges)-1])
+		for _, want := range args[1:] {
+			if strings.Contains(got, want) == neg {
+				ts.Fatalf("asked for %s, want %q (%v)", got, want, !neg)
+			}
+		}
+	case "proof":
+		last := ""
+		if n := len(w.KeyChanges); n > 0 {
+			last = w.KeyChanges[n-1].PIN.Reveal()
+		}
+		if n := len(w.Begun); n > 0 && len(w.Begun[n-1].PIN) > 0 {
+			last = w.Begun[n-1].PIN.Reveal()
+		}
+		if want := strings.Join(args[1:], ""); last != want {
+			ts.Fatalf("the PIN was %q", last)
+		}
+	case "lostkeys":
+		w.AccountsHeld[0].State = "keys_lost"
+	case "verifying":
+		w.AccountsHeld[0].Verification = []string{"userVerificationBioOrPin"}
+	case "notice":
+		w.AccountsHeld[0].Notices = []api.Notice{{Account: "acc-1", Event: "KEYS_REPLACED", Device: args[1], At: time.Now().Add(-2 * time.Minute), Message: "keys of the account Work changed on " + args[1]}}
 	case "methods":
 		w.Methods = map[string]bool{"fingerprint": false, "password": false}
 	case "grace":
