@@ -74,6 +74,11 @@ func (f front) RemovePIN(ctx context.Context, in api.RemovePIN) (api.Verificatio
 	}
 	ctx, cancel := context.WithTimeout(f.d.ctx, changeWait)
 	defer cancel()
+	end, err := c.book.Hold(ctx) // a key that is being made may depend on it
+	if err != nil {
+		return api.VerificationList{}, explain(err)
+	}
+	defer end()
 	err = c.verification.RemovePIN(ctx, devicekey.Secret(in.PIN))
 	if err = f.changed(c, audit.Record{Event: "pin", Outcome: "removed"}, verification.PIN, err); err != nil {
 		return api.VerificationList{}, err
@@ -112,6 +117,11 @@ func (f front) EnableVerification(caller context.Context, name string, in api.En
 		}
 		verified.Wipe()
 	}
+	end, err := c.book.Hold(ctx) // a key that is being made may depend on it
+	if err != nil {
+		return api.VerificationList{}, explain(err)
+	}
+	defer end()
 	if err = f.changed(c, r, method, do(ctx, method)); err != nil {
 		return api.VerificationList{}, err
 	}
