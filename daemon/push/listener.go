@@ -189,6 +189,9 @@ const noticesAgain = time.Minute
 
 // told has the notices fetched that a list spoke of, if they are new.
 func (l *listener) told(ctx context.Context, a *account.Account, newest int64) {
+	if now := l.p.account(l.id, l.url); now != nil {
+		a = now // what was fetched during this question has been seen
+	}
 	if newest <= a.NoticeSeen || l.p.Notices == nil || time.Now().UnixNano() < l.untold.Load() || !l.telling.CompareAndSwap(false, true) {
 		return
 	}

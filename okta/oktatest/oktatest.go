@@ -59,10 +59,11 @@ type Org struct {
 	hits       map[string]int
 	next       int
 	oauth      oauth
+	keys       keys
 }
 
-// keys are made once per process: 2048 bits take their time.
-var keys = [...]func() *rsa.PrivateKey{sync.OnceValue(newKey), sync.OnceValue(newKey)}
+// made are keys, once per process: 2048 bits take their time.
+var made = [...]func() *rsa.PrivateKey{sync.OnceValue(newKey), sync.OnceValue(newKey)}
 
 func newKey() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -77,7 +78,7 @@ func NewOrg(t testing.TB) *Org {
 	t.Helper()
 	o := &Org{
 		OrgID: OrgID, ClientID: "countersign-agent", t: t,
-		key: keys[0](), kid: "fake-key-0",
+		key: made[0](), kid: "fake-key-0",
 		replies: make(map[string]Reply), hits: make(map[string]int),
 	}
 	mux := http.NewServeMux()
@@ -92,6 +93,7 @@ func NewOrg(t testing.TB) *Org {
 	mux.HandleFunc("PATCH "+okta.AppAuthenticatorsPath+"/{id}", o.update)
 	mux.HandleFunc("DELETE "+okta.AppAuthenticatorsPath+"/{id}", o.remove)
 	mux.HandleFunc("GET "+okta.AppAuthenticatorsPath+"/{id}/push/notifications", o.pendingList)
+	mux.HandleFunc("GET "+okta.AppAuthenticatorsPath+"/{id}"+okta.NoticesPath, o.listNotices)
 	mux.HandleFunc("POST /idp/authenticators/{authenticator}/transactions/{tx}/verify", o.verify)
 	o.server = httptest.NewServer(o.intercept(mux))
 	o.URL = o.server.URL
@@ -132,7 +134,7 @@ func (o *Org) Rotate() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.next++
-	o.key, o.kid = keys[o.next%len(keys)](), fmt.Sprintf("fake-key-%d", o.next)
+	o.key, o.kid = made[o.next%len(made)](), fmt.Sprintf("fake-key-%d", o.next)
 }
 
 // Hits says how many requests came to a path.

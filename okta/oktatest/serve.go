@@ -82,7 +82,11 @@ func (o *Org) keySet(w http.ResponseWriter, _ *http.Request) {
 
 func (o *Org) enrol(w http.ResponseWriter, r *http.Request) {
 	var req okta.EnrolmentRequest
-	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = json.Unmarshal(body, &req)
+	}
+	if err != nil {
 		refuse(w, okta.NewError(okta.CodeValidation, err.Error()))
 		return
 	}
@@ -94,7 +98,9 @@ func (o *Org) enrol(w http.ResponseWriter, r *http.Request) {
 	o.enrolments = append(o.enrolments, req)
 	n := len(o.enrolments)
 	o.mu.Unlock()
-	reply(w, o.enrolment(fmt.Sprintf("pfdFakeEnrolment%04d", n), req))
+	id := fmt.Sprintf("pfdFakeEnrolment%04d", n)
+	o.learn(id, body)
+	reply(w, o.enrolment(id, req))
 }
 
 func (o *Org) enrolment(id string, req okta.EnrolmentRequest) okta.Enrolment {
@@ -121,12 +127,6 @@ func (o *Org) enrolment(id string, req okta.EnrolmentRequest) okta.Enrolment {
 	return e
 }
 
-func (o *Org) update(w http.ResponseWriter, r *http.Request) {
-	reply(w, o.enrolment(r.PathValue("id"), okta.EnrolmentRequest{
-		Methods: okta.MethodRequests{Push: &okta.MethodRequest{}, SignedNonce: &okta.MethodRequest{}},
-	}))
-}
-
 func (o *Org) remove(w http.ResponseWriter, r *http.Request) {
 	if !o.admits(r) {
 		refuse(w, okta.NewError(okta.CodeInvalidToken))
@@ -138,7 +138,8 @@ func (o *Org) remove(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (o *Org) pendingList(w http.ResponseWriter, _ *http.Request) {
+func (o *Org) pendingList(w http.ResponseWriter, r *http.Request) {
+	o.tellNotice(w, r.PathValue("id"))
 	o.mu.Lock()
 	list := append([]okta.PendingChallenge{}, o.pending...)
 	o.mu.Unlock()

@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/okta"
+	"countersign.dev/okta/oktatest"
+)
+
+// Other devices of the person: what happened to them is on record, told to
+// whoever listens, and a problem until it is acknowledged.
+func TestNotices(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a := startAgent(t, testConfig(t))
+	acc := a.enrol(t, org)
+	events := a.subscribed(t)
+	org.Notify(acc.EnrolmentID, okta.Notice{ID: 4, Event: okta.NoticeEnrolled, EnrolmentID: acc.EnrolmentID, Device: "this very computer"})
+	org.Notify(acc.EnrolmentID, okta.Notice{ID: 5, Event: okta.NoticeKeysReplaced, EnrolmentID: "pfdOther", Device: "work\u202eshop\x1b[2J",
+		Created: okta.Timestamp(time.Now().Add(-2 * time.Minute))})
+	a.nudge()
+	var got api.Notice
+	for e := range events {
+		if e.Type == "notice" {
+			got = *e.Notice
+			break
+		}
+	}
+	if got.Account != acc.ID || got.Event != okta.NoticeKeysReplaced || !strings.Contains(got.Message, "keys of the account") || strings.ContainsAny(got.Device+got.Message, "\u202e\x1b") {
+		t.Fatalf("%+v", got)
+	}
+	s, said := a.problem(t, "keys_changed_elsewhere")
+	if !said {
+		t.Fatalf("%+v", s.Problems)
+	}
+	for _, p := range s.Problems {
+		if p.Code == "keys_changed_elsewhere" && (!strings.Contains(p.Message, "2 minutes ago") || strings.Contains(p.Message, "more before")) {
+			t.Errorf("%+v", p)
+		}
+	}
+	list, err := a.client.Accounts(t.Context())
+	if err != nil || len(list.Accounts[0].Notices) != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if !slices.ContainsFunc(a.audit(t), func(r api.AuditRecord) bool {
+		return r.Event == "notice" && r.Account == acc.ID && r.Outcome == okta.NoticeKeysReplaced
+	}) {
+		t.Error("not on record")
+	}
+	if now, err := a.client.Acknowledge(t.Context(), acc.ID); err != nil || len(now.Notices) != 0 {
+		t.Errorf("%+v, %v", now, err)
+	}
+	if _, said := a.problem(t, "keys_changed_elsewhere"); said {
+		t.Error("said still")
+	}
+	// Not fetched again after a restart.
+	_ = a.stop()
+	b := startAgent(t, a.config)
+	hits := org.Hits(okta.AppAuthenticatorsPath + "/" + acc.EnrolmentID + okta.NoticesPath)
+	if hits != 1 {
+		t.Errorf("%d times fetched", hits)
+	}
+	if _, said := b.problem(t, "keys_changed_elsewhere"); said {
+		t.Error("said again")
+	}
+}
+
+func TestAgo(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Hour: "a moment ago", 0: "a moment ago", time.Minute: "1 minute ago", 59 * time.Minute: "59 minutes ago",
+		time.Hour: "1 hour ago", 47 * time.Hour: "47 hours ago", 49 * time.Hour: "2 days ago",
+	} {
+		if got := ago(d); got != want {
+			t.Errorf("%s: %q", d, got)
+		}
+	}
+}
