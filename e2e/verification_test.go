@@ -52,7 +52,7 @@ func TestVerifiedByPIN(t *testing.T) {
 			decision := agent.Verify(ctx, pin)
 			v.toChoice(t, ctx, harness.Alice)
 			who, err := v.finish(ctx)
-			mustBe(t, harness.Alice, who, err, "phr", "hwk", "pin")
+			mustBe(t, harness.Alice, who, err, "phr", "swk")
 			outcome, err := decision.Outcome(ctx)
 			must(t, err)
 			if outcome.Outcome != "approved" {
@@ -100,7 +100,7 @@ func TestPushVerifiedByPIN(t *testing.T) {
 			_, err = agent.Tell(ctx, pin+"\n", "prompt", "approve", p.ID, "--number", number, "--pin-stdin")
 			must(t, err)
 			who, err := v.byEnd(ctx)
-			mustBe(t, harness.Alice, who, err, "hwk", "pin")
+			mustBe(t, harness.Alice, who, err, "swk")
 		})
 	}
 }
@@ -184,13 +184,13 @@ func TestTPMGoesAway(t *testing.T) {
 		return v.finish(ctx)
 	}
 	who, err := signIn(harness.Alice)
-	mustBe(t, harness.Alice, who, err, "phr", "hwk")
+	mustBe(t, harness.Alice, who, err, "phr", "swk")
 
 	chip.Kill()
 	ctx := deadline(t)
 	v := doors[4].knock(t, stage.Org, site, "demo-web")
 	v.toChoice(t, ctx, harness.Alice)
-	must(t, v.page.VerifyWithDevice(ctx, "the word that the device did not answer", v.saying("did not answer", "did not answer on this device")))
+	must(t, v.page.VerifyWithDevice(ctx, "the word that the device could not answer", v.saying("could not answer", "could not answer")))
 	v.mustNotBeSignedIn(t)
 	must(t, agent.Problem(ctx, "tpm_absent"))
 	out, err := agent.Run(ctx, "doctor")
@@ -208,7 +208,7 @@ func TestTPMGoesAway(t *testing.T) {
 
 	must(t, chip.Start())
 	who, err = signIn(harness.Alice)
-	mustBe(t, harness.Alice, who, err, "phr", "hwk")
+	mustBe(t, harness.Alice, who, err, "phr", "swk")
 }
 
 // C10: the TPM is cleared. The account is not lost by that; it says that its keys
@@ -220,7 +220,7 @@ func TestC10ClearedAndEnrolledAgain(t *testing.T) {
 	ctx := deadline(t)
 	v := doors[4].knock(t, stage.Org, site, "demo-web")
 	v.toChoice(t, ctx, harness.Alice)
-	must(t, v.page.VerifyWithDevice(ctx, "the word that the device did not answer", v.saying("did not answer", "did not answer on this device")))
+	must(t, v.page.VerifyWithDevice(ctx, "the word that the device could not answer", v.saying("could not answer", "could not answer")))
 	must(t, agent.Problem(ctx, "keys_cleared"))
 	before := accounts(t, agent)
 	if len(before) != 1 {
@@ -237,7 +237,7 @@ func TestC10ClearedAndEnrolledAgain(t *testing.T) {
 	decision := agent.Verify(ctx, pin)
 	v.toChoice(t, ctx, harness.Alice)
 	who, err := v.finish(ctx)
-	mustBe(t, harness.Alice, who, err, "phr", "hwk", "pin")
+	mustBe(t, harness.Alice, who, err, "phr", "swk")
 	_, err = decision.Outcome(ctx)
 	must(t, err)
 }
@@ -274,7 +274,7 @@ func TestKeysMoveIntoTheTPM(t *testing.T) {
 	decision := agent.Verify(ctx, pin)
 	v.toChoice(t, ctx, harness.Alice)
 	who, err := v.finish(ctx)
-	mustBe(t, harness.Alice, who, err, "phr", "hwk", "pin")
+	mustBe(t, harness.Alice, who, err, "phr", "swk")
 	_, err = decision.Outcome(ctx)
 	must(t, err)
 
