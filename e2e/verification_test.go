@@ -10,11 +10,19 @@ import (
 
 const pin = "471108"
 
+// newTPM is a TPM that allows as many wrong PINs as real ones do.
+func newTPM(t *testing.T) *tpmtest.TPM {
+	t.Helper()
+	chip := tpmtest.New(t)
+	must(t, chip.SetLockout(32, 600, 86400))
+	return chip
+}
+
 // newVerifier is an org, and an agent that keeps its keys in a TPM of its own,
 // on which alice has set a PIN before she was enrolled.
 func newVerifier(t *testing.T) (*harness.Stage, *harness.Agent, *harness.Site, *tpmtest.TPM) {
 	t.Helper()
-	chip := tpmtest.New(t)
+	chip := newTPM(t)
 	stage := newStage(t, harness.StageOptions{AgentArgs: []string{"--device-key", "tpm", "--tpm", chip.Socket}})
 	agent := newAgent(t, stage, nil)
 	setPIN(t, agent)
@@ -169,7 +177,7 @@ func TestWrongPINs(t *testing.T) {
 // and one sentence says so. It comes back, and all is well.
 func TestTPMGoesAway(t *testing.T) {
 	t.Parallel()
-	chip := tpmtest.New(t)
+	chip := newTPM(t)
 	stage := newStage(t, harness.StageOptions{})
 	agent := newAgent(t, stage, nil, harness.Bob) // keys in software
 	must(t, agent.Stop())
@@ -246,7 +254,7 @@ func TestC10ClearedAndEnrolledAgain(t *testing.T) {
 // move into the TPM, by a sign-in at the org. Her other device is told.
 func TestKeysMoveIntoTheTPM(t *testing.T) {
 	t.Parallel()
-	chip := tpmtest.New(t)
+	chip := newTPM(t)
 	stage := newStage(t, harness.StageOptions{})
 	other := newAgent(t, stage, stage.Ports[:1], harness.Alice)
 	agent := newAgent(t, stage, stage.Ports[1:], harness.Alice)
@@ -263,7 +271,7 @@ func TestKeysMoveIntoTheTPM(t *testing.T) {
 	must(t, page.Open(ctx, change.url))
 	must(t, page.GoOn(ctx, harness.Alice, harness.Password))
 	must(t, page.VerifyWithDevice(ctx, "the way back to the agent", "location.href.startsWith('http://127.0.0.1:')"))
-	if said := change.end(t, ctx); !strings.Contains(said, "TPM") {
+	if said := change.end(t, ctx); !strings.Contains(said, "in hardware") {
 		t.Errorf("it said:\n%s", said)
 	}
 	if list := accounts(t, agent); len(list) != 1 || list[0].Protection != "hardware" || list[0].ID != id {

@@ -23,6 +23,8 @@ const (
 	AddVerification Action = "verify"  // keys that demand verification, in addition or anew
 	Rotate          Action = "rotate"  // new keys for everything, in the same stores
 	Migrate         Action = "migrate" // new keys for everything, in another store
+	// The latter two add keys that demand verification where there are none, if
+	// the person was verified.
 )
 
 // Errors of a change of keys, for callers to branch on.
@@ -156,7 +158,14 @@ func (b *Book) plan(ctx context.Context, a *Account, c Change) ([]planned, error
 				add(m.Type, role, m.ProofOfPossession)
 			}
 		default:
-			m.Keys(func(role okta.KeyType, ref devicekey.Ref) { add(m.Type, role, ref) })
+			add(m.Type, okta.KeyProofOfPossession, m.ProofOfPossession)
+			for _, role := range verifyingRoles {
+				old := m.ProofOfPossession // decides where a key is made that there was none of
+				if ref := m.key(role); ref != nil {
+					old = *ref
+				}
+				add(m.Type, role, old)
+			}
 		}
 	}
 	if c.Action != AddVerification && a.Device.Key.ID != "" && !b.sharesDevice(a) {

@@ -150,6 +150,7 @@ func rig(t *testing.T, verifies bool) (*strictOrg, *machine, *Account, *verifica
 func TestRekey(t *testing.T) {
 	silent := []string{"device.clientInstanceKey", "push.proofOfPossession", "signed_nonce.proofOfPossession"}
 	demanding := []string{"push" + bioOrPIN, "signed_nonce" + bioOrPIN}
+	all := slices.Concat(demanding, silent)
 	for _, row := range []struct {
 		name     string
 		verifies bool
@@ -160,14 +161,20 @@ func TestRekey(t *testing.T) {
 	}{
 		{"first verification", false, Change{Action: AddVerification}, demanding, "", devicekey.KindSoftware},
 		{"verification anew", true, Change{Action: AddVerification}, demanding, "push" + bioOrPIN, devicekey.KindSoftware},
-		{"rotate", false, Change{Action: Rotate}, silent, "push.proofOfPossession", devicekey.KindSoftware},
-		{"rotate all", true, Change{Action: Rotate}, append(demanding, silent...), "push" + bioOrPIN, devicekey.KindSoftware},
-		{"migrate", false, Change{Action: Migrate}, silent, "push.proofOfPossession", devicekey.KindTPM},
-		{"migrate all", true, Change{Action: Migrate, To: devicekey.KindTPM}, append(demanding, silent...), "push" + bioOrPIN, devicekey.KindTPM},
+		{"rotate, nobody verified", false, Change{Action: Rotate}, silent, "push.proofOfPossession", devicekey.KindSoftware},
+		{"rotate and add", false, Change{Action: Rotate}, all, "push.proofOfPossession", devicekey.KindSoftware},
+		{"rotate all", true, Change{Action: Rotate}, all, "push" + bioOrPIN, devicekey.KindSoftware},
+		{"migrate, nobody verified", false, Change{Action: Migrate}, silent, "push.proofOfPossession", devicekey.KindTPM},
+		{"migrate and add", false, Change{Action: Migrate}, all, "push.proofOfPossession", devicekey.KindTPM},
+		{"migrate all", true, Change{Action: Migrate, To: devicekey.KindTPM}, all, "push" + bioOrPIN, devicekey.KindTPM},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			org, m, before, s := rig(t, row.verifies)
-			a, err := m.Rekey(t.Context(), before.ID, row.change, alice(byPIN(s, thePIN)))
+			present := byPIN(s, thePIN)
+			if strings.Contains(row.name, "nobody verified") {
+				present = nil
+			}
+			a, err := m.Rekey(t.Context(), before.ID, row.change, alice(present))
 			if err != nil {
 				t.Fatal(err)
 			}
