@@ -86,11 +86,9 @@ func (l *link) exchange(command []byte) ([]byte, tpm2.TPMRC, error) {
 	defer cancel()
 	answer, err := l.port.send(ctx, command)
 	if err != nil {
-		l.tpm.lost = true
 		return nil, 0, fmt.Errorf("%w: %w", errPort, err)
 	}
 	if len(answer) < headerSize || len(answer) > maxAnswer || int(binary.BigEndian.Uint32(answer[2:])) != len(answer) {
-		l.tpm.lost = true
 		return nil, 0, fmt.Errorf("%w: %d bytes", errGarbage, len(answer))
 	}
 	tag, code := tpm2.TPMST(binary.BigEndian.Uint16(answer)), tpm2.TPMRC(binary.BigEndian.Uint32(answer[6:]))
@@ -100,7 +98,6 @@ func (l *link) exchange(command []byte) ([]byte, tpm2.TPMRC, error) {
 	case code == tpm2.TPMRCSuccess && (tag == tpm2.TPMSTSessions || tag == tpm2.TPMSTNoSessions) && tag == tpm2.TPMST(binary.BigEndian.Uint16(command)):
 	case code != tpm2.TPMRCSuccess && tag == tpm2.TPMSTNoSessions && len(answer) == headerSize:
 	default:
-		l.tpm.lost = true
 		return nil, 0, fmt.Errorf("%w: tag %04x, code %x, %d bytes", errGarbage, uint16(tag), uint32(code), len(answer))
 	}
 	return answer, code, nil
@@ -163,9 +160,9 @@ func (l *link) flushAll() error {
 	return errors.Join(errs...)
 }
 
-// sweep flushes all that lies in a TPM without a resource manager. Such a TPM
-// has one user, and an answer of it was lost: something may lie there that we
-// never heard the handle of.
+// sweep flushes all that lies in a TPM without a resource manager, after
+// something went wrong. Such a TPM has one user, and there may be things in it
+// that we know no handle of: of a lost answer, or of an agent that was killed.
 func (l *link) sweep() error {
 	for _, first := range []tpm2.TPMHandle{0x80000000, 0x02000000, 0x03000000} {
 		rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: uint32(first), PropertyCount: 64}.Execute(l)

@@ -132,7 +132,9 @@ func (s *session) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, parms []byte, _ []tpm2.
 	if !hmac.Equal(mac, auth.Authorization.Buffer) {
 		return errors.New("the answer is not authentic")
 	}
-	if !auth.Attributes.ContinueSession || auth.Attributes.Encrypt != s.attrs.Encrypt {
+	want := s.attrs
+	want.AuditExclusive = s.attrs.Audit && auth.Attributes.AuditExclusive
+	if auth.Attributes != want { // reserved bits too, which the proof does not cover
 		return errors.New("the answer has other attributes than were asked for")
 	}
 	s.nonceTPM = bytes.Clone(auth.Nonce.Buffer)
@@ -150,7 +152,7 @@ func (s *session) mac(hash, newer, older, add []byte, attrs tpm2.TPMASession) []
 // attributes is TPMA_SESSION as it goes over the wire (Part 2, 8.4).
 func attributes(a tpm2.TPMASession) byte {
 	var b byte
-	for bit, on := range map[int]bool{0: a.ContinueSession, 1: a.AuditExclusive, 2: a.AuditReset, 5: a.Decrypt, 6: a.Encrypt, 7: a.Audit} {
+	for bit, on := range [8]bool{a.ContinueSession, a.AuditExclusive, a.AuditReset, false, false, a.Decrypt, a.Encrypt, a.Audit} {
 		if on {
 			b |= 1 << bit
 		}

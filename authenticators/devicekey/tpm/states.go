@@ -129,7 +129,8 @@ func inOrder(err error) bool {
 		return false
 	}
 	var named *devicekey.StateError
-	return errors.As(err, &named) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+	var code tpm2.TPMRC
+	return errors.As(err, &named) || errors.As(err, &code) && again(code) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, devicekey.ErrUnauthorised) || errors.Is(err, devicekey.ErrNotFound) || errors.Is(err, devicekey.ErrLocked)
 }
 

@@ -64,7 +64,7 @@ type TPM struct {
 
 	turn chan struct{} // held by the one operation under way
 	link *link         // nil when nothing is open; belongs to whoever holds turn
-	lost bool          // an answer was lost, so something of ours may lie in the TPM; the same
+	lost bool          // something of ours may lie in the TPM that we know no handle of; the same
 
 	knownRoot, knownEK []byte // which endorsement key goes with a root key; the same
 
@@ -285,6 +285,7 @@ func attempt[T any](ctx context.Context, t *TPM, do func(*link) (T, error)) (val
 		if err == nil || t.link == nil || inOrder(err) {
 			return value, err
 		}
+		t.lost = true
 		// A try that was sent is not sent again: it may have been counted.
 		cured := stale(err) || noRoom(err) || kept && errors.Is(err, errPort) && !t.link.tried
 		if dropped := t.drop(); dropped != nil {
