@@ -96,7 +96,8 @@ type State struct {
 	Until time.Time // of Lockout: when the next try is possible, as far as the store knows
 }
 
-// The names of states. What is not Ready signs nothing.
+// The names of states. What is not Ready signs nothing, but in Lockout: there
+// silent keys go on.
 const (
 	Ready            = "ready"
 	Locked           = "locked"            // the vault is
