@@ -28,6 +28,9 @@ const (
 	password   = "Canary-of-the-password-1"
 	passphrase = "canary of the passphrase, in words"
 	wrongWord  = "Canary-of-a-wrong-password-2"
+	pin        = "canary-of-the-PIN-1"
+	nextPIN    = "canary-of-another-PIN-2"
+	wrongPIN   = "canary-of-a-wrong-PIN-3"
 )
 
 // story is the stage of the run: everything between agent, page and org goes
@@ -82,13 +85,23 @@ func newStory(t *testing.T) *story {
 	s.cage.add("password", password)
 	s.cage.add("password", wrongWord)
 	s.cage.add("passphrase", passphrase)
+	for _, one := range []string{pin, nextPIN, wrongPIN} {
+		s.cage.add("PIN", one)
+	}
 	return s
 }
 
 // run runs a command line that may fail, and keeps what it prints.
 func (s *story) run(args ...string) {
 	s.t.Helper()
+	s.tell("", args...)
+}
+
+// tell is run with something on standard input.
+func (s *story) tell(in string, args ...string) {
+	s.t.Helper()
 	cmd := s.agent.Command(s.t.Context(), args...)
+	cmd.Stdin = strings.NewReader(in)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -188,8 +201,10 @@ func TestC8CanariesAtDebugLevel(t *testing.T) {
 	approve := func(p api.Prompt) api.Decision { return api.Decision{Action: "approve"} }
 
 	// Enrolments: by link, by one that is used up, by a sign-in in the browser.
+	s.tell(pin+"\n", "pin", "set", "--stdin")
 	link := s.link(harness.Alice)
-	s.run("account", "add", link)
+	s.tell(link+"\n"+wrongPIN+"\n", "account", "add", "-", "--pin-stdin")
+	s.tell(link+"\n"+pin+"\n", "account", "add", "-", "--pin-stdin")
 	s.run("account", "add", link)
 	s.run("account", "add", s.link(harness.Bob), "--json")
 	s.run("account", "add", strings.Replace(s.link(harness.Bob), "localhost", "127.0.0.1", 1))
@@ -231,6 +246,22 @@ func TestC8CanariesAtDebugLevel(t *testing.T) {
 			s.finish(page, flow)
 		}
 	}
+	// By the PIN, after a wrong one.
+	flow = s.flow("demo-uv")
+	page = s.page(flow, harness.Alice, password)
+	must(t, page.Choose(ctx, "signed_nonce"))
+	verified := s.answer(ctx, func(p api.Prompt) api.Decision {
+		if _, err := s.local.DecidePrompt(ctx, p.ID, api.Decision{Action: "approve", PIN: api.PIN(wrongPIN)}); err == nil {
+			t.Error("a wrong PIN approved")
+		}
+		return api.Decision{Action: "approve", PIN: api.PIN(pin)}
+	})
+	s.hand(page)
+	verified()
+	s.finish(page, flow)
+	s.tell(wrongPIN+"\n"+nextPIN+"\n", "pin", "change", "--stdin")
+	s.tell(pin+"\n"+nextPIN+"\n", "pin", "change", "--stdin")
+
 	for _, right := range []bool{true, false} {
 		flow = s.flow("demo-strict")
 		page = s.page(flow, harness.Alice, password)
@@ -270,7 +301,7 @@ func TestC8CanariesAtDebugLevel(t *testing.T) {
 
 	// The documents of the local API, as people and scripts see them.
 	for _, args := range [][]string{
-		{"status"}, {"account", "list"}, {"prompt", "list"}, {"code", "list"}, {"audit"}, {"doctor"}, {"device"},
+		{"status"}, {"account", "list"}, {"prompt", "list"}, {"code", "list"}, {"audit"}, {"doctor"}, {"device"}, {"key", "list"}, {"verification", "list"},
 	} {
 		s.run(args...)
 		s.run(append(args, "--json")...)
@@ -294,7 +325,7 @@ func TestC8CanariesAtDebugLevel(t *testing.T) {
 
 	kinds := s.cage.kinds()
 	t.Log(kinds)
-	for _, what := range []string{"admin token", "password", "passphrase", "token of a link", "seed of the codes", "access token", "refresh token", "authorization code",
+	for _, what := range []string{"admin token", "password", "passphrase", "PIN", "token of a link", "seed of the codes", "access token", "refresh token", "authorization code",
 		"state handle", "state token", "code verifier", "signed answer", "assertion", "SSWS authorization", "cookie sid"} {
 		if kinds[what] == 0 {
 			t.Errorf("no %s was ever seen: this proves nothing about it", what)
