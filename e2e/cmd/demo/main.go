@@ -1,10 +1,10 @@
 // Command demo runs the main jobs of Countersign once, without questions: it
 // starts the reference org and the agent on temporary state, enrols alice by
 // a link, and signs her in at the published Okta Sign-In Widget in a real
-// headless Chromium, by her password and three things that the agent does: a
+// headless Chromium, by her password and four things that the agent does: a
 // signature of this device, a push that is approved in the terminal with the
-// number that the page shows, and a one-time code. It prints what happened and
-// how long each step took.
+// number that the page shows, a one-time code, and a signature that takes her
+// PIN. It prints what happened and how long each step took.
 package main
 
 import (
@@ -23,6 +23,8 @@ import (
 
 const (
 	app           = "demo-web"
+	verifyingApp  = "demo-uv" // wants to know that it is the user
+	pin           = "471108"
 	wholeDemo     = 2 * time.Minute
 	widgetVersion = "7.49.0"
 )
@@ -84,20 +86,22 @@ func run(ctx context.Context, dir string) (err error) {
 	}
 	for _, way := range []struct {
 		heading, by string
+		app         string
 		verify      func(context.Context) error
 		amr         []string
 	}{
-		{"1. The key on this device", "the widget finds the agent, which answers by itself", s.byDevice, []string{"pwd", "okta_verify", "phr", "mfa"}},
-		{"2. A push, with a number", "the agent asks, the person picks the number that the page shows", s.byPush, []string{"pwd", "okta_verify", "mfa"}},
-		{"3. A one-time code", "the person types what the agent shows", s.byCode, []string{"pwd", "okta_verify", "otp", "mfa"}},
+		{"1. The key on this device", "the widget finds the agent, which answers by itself", app, s.byDevice, []string{"pwd", "okta_verify", "phr", "mfa"}},
+		{"2. A push, with a number", "the agent asks, the person picks the number that the page shows", app, s.byPush, []string{"pwd", "okta_verify", "mfa"}},
+		{"3. A one-time code", "the person types what the agent shows", app, s.byCode, []string{"pwd", "okta_verify", "otp", "mfa"}},
+		{"4. The key that the PIN unlocks", "the app wants to know that it is the user", verifyingApp, s.byPIN, []string{"pwd", "okta_verify", "phr", "mfa"}},
 	} {
 		fmt.Printf("\n%s: %s\n", way.heading, way.by)
-		if err := s.signIn(ctx, way.verify, way.amr); err != nil {
+		if err := s.signIn(ctx, way.app, way.verify, way.amr); err != nil {
 			s.page.KeepScreenshot(filepath.Join(dir, "page.png"))
 			return err
 		}
 	}
-	fmt.Printf("\nSigned in three times: %s to %s, in a browser that saw no secret but the password.\n", harness.Alice, app)
+	fmt.Printf("\nSigned in four times: %s, in a browser that saw no secret but the password.\n", harness.Alice)
 	return nil
 }
 
@@ -138,8 +142,19 @@ func (s *show) prepare(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := step("PIN set", func() (string, error) {
+		_, err := s.agent.Tell(ctx, pin+"\n", "pin", "set", "--stdin")
+		return "a key is encrypted under it, or is in a TPM that asks for it", err
+	}); err != nil {
+		return err
+	}
 	if err := step("account enrolled", func() (string, error) {
-		return harness.Alice + ", by an enrolment link", s.stage.Enrol(ctx, s.agent, harness.Alice)
+		link, err := s.stage.Org.EnrolmentLink(ctx, harness.Alice)
+		if err != nil {
+			return "", err
+		}
+		_, err = s.agent.Tell(ctx, link+"\n"+pin+"\n", "account", "add", "-", "--pin-stdin")
+		return harness.Alice + ", by an enrolment link", err
 	}); err != nil {
 		return err
 	}
@@ -156,7 +171,7 @@ func (s *show) prepare(ctx context.Context) error {
 }
 
 // signIn does what alice does on a fresh page, and then what the app does.
-func (s *show) signIn(ctx context.Context, verify func(context.Context) error, amr []string) error {
+func (s *show) signIn(ctx context.Context, app string, verify func(context.Context) error, amr []string) error {
 	if s.page != nil {
 		s.page.Close()
 	}
@@ -264,6 +279,17 @@ func (s *show) byCode(ctx context.Context) error {
 			return "", err
 		}
 		return "good once", s.page.Until(ctx, "the tokens", harness.ResultShown)
+	})
+}
+
+func (s *show) byPIN(ctx context.Context) error {
+	decision := s.agent.Verify(ctx, pin)
+	return step("PIN typed, signed in", func() (string, error) {
+		if err := s.page.VerifyWithDevice(ctx, "the tokens", harness.ResultShown); err != nil {
+			return "", err
+		}
+		_, err := decision.Outcome(ctx)
+		return "countersign prompt approve; a key that nobody can use without the PIN", err
 	})
 }
 
