@@ -151,7 +151,7 @@ func keyProblem(ctx context.Context, c *core, a *account.Account) (api.Problem, 
 		case errors.Is(err, devicekey.ErrNotFound) && lost:
 			return api.Problem{Code: "keys_missing", Message: "the keys of " + name + " are not on this computer any more", Hint: again}, true
 		case errors.Is(err, devicekey.ErrNotFound):
-			return api.Problem{Code: "keys_missing", Message: "the keys of " + name + " that take your verification are not on this computer any more", Hint: "countersign account remove " + a.ID + ", then enrol again"}, true
+			return api.Problem{Code: "keys_missing", Message: "the keys of " + name + " that take your verification are not on this computer any more", Hint: "countersign key verify " + a.ID + " makes new ones"}, true
 		case errors.As(err, &s) && s.State.State == devicekey.Cleared:
 			return api.Problem{Code: "keys_cleared", Message: "the TPM was cleared, and the keys of " + name + " with it", Hint: again}, true
 		case errors.As(err, &s) && s.State.State == devicekey.OtherDevice:

@@ -94,6 +94,8 @@ func (c *core) keyState(ctx context.Context, a *account.Account, ref devicekey.R
 	switch {
 	case err == nil:
 		return devicekey.Ready, ""
+	case account.KeyLost(err) && !account.KeyLost(c.book.KeyError(ctx, a)):
+		return "lost", "countersign key verify " + a.ID
 	case account.KeyLost(err):
 		return "lost", "countersign account add " + prompt.Clean(a.OrgURL, maxShown)
 	case errors.As(err, &named):

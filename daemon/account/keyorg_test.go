@@ -63,6 +63,10 @@ func placesOf(methods okta.MethodRequests, device *jose.JWK) (map[string]jose.JW
 			if len(raw) == 0 {
 				continue
 			}
+			if string(raw) == "null" {
+				places[okta.KeyPlace(t, role)] = jose.JWK{}
+				continue
+			}
 			var jwk jose.JWK
 			if err := json.Unmarshal(raw, &jwk); err != nil {
 				return nil, err
@@ -172,6 +176,11 @@ func (o *strictOrg) apply(id string, places map[string]jose.JWK, agreement strin
 	verifies := slices.ContainsFunc(slices.Collect(maps.Keys(o.keys[id])), func(p string) bool { return strings.Contains(p, ".userVerification") })
 	for place, jwk := range places {
 		if now := o.keys[id][place]; now.KeyID == jwk.KeyID {
+			continue
+		}
+		if jwk.KeyID == "" {
+			delete(o.keys[id], place) // whoever signs in may remove it
+			delete(places, place)
 			continue
 		}
 		thumbprint, err := jwk.Thumbprint()

@@ -11,6 +11,7 @@ import (
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
+	"countersign.dev/okta/jose"
 )
 
 // speakLegacy makes the org one that speaks the older shape only.
@@ -31,11 +32,49 @@ func (o *strictOrg) legacyListing(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case o.legacy == nil:
 		refuse(w, okta.CodePathNotFound)
-	case credential == "" || scheme == "SSWS" && !strings.HasPrefix(credential, "ey"):
+	case credential == "" || scheme == "SSWS" && !o.isKnown(credential):
 		refuse(w, okta.CodeInvalidToken)
 	default:
 		answer(w, 200, o.legacy)
 	}
+}
+
+// isKnown says whether a key of any enrolment has signed a token.
+func (o *strictOrg) isKnown(token string) bool {
+	if o.deaf {
+		return false
+	}
+	for id := range o.keys {
+		if place, _ := o.signedBy(id, token, jose.EnrolmentUpdate); place != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// exchangeLegacy translates a replacement that names keys; nil when it does not.
+func (o *strictOrg) exchangeLegacy(r *http.Request, old okta.LegacyEnrolmentRequest) *httptest.ResponseRecorder {
+	patch := map[string]any{}
+	var methods okta.MethodRequests
+	for _, m := range old.Methods {
+		*request(&methods, m.Type) = &okta.MethodRequest{Keys: m.Keys}
+	}
+	patch["methods"] = methods
+	if old.KeyChange != "" {
+		patch["keyChange"] = old.KeyChange
+	}
+	if old.Device.ClientInstanceKey != nil {
+		patch["device"] = map[string]any{"clientInstanceKey": old.Device.ClientInstanceKey}
+	}
+	body, _ := json.Marshal(patch)
+	inner := httptest.NewRequest(http.MethodPatch, okta.AppAuthenticatorsPath, bytes.NewReader(body))
+	inner.Header = r.Header
+	inner.SetPathValue("id", r.PathValue("id"))
+	got := httptest.NewRecorder()
+	if !o.exchange(got, inner) {
+		return nil
+	}
+	return got
 }
 
 // legacyCreate translates, so that the rules are those of create.
@@ -79,6 +118,12 @@ func (o *strictOrg) legacyReplace(w http.ResponseWriter, r *http.Request) {
 		o.old = append(o.old, old)
 		o.updates = append(o.updates, strings.Fields(r.Header.Get("Authorization"))[0])
 	})
+	if got := o.exchangeLegacy(r, old); got != nil && got.Code != http.StatusOK {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(got.Code)
+		_, _ = w.Write(got.Body.Bytes())
+		return
+	}
 	answer(w, 200, okta.LegacyEnrolment{ID: r.PathValue("id"), User: okta.EnrolmentUser{ID: "00uAlice"},
 		Device: okta.EnrolmentDevice{ID: "guo1", ClientInstanceID: "cli1"}, Methods: []okta.LegacyMethod{{ID: "opp", Type: okta.MethodPush}}})
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/verification"
@@ -263,6 +262,11 @@ func (b *Book) Rekey(ctx context.Context, id string, c Change, who Person) (*Acc
 			return nil, err
 		}
 	}
+	if b.verificationLost(ctx, a) {
+		if a, err = b.dropVerification(ctx, a, who.Authorization); err != nil {
+			return nil, err
+		}
+	}
 	list, err := b.plan(ctx, a, c)
 	if err != nil {
 		return nil, err
@@ -323,133 +327,4 @@ func (b *Book) makeNew(ctx context.Context, a *Account, c Change, list []planned
 		b.step("new " + a.Rekeying.New[len(a.Rekeying.New)-1].place())
 	}
 	return a, nil
-}
-
-// How long an answer that was lost is asked for again.
-const firstLostWait = time.Second
-
-// exchange tells the org of the new keys and acts on the answer.
-func (b *Book) exchange(ctx context.Context, a *Account, auth client.Authorization, by verified) (*Account, error) {
-	org, err := b.Org(a.OrgURL)
-	if err != nil {
-		return nil, err
-	}
-	speak, err := a.Dialect.protocol()
-	if err != nil {
-		return nil, err
-	}
-	doubt := a.Rekeying.Sent // an earlier try may have arrived
-	request, err := b.exchangeRequest(ctx, a, by)
-	if err == nil && !doubt {
-		a, err = b.update(a.ID, func(a *Account) { a.Rekeying.Sent = true })
-	}
-	if err != nil {
-		if now, gone := b.Get(a.ID); gone == nil && !doubt {
-			_, _ = b.undo(ctx, now)
-		}
-		return nil, err
-	}
-	b.step("before patch")
-	enrolment, err := speak.update(ctx, org, auth, a, request)
-	for wait := firstLostWait; unheard(err) && wait <= maxLostWait; wait *= 2 {
-		doubt = true
-		if b.sleep(ctx, wait) != nil {
-			break
-		}
-		enrolment, err = speak.update(ctx, org, auth, a, request)
-	}
-	b.step("patched")
-	if err == nil && (enrolment.ID != a.EnrolmentID || enrolment.User.ID != a.UserID) {
-		err = &client.UnexpectedAnswer{Host: a.OrgURL, Status: 200, Kind: client.KindIncomplete, Detail: "the answer is about another enrolment"}
-	}
-	if err != nil && definite(err) && !doubt {
-		b.refusedBy(a.ID, err)
-		if _, undoing := b.undo(ctx, a); undoing != nil {
-			b.opts.Log.Warn("new keys not undone", "account", a.ID, "error", undoing)
-		}
-		return nil, fmt.Errorf("exchange the keys at %s: %w", a.OrgURL, err)
-	}
-	said := err == nil
-	a, settled := b.settle(ctx, a, by, said)
-	switch {
-	case settled == exchanged:
-		return a, nil
-	case settled == undone && said:
-		return nil, ErrNoExchange
-	case settled == undone:
-		return nil, fmt.Errorf("exchange the keys at %s: %w", a.OrgURL, err)
-	case err == nil:
-		return nil, ErrUnsettled
-	}
-	return nil, fmt.Errorf("%w: %w", ErrUnsettled, err)
-}
-
-// unheard says whether an error leaves open what the org did, and may pass.
-func unheard(err error) bool {
-	var silent *client.Unreachable
-	var odd *client.UnexpectedAnswer
-	var refusal *okta.Error
-	return errors.As(err, &silent) || errors.As(err, &odd) || errors.As(err, &refusal) && refusal.HTTPStatus/100 == 5
-}
-
-// refusedBy notes what a refusal says about the account.
-func (b *Book) refusedBy(id string, err error) {
-	var refusal *okta.Error
-	if errors.As(err, &refusal) {
-		b.Refused(id, refusal)
-	}
-}
-
-// exchangeRequest is what the org is told: the new keys, and that a key which it
-// knows agrees to them. A first key for verification needs nobody's agreement,
-// which keeps to what the published protocol knows (2.5); an org that knows no
-// agreement does not mind one.
-func (b *Book) exchangeRequest(ctx context.Context, a *Account, by verified) (okta.EnrolmentRequest, error) {
-	r := okta.EnrolmentRequest{AuthenticatorID: a.AuthenticatorID}
-	r.Device.ID, r.Device.ClientInstanceID = a.Device.ID, a.Device.ClientInstanceID
-	if a.Dialect == Legacy { // which repeats the whole
-		r.Device = b.opts.Device(ctx)
-		r.Device.ID, r.Device.ClientInstanceID = a.Device.ID, a.Device.ClientInstanceID
-	}
-	thumbprints, agree := map[string]string{}, a.Verifies()
-	for _, k := range a.Rekeying.New {
-		thumbprint, err := k.JWK.Thumbprint()
-		if err != nil {
-			return r, err
-		}
-		thumbprints[k.place()] = thumbprint
-		agree = agree || k.silent()
-		if k.Method == "" {
-			r.Device.ClientInstanceKey = &k.JWK
-			continue
-		}
-		told := request(&r.Methods, k.Method)
-		if *told == nil {
-			*told = &okta.MethodRequest{Keys: &okta.MethodKeys{}}
-		}
-		if err := tell((*told).Keys, k.Role, k.JWK); err != nil {
-			return r, err
-		}
-	}
-	if !agree {
-		return r, nil
-	}
-	ref, auth, ok := a.agreeing(by)
-	if !ok {
-		return r, ErrNotVerified
-	}
-	key, err := b.opts.Keys.Open(ctx, ref)
-	if err != nil {
-		return r, fmt.Errorf("open the key that agrees: %w", err)
-	}
-	now := b.opts.Now()
-	r.KeyChange, err = jose.Sign(ctx, devicekey.Signer(key, auth), okta.TypeKeyChange, okta.KeyChange{
-		Issuer: a.EnrolmentID, Subject: a.UserID, Audience: a.OrgURL, ID: UUID(),
-		IssuedAt: okta.DateOf(now), ExpiresAt: okta.DateOf(now.Add(ownLife)), NotBefore: okta.DateOf(now.Add(-time.Minute)),
-		Keys: thumbprints,
-	})
-	if err != nil {
-		return r, fmt.Errorf("agree to the new keys: %w", err)
-	}
-	return r, nil
 }

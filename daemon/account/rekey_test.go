@@ -160,6 +160,8 @@ func TestRekey(t *testing.T) {
 		kind     devicekey.Kind
 	}{
 		{"first verification", false, Change{Action: AddVerification}, demanding, "", devicekey.KindSoftware},
+		{"first verification, the older way", false, Change{Action: AddVerification}, demanding, "", devicekey.KindSoftware},
+		{"rotate all, the older way", true, Change{Action: Rotate}, all, "push" + bioOrPIN, devicekey.KindSoftware},
 		{"verification anew", true, Change{Action: AddVerification}, demanding, "push" + bioOrPIN, devicekey.KindSoftware},
 		{"rotate, nobody verified", false, Change{Action: Rotate}, silent, "push.proofOfPossession", devicekey.KindSoftware},
 		{"rotate and add", false, Change{Action: Rotate}, all, "push.proofOfPossession", devicekey.KindSoftware},
@@ -170,6 +172,12 @@ func TestRekey(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			org, m, before, s := rig(t, row.verifies)
+			if strings.Contains(row.name, "the older way") {
+				org.speakLegacy()
+				if _, err := m.update(before.ID, func(a *Account) { a.Dialect = Legacy }); err != nil {
+					t.Fatal(err)
+				}
+			}
 			present := byPIN(s, thePIN)
 			if strings.Contains(row.name, "nobody verified") {
 				present = nil
@@ -410,5 +418,36 @@ func TestC2SilentKeyAgreesToNothing(t *testing.T) {
 	}
 	if len(org.agreed) != 0 {
 		t.Errorf("agreed by %v", org.agreed)
+	}
+}
+
+// Keys for verification that are lost could never agree: they are taken from the
+// org first, by who has signed in, and then there are new ones.
+func TestLostVerificationIsMadeAnew(t *testing.T) {
+	for _, c := range []Change{{Action: AddVerification}, {Action: Rotate}} {
+		for _, old := range []bool{false, true} {
+			org, m := newStrictOrg(t), boot(t, t.TempDir()+"/state")
+			if old {
+				org.speakLegacy()
+			}
+			s := m.service(t)
+			a, err := m.EnrolByLink(t.Context(), org.link("one"), "", byPIN(s, thePIN))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ref := range m.Demanding(t.Context(), okta.KeyUserVerificationBioOrPIN) {
+				if err := m.keys.Delete(t.Context(), ref); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := m.KeyError(t.Context(), a); err != nil {
+				t.Fatalf("the account signs: %v", err)
+			}
+			now, err := m.Rekey(t.Context(), a.ID, c, alice(byPIN(s, thePIN)))
+			if err != nil || now.Verifies() != (c.Action == AddVerification) {
+				t.Fatalf("%s: %+v, %v", c.Action, now, err)
+			}
+			m.settled(t, org)
+		}
 	}
 }

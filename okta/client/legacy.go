@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -122,12 +123,9 @@ func legacyRequest(r okta.EnrolmentRequest) okta.LegacyEnrolmentRequest {
 		if m == nil {
 			return
 		}
-		verifies := false
-		if m.Keys != nil {
-			verifies = len(m.Keys.UserVerification)+len(m.Keys.UserVerificationBioOrPIN) > 0
-		}
 		lm := okta.LegacyMethodRequest{Type: t, PushToken: m.PushToken, APSEnvironment: m.APSEnvironment, Keys: m.Keys, Capabilities: m.Capabilities}
-		if t != okta.MethodTOTP {
+		if t != okta.MethodTOTP && m.Keys != nil { // without keys it says nothing of them
+			verifies := isKey(m.Keys.UserVerification) || isKey(m.Keys.UserVerificationBioOrPIN)
 			lm.SupportUserVerification = &verifies
 		}
 		l.Methods = append(l.Methods, lm)
@@ -137,6 +135,9 @@ func legacyRequest(r okta.EnrolmentRequest) okta.LegacyEnrolmentRequest {
 	add(okta.MethodTOTP, r.Methods.TOTP)
 	return l
 }
+
+// isKey says whether a member of a request is a key, and not that there is none.
+func isKey(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
 // modern writes an enrolment in the newer words. A method that is there twice
 // is refused: which of them would count?
