@@ -1,8 +1,13 @@
 package daemon
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -232,4 +237,88 @@ func TestMissingTPMCostsNothing(t *testing.T) {
 		t.Errorf("%s in %s", d.keysIn, took)
 	}
 	_ = d.tpm.Close()
+}
+
+// Before the ready line nothing is sent to a TPM, though it is looked for.
+func TestNoTPMCommandBeforeReady(t *testing.T) {
+	c := testConfig(t)
+	c.DeviceKey, c.TPM = "auto", filepath.Join(filepath.Dir(c.StateDir), "tpm")
+	listener, err := net.Listen("unix", c.TPM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	visits := make(chan int64, 16)
+	go func() {
+		defer close(visits)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			n, _ := io.Copy(io.Discard, conn)
+			conn.Close()
+			visits <- n
+		}
+	}()
+	d, err := Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ready := d.Ready(); ready.DeviceKey != "tpm" {
+		t.Errorf("%+v", ready)
+	}
+	_ = d.Close()
+	listener.Close()
+	looked := 0
+	for bytes := range visits {
+		looked++
+		if bytes != 0 {
+			t.Errorf("%d bytes were sent", bytes)
+		}
+	}
+	if looked == 0 {
+		t.Error("nobody looked whether it is there")
+	}
+}
+
+// C10: a TPM that takes no PIN is said to, until when; keys without one go on.
+func TestC10LockoutIsSaid(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	c, x := onChip(t)
+	if err := x.SetLockout(1, 600, 600); err != nil { // the first wrong one would lock it
+		t.Fatal(err)
+	}
+	a := startAgent(t, c)
+	a.enrol(t, org)
+	s, said := a.problem(t, "tpm_lockout")
+	if !said || s.DeviceKey != (api.Component{Kind: "tpm", State: "lockout"}) {
+		t.Errorf("%+v", s)
+	}
+	if got := a.silent(t, org); got != http.StatusOK {
+		t.Errorf("a silent key: status %d", got)
+	}
+	report, err := a.client.Doctor(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(report.Checks, func(c api.Check) bool {
+		return c.Name == "TPM" && c.State == "warning" && strings.Contains(c.Message, " at ") && c.Hint != ""
+	}) {
+		t.Errorf("doctor: %+v", report.Checks)
+	}
+}
+
+// Each state has one sentence.
+func TestStatesOfTPMHaveWords(t *testing.T) {
+	for _, state := range []string{
+		devicekey.Absent, devicekey.PermissionDenied, devicekey.Busy, devicekey.Lockout, devicekey.Cleared, devicekey.OtherDevice,
+		devicekey.OwnerAuthSet, devicekey.TooOld, devicekey.SelfTestFailed, devicekey.Unavailable,
+	} {
+		err := explain(fmt.Errorf("make a key: %w", &devicekey.StateError{State: devicekey.State{Kind: devicekey.KindTPM, State: state, Hint: "a remedy"}}))
+		var said *api.Error
+		if !errors.As(err, &said) || said.Code != "tpm_"+state || said.Message == "" || said.Hint != "a remedy" {
+			t.Errorf("%s: %v", state, err)
+		}
+	}
 }

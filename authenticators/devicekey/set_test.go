@@ -184,7 +184,7 @@ func TestSetReauthorise(t *testing.T) {
 		t.Error(err)
 	}
 	// A caller who leaves in the middle does not keep it from being changed back.
-	s, soft, hard, _ := newSet(devicekey.KindTPM)
+	_, soft, hard, _ := newSet(devicekey.KindTPM)
 	ctx, cancel := context.WithCancel(t.Context())
 	leaving := &leavingStore{hard, cancel}
 	s = devicekey.NewSet(devicekey.KindTPM, map[devicekey.Kind]devicekey.Store{devicekey.KindTPM: leaving, devicekey.KindSoftware: soft})

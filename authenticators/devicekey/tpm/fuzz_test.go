@@ -69,14 +69,13 @@ func FuzzBlob(f *testing.F) {
 // panic, and no success.
 func FuzzAnswers(f *testing.F) {
 	x := tpmtest.New(f)
-	c, m := meddled(f, x)
 	rooms := newRooms()
-	s := NewStore(c, rooms)
 	for _, spec := range []devicekey.Spec{quiet, guard} {
-		k := mustCreate(f, s, spec)
-		_ = c.Close()
-		c, m = meddled(f, x)
-		s = NewStore(c, rooms)
+		maker := open(f, x)
+		k := mustCreate(f, NewStore(maker, rooms), spec)
+		_ = maker.Close()
+		c, m := meddled(f, x)
+		s := NewStore(c, rooms)
 		again, err := s.find(k.ref)
 		if err != nil {
 			f.Fatal(err)
@@ -93,7 +92,9 @@ func FuzzAnswers(f *testing.F) {
 		m.mu.Unlock()
 		f.Add(script, true)
 		f.Add(script, false)
+		_ = c.Close()
 	}
+	c := open(f, x)
 	blob, err := c.Seal(f.Context(), []byte("secret"))
 	if err != nil {
 		f.Fatal(err)

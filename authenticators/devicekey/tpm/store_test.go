@@ -252,7 +252,7 @@ func TestHostileBlobs(t *testing.T) {
 func TestRedacts(t *testing.T) {
 	s := NewStore(open(t, tpmtest.New(t)), newRooms())
 	k := mustCreate(t, s, devicekey.Spec{Role: okta.KeyUserVerification, UserVerification: true, Authorisation: pin})
-	for _, out := range []string{fmt.Sprintf("%v", k), fmt.Sprintf("%+v", k), fmt.Sprintf("%#v", k), fmt.Sprintf("%s", k)} {
+	for _, out := range []string{fmt.Sprintf("%v", k), fmt.Sprintf("%+v", k), fmt.Sprintf("%#v", k), fmt.Sprint(k)} {
 		if out != "TPM key "+k.ref.ID || strings.Contains(out, hex.EncodeToString(k.entry.Private)) {
 			t.Errorf("prints %s", out)
 		}

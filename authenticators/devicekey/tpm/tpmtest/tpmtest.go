@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
-	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 )
 
 // TPM is one TPM. Its state outlives the process that runs it.
@@ -111,12 +111,34 @@ func (x *TPM) Restart() error { return errors.Join(x.Stop(), x.Start()) }
 
 // Send is transport.TPM: what a program beside the agent would send.
 func (x *TPM) Send(command []byte) ([]byte, error) {
-	c, err := linuxudstpm.Open(x.Socket)
+	for {
+		answer, err := x.exchange(command)
+		if err != nil {
+			return nil, err
+		}
+		// A TPM says so before it writes to its memory; at once it is ready.
+		if len(answer) >= 10 && tpm2.TPMRC(binary.BigEndian.Uint32(answer[6:])) == tpm2.TPMRCRetry {
+			continue
+		}
+		return answer, nil
+	}
+}
+
+func (x *TPM) exchange(command []byte) ([]byte, error) {
+	conn, err := net.Dial("unix", x.Socket)
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
-	return c.Send(command)
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(command); err != nil {
+		return nil, err
+	}
+	answer := make([]byte, 4096) // swtpm sends it in one piece
+	n, err := conn.Read(answer)
+	return answer[:n], err
 }
 
 var _ transport.TPM = (*TPM)(nil)
