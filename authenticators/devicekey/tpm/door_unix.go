@@ -23,10 +23,30 @@ type socket string
 
 func (s socket) probe() error {
 	conn, err := net.DialTimeout("unix", string(s), dialTimeout)
+	if errors.Is(err, syscall.EAGAIN) {
+		return nil // its queue is full: somebody is behind it
+	}
 	if err != nil {
 		return err
 	}
 	return conn.Close()
+}
+
+// dial waits for a place in the queue, which may be for one caller alone.
+func (s socket) dial(ctx context.Context) (net.Conn, error) {
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", string(s))
+		if !errors.Is(err, syscall.EAGAIN) {
+			return conn, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
+		}
+	}
 }
 
 func (s socket) open() (port, error) { return s, nil }
@@ -34,7 +54,7 @@ func (socket) managed() bool         { return false }
 func (socket) Close() error          { return nil }
 
 func (s socket) send(ctx context.Context, command []byte) ([]byte, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", string(s))
+	conn, err := s.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
