@@ -84,18 +84,19 @@ var tpmWords = map[string]string{
 	devicekey.Unavailable:      "the TPM does not answer as it should",
 }
 
-// usesTPM says whether anything rests on the TPM: new keys, or accounts.
-func (d *Daemon) usesTPM(c *core) bool {
-	if d.keysIn == devicekey.KindTPM {
-		return true
-	}
+// accountsOnTPM counts the accounts that sign in by keys in the TPM.
+func accountsOnTPM(c *core) int {
+	n := 0
 	for _, a := range c.book.All() {
 		if a.Usable() && slices.ContainsFunc(keysOf(a), func(r devicekey.Ref) bool { return r.Kind == devicekey.KindTPM }) {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
+
+// usesTPM says whether anything rests on the TPM: new keys, or accounts.
+func (d *Daemon) usesTPM(c *core) bool { return d.keysIn == devicekey.KindTPM || accountsOnTPM(c) > 0 }
 
 // tpmProblem is what is wrong with the TPM, if that matters to anybody.
 func (d *Daemon) tpmProblem(ctx context.Context, c *core) (api.Problem, bool) {
@@ -111,8 +112,14 @@ func (d *Daemon) tpmProblem(ctx context.Context, c *core) (api.Problem, bool) {
 	if !ok {
 		return api.Problem{}, false
 	}
-	if s.State == devicekey.Lockout && !s.Until.IsZero() {
+	switch n := accountsOnTPM(c); {
+	case s.State == devicekey.Lockout && !s.Until.IsZero():
 		words += fmt.Sprintf("; it forgets one at %s at the latest", s.Until.Local().Format("15:04"))
+	case s.State == devicekey.Lockout:
+	case n == 1:
+		words += "; an account with its keys there cannot sign in meanwhile"
+	case n > 1:
+		words += fmt.Sprintf("; %d accounts with their keys there cannot sign in meanwhile", n)
 	}
 	hint := s.Hint
 	if d.keysIn == devicekey.KindTPM && s.State != devicekey.Busy && s.State != devicekey.Lockout {
