@@ -148,12 +148,11 @@ func (a *app) changeKeys(ctx context.Context, agent *client.Client, id string, i
 		e, err = agent.ChangeKeys(ctx, id, in)
 		return err
 	}
-	if in.Action == "verify" || len(account.Verification) > 0 || by.stdin || by.by != "" {
-		err = a.proving(ctx, agent, by, must, change)
-	} else {
-		err = change(nil, "")
+	takes := may // keys are added that it unlocks
+	if in.Action == "verify" || len(account.Verification) > 0 {
+		takes = must
 	}
-	if err != nil {
+	if err := a.proving(ctx, agent, by, takes, change); err != nil {
 		return failed(tried, err)
 	}
 	account, err = a.awaitSignIn(ctx, agent, e, tried, noBrowser)

@@ -105,6 +105,9 @@ func (b *Book) enrol(ctx context.Context, org *client.Org, by credential, name s
 	// What an earlier try at this org left open is settled first, so that it
 	// can never stand in the way of this one.
 	for _, a := range b.All() {
+		if a.Usable() && a.OrgURL == org.URL() && a.Rekeying != nil && a.Rekeying.Sent {
+			b.settle(ctx, a, nil, false) // which key is the device's, if it changes
+		}
 		if a.State != Enrolling || a.OrgURL != org.URL() {
 			continue
 		}
@@ -219,10 +222,11 @@ func (b *Book) alternate(ctx context.Context, org *client.Org, who okta.Organiza
 
 // knownDevice returns this device as the org knows it from another account. The
 // address counts too: any org can claim any id (E5). A device whose key is lost
-// is another one by now; so is one whose key is in a store that is out of use.
+// is another one by now; so is one whose key is in a store that is out of use,
+// or may have been exchanged: nothing may rest on a key that is about to go.
 func (b *Book) knownDevice(ctx context.Context, orgURL, orgID string) (Device, bool) {
 	for _, a := range slices.Backward(b.All()) {
-		if a.OrgURL == orgURL && a.OrgID == orgID && a.Usable() && a.Device.ID != "" && !b.outOfUse(ctx, a.Device.Key) {
+		if a.OrgURL == orgURL && a.OrgID == orgID && a.Usable() && a.Device.ID != "" && (a.Rekeying == nil || !a.Rekeying.Sent) && !b.outOfUse(ctx, a.Device.Key) {
 			return a.Device, true
 		}
 	}

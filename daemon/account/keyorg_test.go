@@ -19,6 +19,7 @@ type keyOrg struct {
 	used    map[string]bool                // ids of agreements
 	ignores bool                           // knows no exchange: says yes, and changes nothing
 	deaf    bool                           // takes no requests that a key has signed
+	noToken bool                           // gives no tokens
 	noUV    bool                           // takes no keys that demand verification
 	drop    int                            // exchanges whose request never arrives
 	dropped int                            // exchanges that are done, and whose answer is lost
@@ -223,7 +224,7 @@ func (o *strictOrg) document(id string) okta.Enrolment {
 // grants says whether a key of any enrolment has signed an assertion.
 func (o *strictOrg) grants(assertion string) bool {
 	t, err := jose.Parse(assertion, jose.MaintenanceAssertion)
-	if err != nil {
+	if err != nil || o.noToken {
 		return false
 	}
 	for id := range o.keys {

@@ -451,3 +451,30 @@ func TestLostVerificationIsMadeAnew(t *testing.T) {
 		}
 	}
 }
+
+// Another account is enrolled while it is not known whether the key of the device
+// has changed: it rests on neither key, and loses none when that is known.
+func TestEnrolWhileUnsettled(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		org, m, a, _ := rig(t, false)
+		org.set(func() { org.dropped, org.deaf, org.noToken = 100, true, true })
+		if _, err := m.Rekey(t.Context(), a.ID, Change{Action: Rotate}, alice(nil)); !errors.Is(err, ErrUnsettled) {
+			t.Fatal(err)
+		}
+		org.set(func() { org.dropped = 0 })
+		if !lost { // it is found out first
+			org.set(func() { org.deaf, org.noToken = false, false })
+		}
+		second, err := m.EnrolByLink(t.Context(), org.link("two"), "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _ := m.Get(a.ID)
+		if shares := second.Device.Key == first.Device.Key; shares == lost {
+			t.Errorf("shares the key of the device: %v", shares)
+		}
+		org.set(func() { org.deaf, org.noToken = false, false })
+		m.Resume(t.Context())
+		m.settled(t, org)
+	}
+}
