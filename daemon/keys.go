@@ -93,6 +93,11 @@ func (c *core) keyState(ctx context.Context, a *account.Account, ref devicekey.R
 	var named *devicekey.StateError
 	switch {
 	case err == nil:
+		// What opened may lie in a store that signs nothing now. A lockout is no
+		// matter of silent keys, and says so where PINs are asked for.
+		if s := c.store.StateOf(ctx, ref.Kind); s.State != devicekey.Ready && s.State != devicekey.Lockout {
+			return s.State, s.Hint
+		}
 		return devicekey.Ready, ""
 	case account.KeyLost(err) && !account.KeyLost(c.book.KeyError(ctx, a)):
 		return "lost", "countersign key verify " + a.ID

@@ -127,3 +127,27 @@ func TestC1CopiedStateSaysWhereItsKeysAre(t *testing.T) {
 		t.Errorf("at home: status %d", got)
 	}
 }
+
+// A TPM that is away: its keys are listed as what they are, and come back with it.
+func TestKeysOfATPMThatIsAway(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	c, x := onChip(t)
+	a := startAgent(t, c)
+	a.enrol(t, org)
+	for _, want := range []string{"ready", "absent", "ready"} {
+		if want == "absent" {
+			x.Kill()
+		} else if err := x.Start(); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := a.client.Keys(t.Context())
+		if err != nil || len(keys.Keys) != 3 {
+			t.Fatalf("%+v, %v", keys, err)
+		}
+		for _, k := range keys.Keys {
+			if k.State != want {
+				t.Errorf("%s: %+v", want, k)
+			}
+		}
+	}
+}

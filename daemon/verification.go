@@ -14,6 +14,7 @@ import (
 	"countersign.dev/authenticators/verification"
 	"countersign.dev/authenticators/verification/fingerprint"
 	"countersign.dev/authenticators/verification/password"
+	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/ipc/api"
@@ -239,10 +240,13 @@ func (d *Daemon) untilWords(until time.Time) string {
 // errors are for explain.
 func (d *Daemon) unverified(method verification.Method, err error) error {
 	var try *verification.TryError
+	pin := method == verification.PIN
+	if pin && account.KeyLost(err) {
+		return &api.Error{Status: http.StatusConflict, Code: "pin_lost", Message: "the PIN is gone with the key that checked it" + lostWhy(err), Hint: "set a new one: countersign pin set"}
+	}
 	if !errors.As(err, &try) {
 		return err
 	}
-	pin := method == verification.PIN
 	e := &api.Error{Status: http.StatusForbidden, Code: "not_verified", Message: "you were not recognised", TriesLeft: try.Left, Until: try.Until}
 	if pin {
 		e.Code, e.Message = "wrong_pin", "the PIN is wrong"
@@ -260,6 +264,20 @@ func (d *Daemon) unverified(method verification.Method, err error) error {
 		e.Message += fmt.Sprintf(", %d tries left", try.Left)
 	}
 	return e
+}
+
+// lostWhy says what took a key away, if that is known.
+func lostWhy(err error) string {
+	var state *devicekey.StateError
+	switch {
+	case !errors.As(err, &state):
+		return ""
+	case state.State.State == devicekey.Cleared:
+		return ": the TPM was cleared"
+	case state.State.State == devicekey.OtherDevice:
+		return ": it is on another computer, or this one has another TPM now"
+	}
+	return ""
 }
 
 // states asks how the ways to verify the person are doing.

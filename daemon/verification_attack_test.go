@@ -68,7 +68,7 @@ func TestC4VerificationServiceFails(t *testing.T) {
 		"vault locked":    {fails(devicekey.ErrLocked), "locked"},
 		"store lockout":   {fails(&verification.TryError{Method: verification.PIN, Until: time.Now().Add(time.Hour), Err: verification.ErrTooMany}), "pin_locked"},
 		"store busy":      {fails(&devicekey.StateError{State: devicekey.State{Kind: "tpm", State: devicekey.Busy}}), "tpm_busy"},
-		"store cleared":   {fails(&devicekey.StateError{State: devicekey.State{Kind: "tpm", State: devicekey.Cleared}}), "tpm_cleared"},
+		"store cleared":   {fails(&devicekey.StateError{State: devicekey.State{Kind: "tpm", State: devicekey.Cleared}}), "pin_lost"},
 		"key store fault": {fails(errors.New("garbage")), "internal"},
 	} {
 		core.verification = spoilt{genuine, row.verify}

@@ -151,7 +151,7 @@ func (s *Service) pinState(ctx context.Context, c *contents) State {
 	case errors.As(err, &bad):
 		return fromStore(state, bad.State)
 	case errors.Is(err, devicekey.ErrNotFound):
-		state.State, state.Hint = "unavailable", "its key is gone; set a new PIN: countersign pin set"
+		state.State, state.Hint = "unavailable", newPINHint
 	case err != nil:
 		state.State, state.Hint = "unavailable", err.Error()
 	default:
@@ -162,12 +162,17 @@ func (s *Service) pinState(ctx context.Context, c *contents) State {
 	return state
 }
 
+const newPINHint = "its key is gone; set a new PIN: countersign pin set"
+
 func fromStore(s State, store devicekey.State) State {
 	if store.State == devicekey.Lockout {
 		return locked(s, store.Until)
 	}
 	s.State, s.Hint = "unavailable", store.Hint
-	if s.Hint == "" {
+	switch {
+	case store.State == devicekey.Cleared || store.State == devicekey.OtherDevice:
+		s.Hint = newPINHint // what helps the keys of accounts does not help it
+	case s.Hint == "":
 		s.Hint = "its key store is " + store.State
 	}
 	return s
