@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"countersign.dev/daemon/account"
@@ -10,6 +12,7 @@ import (
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
+	"countersign.dev/okta/client"
 )
 
 // Somebody who has a person's password and second factor may enrol a device of
@@ -33,6 +36,11 @@ func (d *Daemon) fetchNotices(ctx context.Context, c *core, a *account.Account) 
 		return err
 	}
 	list, err := org.Notices(ctx, auth, a.EnrolmentID, a.NoticeSeen)
+	var refusal *okta.Error
+	var odd *client.UnexpectedAnswer
+	if errors.As(err, &refusal) && refusal.HTTPStatus == http.StatusNotFound || errors.As(err, &odd) && odd.Status == http.StatusNotFound {
+		return nil // an org without them
+	}
 	if err != nil {
 		return fmt.Errorf("ask for notices: %w", err)
 	}

@@ -48,6 +48,7 @@ type listener struct {
 	etag       string
 	asked      time.Time // when the last question began
 	announced  bool
+	looked     bool         // for what happened while nobody listened
 	telling    atomic.Bool  // notices are being fetched
 	untold     atomic.Int64 // unix nanoseconds before which they are not, after an error
 	deliveries deliveries
@@ -104,6 +105,10 @@ func (l *listener) round(ctx context.Context, a *account.Account) pause {
 	l.mu.Unlock()
 	if l.fresh.Swap(false) {
 		l.pace = pace{}
+	}
+	if !l.looked { // an org that waits may say so in a minute only
+		l.looked = true
+		l.notices(ctx, a)
 	}
 	l.asked = time.Now()
 	list, err := l.ask(asking, a)
@@ -192,7 +197,14 @@ func (l *listener) told(ctx context.Context, a *account.Account, newest int64) {
 	if now := l.p.account(l.id, l.url); now != nil {
 		a = now // what was fetched during this question has been seen
 	}
-	if newest <= a.NoticeSeen || l.p.Notices == nil || time.Now().UnixNano() < l.untold.Load() || !l.telling.CompareAndSwap(false, true) {
+	if newest > a.NoticeSeen {
+		l.notices(ctx, a)
+	}
+}
+
+// notices has them fetched, one fetch at a time, and none soon after one failed.
+func (l *listener) notices(ctx context.Context, a *account.Account) {
+	if l.p.Notices == nil || time.Now().UnixNano() < l.untold.Load() || !l.telling.CompareAndSwap(false, true) {
 		return
 	}
 	l.deliveries.work.Go(func() {

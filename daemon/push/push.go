@@ -54,8 +54,8 @@ type Config struct {
 	// is called once, after the first contact.
 	Announce func(ctx context.Context, a *account.Account) error
 	// Notices fetches what happened to other devices of the account's person. It
-	// is called when a list says that there is something newer than was seen; it
-	// may be nil.
+	// is called at first, and when a list says that there is something newer than
+	// was seen; it may be nil.
 	Notices func(ctx context.Context, a *account.Account) error
 	// Network calls changed whenever the network has changed for the better,
 	// until ctx ends; an error means that nobody tells (any more). See Network.
