@@ -338,6 +338,33 @@ func TestC2NoKeyWithoutThePersonTwice(t *testing.T) {
 	}
 }
 
+// The PIN is changed while the person signs in: nothing is made with the old one,
+// which no later change could reach.
+func TestPINChangesDuringASignIn(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	a := withPIN(t, org, testConfig(t))
+	list, err := a.client.Accounts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := a.client.ChangeKeys(t.Context(), list.Accounts[0].ID, api.ChangeKeys{Action: "verify", PIN: api.PIN(testPIN)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const third = "161803"
+	if _, err := a.client.SetPIN(t.Context(), api.PIN(third), api.PIN(testPIN)); err != nil {
+		t.Fatal(err)
+	}
+	browse(t, e.URL)
+	if _, err := a.client.AwaitEnrolment(t.Context(), e.ID); refusalOf(t, err).Code != "wrong_pin" {
+		t.Errorf("%v", err)
+	}
+	// All keys demand the new one: it can be changed again.
+	if _, err := a.client.SetPIN(t.Context(), api.PIN(testPIN), api.PIN(third)); err != nil {
+		t.Error(err)
+	}
+}
+
 // C2, C8: the PIN that waits for the end of a sign-in is wiped when it is over.
 func TestC8PINIsWipedAfterTheSignIn(t *testing.T) {
 	org := oktatest.NewOrg(t)

@@ -58,7 +58,7 @@ func (s *Service) SetPIN(ctx context.Context, pin devicekey.Secret, refs []devic
 		c = &contents{}
 		return err
 	}
-	s.Forget()
+	s.changed()
 	if c.PIN != nil {
 		c.Gone = append(c.Gone, c.PIN.Ref)
 		c.PIN = nil
@@ -137,6 +137,7 @@ func (s *Service) ChangePIN(ctx context.Context, old, new devicekey.Secret, refs
 	if err := s.tryPIN(ctx, c, old); err != nil {
 		return err
 	}
+	s.changed()
 	all := append([]devicekey.Ref{c.PIN.Ref}, refs...)
 	from, to := devicekey.Authorisation{Secret: old}, devicekey.Authorisation{Secret: new}
 	err = s.keys.Reauthorise(ctx, all, from, to)
@@ -195,6 +196,7 @@ func (s *Service) RemovePIN(ctx context.Context, old devicekey.Secret) error {
 			return err
 		}
 	}
+	s.changed()
 	c.Gone = append(c.Gone, c.PIN.Ref)
 	c.PIN = nil
 	c.makeEscrow()
@@ -295,7 +297,7 @@ func (s *Service) rewrite(ctx context.Context, change func(*contents) error) err
 		return err
 	}
 	defer c.wipe()
-	s.Forget()
+	s.changed()
 	if err := change(c); err != nil {
 		return err
 	}
@@ -415,6 +417,7 @@ func (s *Service) settle(ctx context.Context, c *contents) error {
 	if c.Pending == nil {
 		return nil
 	}
+	s.changed()
 	key, err := s.keys.Open(ctx, c.Pending.Ref)
 	if err == nil {
 		err = c.Pending.accepts(ctx, key, c.Escrow[guarded])

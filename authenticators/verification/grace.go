@@ -59,7 +59,7 @@ func (s *Service) fromGrace(req Request, method Method, c *contents) (Verified, 
 		s.drop()
 		return Verified{}, false
 	}
-	return Verified{purpose: req.Purpose, method: method, at: k.at, from: now, now: s.now, secrets: cloned(k.secrets)}, true
+	return s.verified(req.Purpose, method, k.at, now, cloned(k.secrets)), true
 }
 
 // Forget ends grace: the screen or the vault was locked, or a try was wrong.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,6 +178,41 @@ func TestVerifiedExpires(t *testing.T) {
 		t.Error("nothing verifies")
 	}
 	zero.Wipe()
+}
+
+// A verification that was given out before a change of the PIN or the methods is
+// good for nothing afterwards: keys made with it would demand what was.
+func TestVerifiedEndsWithAChange(t *testing.T) {
+	finger := &verificationtest.Method{Name: verification.Fingerprint, Answer: verificationtest.Yes}
+	for name, row := range map[string]struct {
+		change func(*testing.T, *verification.Service) error
+		ends   bool
+	}{
+		"changed": {func(t *testing.T, s *verification.Service) error { return s.ChangePIN(t.Context(), right, other, nil) }, true},
+		"removed": {func(t *testing.T, s *verification.Service) error { return s.RemovePIN(t.Context(), right) }, true},
+		"another way": {func(t *testing.T, s *verification.Service) error {
+			return s.Enable(t.Context(), verification.Fingerprint)
+		}, true},
+		"not changed": {func(t *testing.T, s *verification.Service) error {
+			if err := s.ChangePIN(t.Context(), wrong, other, nil); !errors.Is(err, verification.ErrWrong) {
+				return fmt.Errorf("a wrong PIN: %w", err)
+			}
+			return nil
+		}, false},
+	} {
+		o := verificationtest.Options(finger)
+		s := withPIN(t, o)
+		v, err := s.Verify(t.Context(), verification.Request{Purpose: "p", PIN: right})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := row.change(t, s); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if _, ok := v.Authorise(bioOrPIN); ok == row.ends || v.For("p") == row.ends {
+			t.Errorf("%s: still good: %v", name, ok)
+		}
+	}
 }
 
 // C4: the table, and what is not in it.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
@@ -48,6 +49,7 @@ type Service struct {
 	changing slot            // held by what changes the PIN or methods; taken first
 	asking   map[Method]slot // one question of a method at a time; taken second
 	slot     slot            // held by what tries a PIN or writes the room; taken last
+	changes  atomic.Uint64   // of the PIN and methods, while this process lives; see changed
 
 	mu    sync.Mutex       // guards what follows
 	tried map[Method]tries // as counted by this process
@@ -102,6 +104,22 @@ func Open(o Options) (*Service, error) {
 		c.wipe()
 	}
 	return s, nil
+}
+
+// verified makes a verification, which the next change of PIN or methods ends.
+// The caller holds the slot, or has the one that it comes from from grace.
+func (s *Service) verified(purpose string, m Method, at, from time.Time, secrets map[okta.KeyType]devicekey.Secret) Verified {
+	n := s.changes.Load()
+	return Verified{purpose: purpose, method: m, at: at, from: from, now: s.now, secrets: secrets,
+		same: func() bool { return s.changes.Load() == n }}
+}
+
+// changed ends what the user was verified for before: grace, and verifications
+// that were given out. Whoever changes the PIN or methods calls it first, and
+// holds the slot.
+func (s *Service) changed() {
+	s.Forget() // first: what grace gives out meanwhile ends too
+	s.changes.Add(1)
 }
 
 func (s *Service) verifier(m Method) Verifier {

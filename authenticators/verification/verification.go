@@ -119,13 +119,16 @@ type Verifier interface {
 const goodFor = 2 * time.Minute
 
 // Verified says that the user was there, for one purpose. It is good for two
-// minutes. The zero value says nothing and authorises nothing.
+// minutes, and no longer than the PIN and the methods stay what they were: what
+// it holds would else be put into new keys. The zero value says nothing and
+// authorises nothing.
 type Verified struct {
 	purpose string
 	method  Method
 	at      time.Time // the user was there
 	from    time.Time // given out
 	now     func() time.Time
+	same    func() bool // PIN and methods are what they were
 	secrets map[okta.KeyType]devicekey.Secret
 }
 
@@ -140,7 +143,7 @@ func (v Verified) Method() Method { return v.method }
 // At is when the user was there; with grace, earlier than Verify was called.
 func (v Verified) At() time.Time { return v.at }
 
-func (v Verified) fresh() bool { return v.now != nil && !over(v.from, v.now(), goodFor) }
+func (v Verified) fresh() bool { return v.now != nil && v.same() && !over(v.from, v.now(), goodFor) }
 
 // Authorise returns what keys of a role demand, if the method may release them
 // and has what they demand, in time. A new key of that role is made with it too.

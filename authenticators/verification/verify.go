@@ -80,9 +80,9 @@ func (s *Service) byPIN(ctx context.Context, req Request) (Verified, error) {
 		return Verified{}, err
 	}
 	now := s.now()
-	v := Verified{purpose: req.Purpose, method: PIN, at: now, from: now, now: s.now, secrets: map[okta.KeyType]devicekey.Secret{
+	v := s.verified(req.Purpose, PIN, now, now, map[okta.KeyType]devicekey.Secret{
 		okta.KeyUserVerificationBioOrPIN: slices.Clone(req.PIN),
-	}}
+	})
 	s.keep(v, c)
 	return v, nil
 }
@@ -180,7 +180,7 @@ func (s *Service) byMethod(ctx context.Context, m Method, req Request) (Verified
 	if !slices.Contains(c.Enabled, m) {
 		return Verified{}, ErrNotSetUp
 	}
-	v := Verified{purpose: req.Purpose, method: m, at: at, from: at, now: s.now, secrets: map[okta.KeyType]devicekey.Secret{}}
+	v := s.verified(req.Purpose, m, at, at, map[okta.KeyType]devicekey.Secret{})
 	for role, secret := range c.Escrow {
 		if m.Satisfies(role) {
 			v.secrets[role] = slices.Clone(secret)
