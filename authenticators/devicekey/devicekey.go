@@ -94,6 +94,9 @@ type State struct {
 	State string    // Ready, or one of the other names
 	Hint  string    // what to do; empty when ready
 	Until time.Time // of Lockout: when the next try is possible, as far as the store knows
+	// Left is of Ready: how many wrong secrets the store takes before it locks, all
+	// programs together, as of a moment ago; 0 where it does not count or say.
+	Left int
 }
 
 // The names of states. What is not Ready signs nothing, but in Lockout: there

@@ -173,14 +173,35 @@ func (s *Service) pinState(ctx context.Context, c *contents) State {
 	case err != nil:
 		state.State, state.Hint = "unavailable", err.Error()
 	default:
-		if store := s.keys.State(ctx); store.Kind == c.PIN.Ref.Kind && store.State != devicekey.Ready {
+		store := s.storeOf(ctx, c.PIN.Ref.Kind)
+		if store.State != devicekey.Ready {
 			return fromStore(state, store)
 		}
+		state.Left = fewer(state.Left, store)
 	}
 	return state
 }
 
 const newPINHint = "its key is gone; set a new PIN: countersign pin set"
+
+// storeOf is how the store of a kind is doing: new keys may go to another one by
+// now.
+func (s *Service) storeOf(ctx context.Context, kind devicekey.Kind) devicekey.State {
+	if several, ok := s.keys.(interface {
+		StateOf(ctx context.Context, kind devicekey.Kind) devicekey.State
+	}); ok {
+		return several.StateOf(ctx, kind)
+	}
+	return s.keys.State(ctx)
+}
+
+// fewer is how many tries are left where the store takes fewer than we do.
+func fewer(left int, store devicekey.State) int {
+	if store.Left > 0 {
+		return min(left, store.Left)
+	}
+	return left
+}
 
 func fromStore(s State, store devicekey.State) State {
 	if store.State == devicekey.Lockout {

@@ -301,6 +301,86 @@ func TestLockoutOfTheStore(t *testing.T) {
 	})
 }
 
+// Nobody is promised more tries than the key store takes: a TPM counts those of
+// other programs too.
+func TestStoreTakesFewerTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := verificationtest.Options()
+		keys := o.Keys.(*verificationtest.Keys)
+		s := withPIN(t, o)
+		pin := func(state string, tries int) {
+			t.Helper()
+			if got := s.States(t.Context())[0]; got.State != state || got.Left != tries {
+				t.Errorf("%+v", got)
+			}
+		}
+		keys.Health = devicekey.State{Left: 31}
+		pin("ready", 5)
+		left(t, try(t, s, wrong), verification.ErrWrong, 4, 0)
+		keys.Health.Left = 2
+		pin("ready", 2)
+		left(t, try(t, s, wrong), verification.ErrWrong, 2, 0)
+		// The last one.
+		keys.Health = devicekey.State{State: devicekey.Lockout, Until: time.Now().Add(20 * time.Minute)}
+		left(t, try(t, s, wrong), verification.ErrWrong, 0, 20*time.Minute)
+		pin("lockout", 0)
+		keys.Health = devicekey.State{State: devicekey.Lockout}
+		left(t, try(t, s, wrong), verification.ErrWrong, 0, 0)
+	})
+}
+
+// A store that is not there has looked at nothing: the right PIN is not lost for
+// having been typed while the TPM was away.
+func TestAbsentStoreCostsNoTry(t *testing.T) {
+	o := verificationtest.Options()
+	keys := o.Keys.(*verificationtest.Keys)
+	s := withPIN(t, o)
+	for _, row := range []struct {
+		state string
+		costs bool
+	}{
+		{devicekey.Absent, false}, {devicekey.PermissionDenied, false}, {devicekey.OwnerAuthSet, false}, {devicekey.TooOld, false},
+		{devicekey.Cleared, false}, {devicekey.OtherDevice, false}, {devicekey.Unavailable, true}, {devicekey.Busy, true}, {"", true},
+	} {
+		fault := &devicekey.StateError{State: devicekey.State{Kind: devicekey.KindSoftware, State: row.state}}
+		keys.Fail = func(operation, _ string) error {
+			if operation == "sign" {
+				return fault
+			}
+			return nil
+		}
+		if err := try(t, s, right); !errors.Is(err, devicekey.ErrUnavailable) {
+			t.Fatalf("%s: %v", row.state, err)
+		}
+		keys.Fail = nil
+		if got := s.States(t.Context())[0].Left; (got == 4) != row.costs || got < 4 {
+			t.Errorf("%s: %d tries left", row.state, got)
+		}
+		if err := try(t, s, right); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The PIN's key may be in another store than new keys: that one is asked.
+func TestStateOfThePINsStore(t *testing.T) {
+	soft, chip := &verificationtest.Keys{}, &verificationtest.Keys{Kind: devicekey.KindTPM}
+	stores := map[devicekey.Kind]devicekey.Store{devicekey.KindSoftware: soft, devicekey.KindTPM: chip}
+	o := verificationtest.Options()
+	o.Keys = devicekey.NewSet(devicekey.KindTPM, stores)
+	withPIN(t, o)
+	o.Keys = devicekey.NewSet(devicekey.KindSoftware, stores)
+	s := open(t, o)
+	soft.Health = devicekey.State{State: devicekey.Unavailable}
+	if got := s.States(t.Context())[0]; got.State != "ready" {
+		t.Errorf("%+v", got)
+	}
+	chip.Health = devicekey.State{State: devicekey.Absent, Hint: "switch it on"}
+	if got := s.States(t.Context())[0]; got.State != "unavailable" || got.Hint != "switch it on" || len(s.Ready(t.Context(), bioOrPIN)) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // What cannot be a PIN at all is wrong, and costs no try.
 func TestSlips(t *testing.T) {
 	o := verificationtest.Options()

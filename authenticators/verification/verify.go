@@ -116,12 +116,30 @@ func (s *Service) tryPIN(ctx context.Context, c *contents, pin devicekey.Secret)
 		return nil
 	case errors.Is(err, devicekey.ErrUnauthorised):
 		s.Forget()
-		return c.Tries[PIN].err(PIN, now, ErrWrong)
-	case errors.Is(err, devicekey.ErrTooManyTries), errors.Is(err, devicekey.ErrLocked):
+		e := c.Tries[PIN].err(PIN, now, ErrWrong)
+		switch store := s.storeOf(ctx, c.PIN.Ref.Kind); {
+		case store.State != devicekey.Lockout:
+			e.Left = fewer(e.Left, store)
+		default: // that was the last one that it takes
+			if e.Left = 0; e.Until.Before(store.Until) {
+				e.Until = store.Until
+			}
+		}
+		return e
+	case errors.Is(err, devicekey.ErrTooManyTries), errors.Is(err, devicekey.ErrLocked), unseen(err):
 		// Not looked at. Not given back it costs a try, which is no harm either.
 		_ = s.uncount(c, PIN, before)
 	}
 	return storeError(err)
+}
+
+// unseen says whether the key store was in a state in which it looks at no PIN:
+// a device that is not there counts nothing, and neither do we. In others, as
+// when an answer is lost, it may have looked.
+func unseen(err error) bool {
+	var state *devicekey.StateError
+	return errors.As(err, &state) && slices.Contains([]string{devicekey.Absent, devicekey.PermissionDenied, devicekey.TooOld,
+		devicekey.Cleared, devicekey.OtherDevice, devicekey.OwnerAuthSet}, state.State.State)
 }
 
 // storeError tells of a key store that did not say whether a PIN is right.

@@ -161,7 +161,8 @@ func (l *link) mayTry() error {
 	if !okCounter || !okMost {
 		return errors.Join(errGarbage, errors.New("it does not say how many tries were wrong"))
 	}
-	if seen[tpm2.TPMPTPermanent]&inLockout == 0 && counter+1 < most {
+	if seen[tpm2.TPMPTPermanent]&inLockout == 0 && counter < most-1 && most > 0 {
+		l.tpm.counted(most - 1 - counter)
 		return nil
 	}
 	return l.tpm.lockedOut(seen[tpm2.TPMPTLockoutInterval], nil)

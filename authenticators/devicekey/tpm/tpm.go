@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -76,6 +77,7 @@ type TPM struct {
 	closed bool
 	timer  *time.Timer
 	health health
+	left   int // wrong tries that there is room for, when that was last asked
 }
 
 // health is what was seen last.
@@ -128,7 +130,21 @@ func (t *TPM) State(ctx context.Context) devicekey.State {
 		t.saw(err) // also of a TPM that did not come to it
 		return t.stateOf(err)
 	}
-	return devicekey.State{Kind: devicekey.KindTPM, State: devicekey.Ready}
+	return t.ready()
+}
+
+// ready is a TPM that is well.
+func (t *TPM) ready() devicekey.State {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return devicekey.State{Kind: devicekey.KindTPM, State: devicekey.Ready, Left: t.left}
+}
+
+// counted remembers how many wrong tries there is room for.
+func (t *TPM) counted(left uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.left = int(min(left, math.MaxInt32))
 }
 
 // recent is the health seen lately.
@@ -140,7 +156,11 @@ func (t *TPM) recent() (devicekey.State, bool) {
 		good = healthGood
 	}
 	age := t.now().Sub(t.health.at)
-	return t.health.state, !t.health.at.IsZero() && age >= 0 && age < good
+	state := t.health.state
+	if state.State == devicekey.Ready {
+		state.Left = t.left
+	}
+	return state, !t.health.at.IsZero() && age >= 0 && age < good
 }
 
 // saw remembers how the TPM was doing; it is asked again after an error that

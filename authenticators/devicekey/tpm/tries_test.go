@@ -110,6 +110,10 @@ func TestC13WrongPINs(t *testing.T) {
 				switch {
 				case errors.Is(err, devicekey.ErrUnauthorised):
 					wrong++
+					state := s.State(t.Context())
+					if wrong < limits.Max-1 && (state.State != devicekey.Ready || state.Left != int(limits.Max-1-wrong)) || wrong == limits.Max-1 && state.State != devicekey.Lockout {
+						t.Errorf("after %d wrong ones: %+v", wrong, state)
+					}
 				case errors.Is(err, devicekey.ErrTooManyTries):
 					refused++
 					e := mustBe(t, err, devicekey.Lockout)
