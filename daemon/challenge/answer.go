@@ -202,10 +202,16 @@ func (p *Pipeline) prove(ctx context.Context, c *Challenge) (string, error) {
 	if !ok {
 		return "", errors.New("the method is gone")
 	}
-	if c.verified.For(c.prompt) && c.consent == okta.ConsentApproved {
+	switch {
+	case c.consent != okta.ConsentApproved:
+	case c.verified.For(c.prompt):
 		if token, err := p.proveVerified(ctx, c, m, now); token != "" || err != nil {
 			return token, err
 		}
+	case c.plan.need == prompt.VerificationRequired:
+		// It was there when the person approved (C3): the machine slept, or the PIN
+		// was changed.
+		c.consent, c.why = okta.ConsentUVTemporarilyUnavailable, "your verification has ended before the answer was signed"
 	}
 	return p.sign(ctx, c, m, now, signature{okta.KeyProofOfPossession, m.ProofOfPossession, devicekey.Authorisation{}, c.consent, []string{}})
 }

@@ -328,6 +328,31 @@ func TestC3NoVerificationWithoutProof(t *testing.T) {
 	}
 }
 
+// C3: a verification that ends between the approval and the signature approves
+// nothing by the silent key.
+func TestC3VerificationEndsBeforeTheSignature(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	for need, want := range map[okta.Need]okta.Consent{
+		okta.NeedRequired: okta.ConsentUVTemporarilyUnavailable, okta.NeedPreferred: okta.ConsentApproved,
+	} {
+		w := newUVWorld(t, org, okta.KeyUserVerificationBioOrPIN)
+		w.asker.answer = func(_ context.Context, p prompt.Prompt) (prompt.Answer, error) {
+			v := w.verified(t, "p1", verification.PIN)
+			now := w.Pipeline.Now
+			w.Pipeline.Now = func() time.Time { // asked next when the answer is made
+				w.shift = 3 * time.Minute
+				return now()
+			}
+			return prompt.Answer{Prompt: "p1", Verdict: prompt.Approved, Account: p.Account, Verification: v}, nil
+		}
+		got := w.send(t, okta.MethodSignedNonce, func(c *okta.Challenge) { c.UserVerification = need })
+		a, by := w.answer(t, okta.MethodSignedNonce)
+		if a.Context.UserConsent != want || by != okta.KeyProofOfPossession || (got.Outcome == Approved) != (need == okta.NeedPreferred) {
+			t.Errorf("%s: %+v, %s says %+v", need, got, by, a.Context)
+		}
+	}
+}
+
 // A verification is used up by its prompt: nothing of the secret is left, however
 // that ends.
 func TestVerificationIsWiped(t *testing.T) {
