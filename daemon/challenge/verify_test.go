@@ -345,7 +345,7 @@ func TestC3VerificationEndsBeforeTheSignature(t *testing.T) {
 			}
 			return prompt.Answer{Prompt: "p1", Verdict: prompt.Approved, Account: p.Account, Verification: v}, nil
 		}
-		got := w.send(t, okta.MethodSignedNonce, func(c *okta.Challenge) { c.UserVerification = need })
+		got := w.send(t, okta.MethodSignedNonce, func(c *okta.Challenge) { c.UserVerification, c.UserMediation = need, okta.NeedRequired })
 		a, by := w.answer(t, okta.MethodSignedNonce)
 		if a.Context.UserConsent != want || by != okta.KeyProofOfPossession || (got.Outcome == Approved) != (need == okta.NeedPreferred) {
 			t.Errorf("%s: %+v, %s says %+v", need, got, by, a.Context)
