@@ -18,6 +18,8 @@ type link struct {
 	port  port
 	ctx   context.Context // of the operation under way
 	tried bool            // it has sent what a wrong secret is counted for
+	// Nobody waits for the answers any more, so they may be lost.
+	tidying bool
 
 	ours   map[tpm2.TPMHandle]bool // what the TPM has given us and not taken back
 	storer *root
@@ -82,7 +84,11 @@ func (l *link) Send(command []byte) ([]byte, error) {
 
 // exchange sends a command and checks the form of the answer.
 func (l *link) exchange(command []byte) ([]byte, tpm2.TPMRC, error) {
-	ctx, cancel := context.WithTimeout(l.tpm.base, cmdTimeout)
+	ctx := l.tpm.base // not the caller's, who may leave: what it made would be lost
+	if l.tidying {
+		ctx = l.ctx
+	}
+	ctx, cancel := context.WithTimeout(ctx, cmdTimeout)
 	defer cancel()
 	answer, err := l.port.send(ctx, command)
 	if err != nil {

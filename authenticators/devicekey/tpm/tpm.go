@@ -133,10 +133,11 @@ func (t *TPM) State(ctx context.Context) devicekey.State {
 	return t.ready()
 }
 
-// ready is a TPM that is well.
+// ready remembers that the TPM is well, and takes secrets again if it did not.
 func (t *TPM) ready() devicekey.State {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.health = health{t.now(), devicekey.State{Kind: devicekey.KindTPM, State: devicekey.Ready}}
 	return devicekey.State{Kind: devicekey.KindTPM, State: devicekey.Ready, Left: t.left}
 }
 
@@ -198,8 +199,16 @@ func (t *TPM) Close() error {
 	var err error
 	select {
 	case t.turn <- struct{}{}:
-		err = t.drop()
-		<-t.turn
+		dropped := make(chan error, 1)
+		t.work.Go(func() {
+			dropped <- t.drop()
+			<-t.turn
+		})
+		select {
+		case err = <-dropped:
+		case <-late.C:
+			err = fmt.Errorf("flush the TPM: %w", errHangs)
+		}
 		t.stop()
 	case <-late.C:
 		t.stop() // cuts a socket; a device's command cannot be taken back
@@ -337,7 +346,7 @@ func (t *TPM) connect(ctx context.Context) error {
 		t.link = newLink(t, p)
 		if t.lost && !p.managed() {
 			t.link.ctx = ctx
-			if err := t.link.sweep(); err != nil {
+			if _, err := guarded(t.link, func(l *link) (struct{}, error) { return struct{}{}, l.sweep() }); err != nil {
 				return err
 			}
 		}
@@ -347,7 +356,9 @@ func (t *TPM) connect(ctx context.Context) error {
 	return nil
 }
 
-// drop flushes what is ours and closes the TPM. The caller holds the turn.
+// drop flushes what is ours and closes the TPM. It waits less for that than an
+// operation does: what it cannot flush is looked for when the TPM is used next.
+// The caller holds the turn.
 func (t *TPM) drop() error {
 	l := t.link
 	if l == nil {
@@ -356,8 +367,10 @@ func (t *TPM) drop() error {
 	t.link = nil
 	ctx, cancel := context.WithTimeout(t.base, tidyTimeout)
 	defer cancel()
-	l.ctx = ctx
-	return errors.Join(l.flushAll(), l.port.Close())
+	l.ctx, l.tidying = ctx, true
+	_, err := guarded(l, func(l *link) (struct{}, error) { return struct{}{}, l.flushAll() })
+	t.lost = t.lost || err != nil
+	return errors.Join(err, l.port.Close())
 }
 
 // rest arms the flush. The caller holds the turn.
