@@ -203,7 +203,7 @@ func (d *Daemon) askForUnlock() {
 		d.hub.fail(nil)
 		d.hub.publish(api.Event{Type: "status"})
 		d.listen(c)
-		d.catchUp(c)
+		d.spawn(func() { d.catchUp(c) }) // by itself: who waits for the unlock does not wait for orgs
 	})
 }
 

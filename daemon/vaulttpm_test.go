@@ -81,6 +81,26 @@ func TestVaultOnTPM(t *testing.T) {
 	}
 }
 
+// Who waits for the unlock does not wait for an org that does not answer.
+func TestUnlockedWhileAnOrgIsSilent(t *testing.T) {
+	c, _, org := onRealTPM(t)
+	org.Close()
+	silent, err := net.Listen("tcp", strings.TrimPrefix(org.URL, "http://")) // takes connections, and no more
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	a := startAgent(t, c)
+	if _, err := a.client.Accounts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-*a.trying.Load():
+	case <-time.After(2 * unlockMoment):
+		t.Error("the unlock lasts as long as the org is waited for")
+	}
+}
+
 // C1: a copied state folder does not open on a computer with another TPM, nor
 // on the same one when its TPM was cleared. Both are said, with what to do.
 func TestC1CopiedStateAndOtherTPM(t *testing.T) {
