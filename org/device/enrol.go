@@ -231,6 +231,9 @@ func putDevice(ctx context.Context, tx store.Tx, w wanted, known *attestation, n
 	if thumbprint, err := d.ClientInstanceKey.Thumbprint(); err != nil || thumbprint != known.thumbprint {
 		return "", errors.Join(invalidToken("the client instance key has changed"), err)
 	}
+	if err := w.apartFrom(known.thumbprint); err != nil {
+		return "", err
+	}
 	if err := known.claims.use(ctx, tx, now); err != nil {
 		return "", err
 	}

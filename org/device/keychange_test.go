@@ -394,3 +394,22 @@ func TestKeyChangeIsSound(t *testing.T) {
 	_, err := h.Update(t.Context(), device.AsUser(h.alice.ID), e.ID, patch(t, keys.body(t, agree(t, a.UV, h.agreement(e, keys)))))
 	h.wantCode("a device with others on it", err, okta.CodeValidation)
 }
+
+// C3: the own key of a device that is known already, which signs silently, does
+// not come back as one that verifies.
+func TestC3KnownDevicesOwnKey(t *testing.T) {
+	h := newHouse(t)
+	a := devicetest.New(t)
+	e := h.enrol(a, h.alice)
+	create := func(uv devicetest.Key) error {
+		b := devicetest.New(t)
+		req := b.OnDevice(h.request(b), e.Device.ID, e.Device.ClientInstanceID, a.Client.Sign(t, "JWT", h.attestation(a, e)))
+		req.Methods.SignedNonce.Keys.UserVerificationBioOrPIN = uv.Raw(t)
+		_, err := h.Create(t.Context(), device.ByUser(h.bob.ID), req)
+		return err
+	}
+	h.wantCode("the device's own key", create(a.Client), okta.CodeValidation)
+	if err := create(devicetest.NewKey(t)); err != nil {
+		t.Error(err)
+	}
+}

@@ -99,16 +99,21 @@ func validate(req okta.EnrolmentRequest) (wanted, error) {
 	return w, distinctKeys(w.methods)
 }
 
-// ownKeyApart refuses the device's own key, which signs silently, as one
-// that verifies the user (C3).
+// ownKeyApart refuses a new device's own key as one that verifies the user.
 func (w wanted) ownKeyApart() error {
 	if w.clientInstance == nil {
-		return nil
+		return nil // known when the device is looked up
 	}
 	own, err := w.clientInstance.Thumbprint()
 	if err != nil {
 		return invalid("%s: %v", okta.PlaceClientInstance, err)
 	}
+	return w.apartFrom(own)
+}
+
+// apartFrom refuses the device's own key, which signs silently, as one that
+// verifies the user (C3).
+func (w wanted) apartFrom(own string) error {
 	for _, m := range w.methods {
 		for _, k := range m.Keys {
 			if k.Role.VerifiesUser() && k.Thumbprint == own {

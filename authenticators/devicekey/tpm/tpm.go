@@ -11,8 +11,8 @@
 // HMAC session salted to the storage root key (SRK), which also encrypts what is
 // secret; a secret's derivative is proven and never sent; and a signature is
 // checked before it is handed out. The SRK's public part comes from the TPM over
-// that same bus: it is taken for what it says once, when a key is made, and has
-// to be the same ever after.
+// that same bus: it is taken for what it says when a key is made, and has to be
+// the same for that key ever after.
 //
 // A TPM has room for three objects. One session and one key stay there while it
 // is busy, and are flushed when it is not; nothing runs in an idle agent.
