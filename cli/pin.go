@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +14,7 @@ import (
 func (a *app) pinCommand() *cobra.Command {
 	c := group("pin", "The PIN by which you show that it is you", `The PIN shows that it is you, at sign-ins that ask for that. It belongs to this
 computer and this user; no organisation ever learns it.`)
-	c.AddCommand(a.pinSet(), a.pinChange(), a.pinRemove())
+	c.AddCommand(a.pinSet(), a.pinChange(), a.pinRemove(), a.pinReset())
 	return c
 }
 
@@ -178,6 +179,70 @@ then, unless there is another way: countersign verification list.`,
 	}
 	c.Flags().BoolVar(&stdin, stdinFlag, false, "read the PIN from standard input")
 	return c
+}
+
+func (a *app) pinReset() *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use: "reset", Short: "Forget a PIN that you do not know any more, and its keys", Args: takes(0, 0),
+		Long: `Forget a PIN that you do not know any more. The keys that it unlocks are deleted
+with it: nobody can use them without it. Your accounts stay, and sign in where
+nobody asks for the PIN. Afterwards set a new one, and give each account new keys
+with "countersign key verify", by a sign-in at the organisation.
+
+You are asked to confirm it by typing; scripts say --yes.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			const tried = "reset the PIN"
+			if _, person := a.terminal(); !person && !yes {
+				return usageError(cmd, errors.New("there is no terminal to confirm it at; say --yes"))
+			}
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			if !yes {
+				if err := a.confirmReset(cmd.Context(), agent); err != nil {
+					return failed(tried, err)
+				}
+			}
+			reset, err := agent.ResetPIN(cmd.Context())
+			if err != nil {
+				return failed(tried, err)
+			}
+			return show(a, reset, (*app).printPINReset)
+		},
+	}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return c
+}
+
+// confirmReset says what goes with the PIN, and has the person type that they
+// mean it.
+func (a *app) confirmReset(ctx context.Context, agent *client.Client) error {
+	list, err := agent.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	a.errs.line("this forgets the PIN, and deletes the keys that it unlocks")
+	for _, acc := range list.Accounts {
+		if slices.Contains(acc.Verification, "userVerificationBioOrPin") {
+			a.errs.line("%s at %s needs new ones then, by a sign-in there", clean(acc.Name), orgName(acc))
+		}
+	}
+	word, err := a.ask(ctx, `type "reset" to go on:`)
+	if err == nil && word != "reset" {
+		err = errors.New("not confirmed; nothing was changed")
+	}
+	return err
+}
+
+func (a *app) printPINReset(reset api.PINReset) {
+	a.out.line("%s the PIN is forgotten, and the keys that it unlocked are deleted", a.out.paint(green, "reset:"))
+	a.out.line("hint: countersign pin set")
+	for _, acc := range reset.Accounts {
+		a.out.line("hint: then, for %s at %s: countersign key verify %s", clean(acc.Name), orgHost(acc.Org, false), clean(acc.ID))
+	}
 }
 
 // withPINs is what the commands about the PIN have in common.

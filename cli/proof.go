@@ -19,7 +19,7 @@ type proof struct {
 
 func (p *proof) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&p.stdin, "pin-stdin", false, "read the PIN from standard input")
-	c.Flags().StringVar(&p.by, "by", "", "show that it is you in another way than by the PIN: fingerprint, password or security_key")
+	c.Flags().StringVar(&p.by, "by", "", "show that it is you by this: pin, fingerprint, password or security_key")
 }
 
 // need is whether something takes a verification.
@@ -63,20 +63,23 @@ func (a *app) proving(ctx context.Context, agent *client.Client, p proof, n need
 		defer clear(p.typed)
 		return do(p.typed, p.by)
 	}
-	if p.by != "" {
+	_, person := a.terminal()
+	switch {
+	case p.by == "pin" && person: // it is asked for
+		n = must
+	case p.by != "":
 		a.errs.line("show that it is you, by your %s", methodName(p.by))
 		return do(nil, p.by)
-	}
-	if _, person := a.terminal(); !person {
+	case !person:
 		return do(nil, "")
 	}
 	pin, others := waysOf(ctx, agent)
 	if pin.State != "ready" {
-		if n == must && len(others) > 0 {
+		if n == must && len(others) > 0 && p.by == "" {
 			a.errs.line("show that it is you, by your %s", methodName(others[0]))
 			return do(nil, others[0])
 		}
-		return do(nil, "")
+		return do(nil, p.by)
 	}
 	question := "PIN:"
 	if n == may {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,26 @@ func (a *app) terminal() (*os.File, bool) {
 }
 
 // askSecret asks for a line that the terminal does not show; it may be empty.
-// The question goes to standard error: standard output belongs to the answer.
 func (a *app) askSecret(ctx context.Context, question string) (api.PIN, error) {
+	line, err := a.asks(ctx, question, func(f *os.File) ([]byte, error) { return term.ReadPassword(int(f.Fd())) })
+	if err == nil {
+		a.errs.line("") // the person's own does not show
+	}
+	return api.PIN(line), err
+}
+
+// ask asks for a line that the terminal shows; it may be empty.
+func (a *app) ask(ctx context.Context, question string) (string, error) {
+	line, err := a.asks(ctx, question, func(f *os.File) ([]byte, error) { return bufio.NewReader(f).ReadBytes('\n') })
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return string(bytes.TrimSpace(line)), err
+}
+
+// asks asks at the terminal. The question goes to standard error: standard output
+// belongs to the answer.
+func (a *app) asks(ctx context.Context, question string, read func(*os.File) ([]byte, error)) ([]byte, error) {
 	f, ok := a.terminal()
 	if !ok {
 		return nil, errNoTerminal
@@ -45,16 +64,12 @@ func (a *app) askSecret(ctx context.Context, question string) (api.PIN, error) {
 	// to the end of this process, which is near; the terminal is not.
 	done := make(chan typed, 1)
 	go func() {
-		line, err := term.ReadPassword(fd)
+		line, err := read(f)
 		done <- typed{line, err}
 	}()
 	select {
 	case got := <-done:
-		a.errs.line("")
-		if got.err != nil {
-			return nil, got.err
-		}
-		return api.PIN(got.line), nil
+		return got.line, got.err
 	case <-ctx.Done():
 		_ = term.Restore(fd, before)
 		a.errs.line("")

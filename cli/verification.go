@@ -216,6 +216,9 @@ func (a *app) approveVerified(ctx context.Context, agent *client.Client, p api.P
 	need := needOf(p, d.Account)
 	asks := need == "required" || need == "preferred"
 	switch {
+	case d.Verification == "pin" && len(d.PIN) == 0 && person:
+		p.VerificationMethods = nil // nothing but the PIN
+		return a.approveByPIN(ctx, agent, p, d, "required")
 	case given, d.Action != "approve", p.Verified:
 	case asks && len(p.VerificationMethods) > 0 && !slices.Contains(p.VerificationMethods, "pin"):
 		if need == "required" {

@@ -64,7 +64,7 @@ var reasons = []struct {
 	{prompt.ErrVerificationRequired, http.StatusForbidden, "verification_required", "the sign-in needs your verification", "on a terminal countersign prompt approve asks for it; scripts use --pin-stdin"},
 	{verification.ErrPIN, http.StatusBadRequest, "bad_pin", "", "choose another one; nothing was changed"},
 	{verification.ErrPINSet, http.StatusConflict, "pin_set", "", "countersign pin change"},
-	{verification.ErrInUse, http.StatusConflict, "verification_in_use", "keys of accounts are unlocked by it", "remove those keys first: countersign key list"},
+	{verification.ErrInUse, http.StatusConflict, "verification_in_use", "keys of accounts are unlocked by it", "countersign pin reset forgets the PIN and those keys; for another way, set a PIN in its place, or remove the accounts: countersign key list"},
 	{verification.ErrNoUse, http.StatusConflict, "verification_no_use", "it would unlock no keys", "while there is a PIN, the PIN unlocks them"},
 	{verification.ErrNotSetUp, http.StatusConflict, "verification_not_set_up", "", "countersign pin set; other ways: countersign verification list"},
 	{verification.ErrCancelled, http.StatusConflict, "verification_cancelled", "the verification was cancelled", "try again"},
@@ -163,9 +163,14 @@ func explainEnrolment(err error) error {
 
 // explainRemoval adds the way out for an org that cannot be asked.
 func explainRemoval(err error, id string) error {
+	lost := account.KeyLost(err)
 	err = explain(err)
 	var known *api.Error
-	if !errors.As(err, &known) {
+	switch {
+	case lost:
+		return &api.Error{Status: http.StatusConflict, Code: stateKeysLost, Message: "the keys of the account are lost, so the org cannot be told; the account was kept",
+			Hint: "countersign account add again takes its place; or forget it here: countersign account remove " + id + " --local-only"}
+	case !errors.As(err, &known):
 		return err
 	}
 	switch known.Code {

@@ -27,6 +27,8 @@ func (c *core) view(ctx context.Context, a *account.Account) *api.Account {
 	if a.Usable() && account.KeyLost(c.book.KeyError(ctx, a)) {
 		v.State = stateKeysLost
 	}
+	lost := c.book.LostRoles(ctx, a)
+	v.Verification = slices.DeleteFunc(v.Verification, func(role string) bool { return slices.Contains(lost, okta.KeyType(role)) })
 	for _, n := range c.book.Unacknowledged(a) {
 		v.Notices = append(v.Notices, noticeView(a, n))
 	}
@@ -174,7 +176,11 @@ func explainKeys(err error, a *account.Account) error {
 	case errors.Is(err, account.ErrKeysLost):
 		return say(http.StatusConflict, stateKeysLost, "the keys of the account"+lostWords(err)+", and cannot agree to new ones", "countersign account add "+prompt.Clean(a.OrgURL, maxShown)+", which replaces it")
 	case errors.Is(err, account.ErrNotVerified):
-		return say(http.StatusForbidden, "verification_required", "this takes your verification: "+prompt.Clean(err.Error(), 160), "give the PIN, or --by another way; what there is: countersign verification list")
+		message := "this takes your verification"
+		if _, roles, ok := strings.Cut(err.Error(), ", for: "); ok {
+			message += ", for: " + prompt.Clean(roles, 100)
+		}
+		return say(http.StatusForbidden, "verification_required", message, "give the PIN (countersign pin set, if there is none yet), or --by another way: countersign verification list")
 	case errors.Is(err, account.ErrOtherUser):
 		return say(http.StatusConflict, "other_user", "another user signed in than the account is for", "nothing was changed; sign out of the org in the browser, and try again")
 	case errors.Is(err, account.ErrNoExchange):

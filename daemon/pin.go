@@ -9,6 +9,7 @@ import (
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/verification"
+	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
@@ -42,7 +43,7 @@ func (f front) SetPIN(ctx context.Context, in api.SetPIN) (api.PINSet, error) {
 	if err = f.changed(c, r, verification.PIN, err); err != nil {
 		return api.PINSet{}, err
 	}
-	set := api.PINSet{Changed: change, Without: f.withoutPINKeys(c)}
+	set := api.PINSet{Changed: change, Without: f.withoutPINKeys(ctx, c)}
 	for _, s := range c.states(ctx) {
 		if s.Method == string(verification.PIN) {
 			set.State = s
@@ -52,18 +53,52 @@ func (f front) SetPIN(ctx context.Context, in api.SetPIN) (api.PINSet, error) {
 }
 
 // withoutPINKeys lists the accounts that the PIN does nothing for yet.
-func (f front) withoutPINKeys(c *core) []api.AccountName {
+func (f front) withoutPINKeys(ctx context.Context, c *core) []api.AccountName {
 	list := []api.AccountName{}
 	for _, a := range usableAccounts(c) {
+		lost := slices.Contains(c.book.LostRoles(ctx, a), okta.KeyUserVerificationBioOrPIN)
 		for _, m := range a.Methods {
-			if m.ProofOfPossession.ID != "" && m.UserVerificationBioOrPIN == nil {
-				v := accountView(a)
-				list = append(list, api.AccountName{ID: v.ID, Name: v.Name, User: v.User, Org: v.Org})
+			if m.ProofOfPossession.ID != "" && (m.UserVerificationBioOrPIN == nil || lost) {
+				list = append(list, accountName(a))
 				break
 			}
 		}
 	}
 	return list
+}
+
+func accountName(a *account.Account) api.AccountName {
+	v := accountView(a)
+	return api.AccountName{ID: v.ID, Name: v.Name, User: v.User, Org: v.Org}
+}
+
+// ResetPIN forgets a PIN that nobody knows any more. Whoever may ask for anything
+// may ask for that: it lets nobody sign anything, and what it takes away comes
+// back by a sign-in at the org alone.
+func (f front) ResetPIN(ctx context.Context) (api.PINReset, error) {
+	c, err := f.open(ctx)
+	if err != nil {
+		return api.PINReset{}, err
+	}
+	ctx, cancel := context.WithTimeout(f.d.ctx, changeWait)
+	defer cancel()
+	end, err := c.book.Hold(ctx) // a key that is being made may depend on it
+	if err != nil {
+		return api.PINReset{}, explain(err)
+	}
+	defer end()
+	reset := api.PINReset{Accounts: []api.AccountName{}}
+	err = c.verification.ForgetPIN(ctx, func(ctx context.Context) error {
+		list, err := c.book.Forget(ctx, okta.KeyUserVerificationBioOrPIN)
+		for _, a := range list {
+			reset.Accounts = append(reset.Accounts, accountName(a))
+		}
+		return err
+	})
+	if err = f.changed(c, audit.Record{Event: "pin", Outcome: "reset"}, verification.PIN, err); err != nil {
+		return api.PINReset{}, err
+	}
+	return reset, nil
 }
 
 // RemovePIN removes the PIN.

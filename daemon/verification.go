@@ -36,6 +36,7 @@ type verifier interface {
 	SetPIN(ctx context.Context, pin devicekey.Secret, refs []devicekey.Ref) error
 	ChangePIN(ctx context.Context, old, new devicekey.Secret, refs []devicekey.Ref) error
 	RemovePIN(ctx context.Context, old devicekey.Secret) error
+	ForgetPIN(ctx context.Context, forget func(context.Context) error) error
 	Enable(ctx context.Context, m verification.Method) error
 	Disable(ctx context.Context, m verification.Method) error
 	Forget()
@@ -158,8 +159,8 @@ func (f front) verify(ctx context.Context, id string, d api.Decision, decision p
 		method = before
 	case method == "" && need == prompt.VerificationPreferred:
 		return nil, nil
-	case method == "":
-		return nil, prompt.ErrVerificationRequired
+	case method == "", method == verification.PIN && len(d.PIN) == 0 && !graced:
+		return nil, prompt.ErrVerificationRequired // no PIN is no wrong one
 	case !slices.Contains(p.Methods, string(method)):
 		return nil, &api.Error{Status: http.StatusConflict, Code: "verification_not_possible", Message: "this sign-in cannot be verified that way",
 			Hint: "it takes one of: " + strings.Join(p.Methods, ", ")}
@@ -257,6 +258,7 @@ func (d *Daemon) unverified(method verification.Method, err error) error {
 		e.Message = "too many wrong tries: locked " + d.untilWords(try.Until)
 		if pin {
 			e.Code, e.Message = "pin_locked", "too many wrong PINs: the PIN is locked "+d.untilWords(try.Until)
+			e.Hint = "if you have forgotten it: countersign pin reset"
 		}
 	case try.Left == 1:
 		e.Message += ", 1 try left"

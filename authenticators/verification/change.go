@@ -23,7 +23,8 @@ const guarded = okta.KeyUserVerificationBioOrPIN
 // may call this could take the keys over.
 //
 // A PIN whose anchor is gone with its key store (a TPM that was cleared) counts
-// as none: the keys that it guarded are gone with it.
+// as none: the keys that it guarded are gone with it. If some are not, since they
+// lie in another store, nobody could change what they demand: ErrInUse.
 //
 // The order is made for a crash at any point. The anchor is made to demand the
 // old secret, written down as pending, and changed together with the keys; so
@@ -43,6 +44,9 @@ func (s *Service) SetPIN(ctx context.Context, pin devicekey.Secret, refs []devic
 	}
 	if c.Escrow[guarded] == nil && len(refs) != 0 && c.PIN == nil {
 		return fmt.Errorf("keys are to change from a secret that does not exist: %w", ErrBroken)
+	}
+	if c.PIN != nil && len(refs) != 0 {
+		return fmt.Errorf("the PIN of before: %w", ErrInUse)
 	}
 	if c.Escrow[guarded] != nil {
 		if err := s.askOneOf(ctx, c, guarded, "Set a PIN"); err != nil {
@@ -201,6 +205,45 @@ func (s *Service) RemovePIN(ctx context.Context, old devicekey.Secret) error {
 	c.PIN = nil
 	c.makeEscrow()
 	if err := s.save(c); err != nil {
+		return err
+	}
+	s.sweep(ctx, c)
+	return nil
+}
+
+// ForgetPIN removes the PIN of a person who does not know it any more. Nobody is
+// verified for that, and nobody needs to be: what the PIN guards goes with it.
+// forget deletes all keys of accounts that demand it; it is called when there is
+// a PIN for sure, and what fails leaves the PIN.
+func (s *Service) ForgetPIN(ctx context.Context, forget func(context.Context) error) error {
+	c, err := s.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.changing.give()
+	c.wipe()
+	if err := s.slot.take(ctx); err != nil {
+		return err
+	}
+	defer s.slot.give()
+	if c, err = s.loadHeld(); err != nil {
+		return err
+	}
+	defer c.wipe()
+	if c.PIN == nil {
+		return ErrNotSetUp
+	}
+	s.changed()
+	if err := forget(ctx); err != nil {
+		return fmt.Errorf("delete the keys that the PIN guards: %w", err)
+	}
+	if s.used(guarded) {
+		return ErrInUse
+	}
+	c.Gone = append(c.Gone, c.PIN.Ref)
+	c.PIN = nil
+	c.makeEscrow()
+	if err := s.uncount(c, PIN, tries{}); err != nil {
 		return err
 	}
 	s.sweep(ctx, c)

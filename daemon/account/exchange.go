@@ -80,17 +80,14 @@ func (b *Book) persist(ctx context.Context, speak protocol, org *client.Org, aut
 	return again, err
 }
 
-// verificationLost says whether the account has keys that demand verification,
-// and none of them is there any more.
-func (b *Book) verificationLost(ctx context.Context, a *Account) bool {
-	return a.Verifies() && !slices.ContainsFunc(a.Methods, func(m Method) bool {
-		return slices.ContainsFunc(m.verifying(), func(ref devicekey.Ref) bool { return !KeyLost(b.keyError(ctx, ref)) })
-	})
-}
-
-// dropVerification takes keys that are lost from the org, which could never
-// agree to others. Who has signed in may do that; to do it twice is the same.
+// dropVerification takes keys that demand verification and are lost from the org,
+// which could never agree to others. Who has signed in may do that; to do it
+// twice is the same.
 func (b *Book) dropVerification(ctx context.Context, a *Account, auth client.Authorization) (*Account, error) {
+	roles := b.LostRoles(ctx, a)
+	if len(roles) == 0 {
+		return a, nil
+	}
 	org, err := b.Org(a.OrgURL)
 	if err != nil {
 		return nil, err
@@ -101,15 +98,15 @@ func (b *Book) dropVerification(ctx context.Context, a *Account, auth client.Aut
 	}
 	r := b.updateOf(ctx, a)
 	for _, m := range a.Methods {
-		if len(m.verifying()) == 0 {
-			continue
-		}
 		keys := &okta.MethodKeys{}
-		if m.UserVerification != nil {
+		if m.UserVerification != nil && slices.Contains(roles, okta.KeyUserVerification) {
 			keys.UserVerification = []byte("null")
 		}
-		if m.UserVerificationBioOrPIN != nil {
+		if m.UserVerificationBioOrPIN != nil && slices.Contains(roles, okta.KeyUserVerificationBioOrPIN) {
 			keys.UserVerificationBioOrPIN = []byte("null")
+		}
+		if keys.UserVerification == nil && keys.UserVerificationBioOrPIN == nil {
+			continue
 		}
 		*request(&r.Methods, m.Type) = &okta.MethodRequest{Keys: keys}
 	}
@@ -120,8 +117,17 @@ func (b *Book) dropVerification(ctx context.Context, a *Account, auth client.Aut
 	now, err := b.update(a.ID, func(a *Account) {
 		for i := range a.Methods {
 			m := &a.Methods[i]
-			a.Unused = append(a.Unused, m.verifying()...)
-			m.UserVerification, m.UserVerificationBioOrPIN = nil, nil
+			for _, role := range roles {
+				if ref := m.key(role); ref != nil {
+					a.Unused = append(a.Unused, *ref)
+				}
+			}
+			if slices.Contains(roles, okta.KeyUserVerification) {
+				m.UserVerification = nil
+			}
+			if slices.Contains(roles, okta.KeyUserVerificationBioOrPIN) {
+				m.UserVerificationBioOrPIN = nil
+			}
 		}
 	})
 	if err != nil {

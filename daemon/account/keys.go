@@ -139,23 +139,10 @@ func (b *Book) KeyError(ctx context.Context, a *Account) error {
 // those included that an org may not know yet. What is lost demands nothing.
 func (b *Book) Demanding(ctx context.Context, role okta.KeyType) []devicekey.Ref {
 	var refs []devicekey.Ref
-	add := func(ref devicekey.Ref) {
-		if ref.ID != "" && !slices.Contains(refs, ref) && !KeyLost(b.keyError(ctx, ref)) {
-			refs = append(refs, ref)
-		}
-	}
 	for _, a := range b.All() {
-		for _, m := range a.Methods {
-			if ref := m.key(role); ref != nil {
-				add(*ref)
-			}
-		}
-		if a.Rekeying == nil {
-			continue
-		}
-		for _, k := range a.Rekeying.New {
-			if k.Role == role {
-				add(k.Ref)
+		for _, ref := range a.demanding(role) {
+			if !slices.Contains(refs, ref) && !KeyLost(b.keyError(ctx, ref)) {
+				refs = append(refs, ref)
 			}
 		}
 	}

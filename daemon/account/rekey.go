@@ -262,10 +262,11 @@ func (b *Book) Rekey(ctx context.Context, id string, c Change, who Person) (*Acc
 			return nil, err
 		}
 	}
-	if b.verificationLost(ctx, a) {
-		if a, err = b.dropVerification(ctx, a, who.Authorization); err != nil {
-			return nil, err
-		}
+	if a, err = b.dropVerification(ctx, a, who.Authorization); err != nil {
+		return nil, err
+	}
+	if signer, ok := a.signer(); ok && c.Action == Migrate {
+		c.To = c.target(signer) // which what comes first may change
 	}
 	list, err := b.plan(ctx, a, c)
 	if err != nil {
@@ -287,6 +288,16 @@ func (b *Book) Rekey(ctx context.Context, id string, c Change, who Person) (*Acc
 		}
 		if before.Action == c.Action && before.To == c.To {
 			return a, nil
+		}
+		// The keys are where that has put them, and others than those of before.
+		if list, err = b.plan(ctx, a, c); errors.Is(err, ErrNothingToDo) {
+			return a, nil
+		}
+		if err == nil {
+			err = a.allows(c, by)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	if a, err = b.makeNew(ctx, a, c, list, by); err != nil {

@@ -91,13 +91,9 @@ func (b *Book) resume(ctx context.Context, a *Account, auth client.Authorization
 	return b.post(ctx, org, a, auth)
 }
 
-// haveKeys says whether all keys of a pending account are there. An error
-// other than their absence counts as there: nothing is given up for it.
+// haveKeys says whether the keys of a pending account are there without which it
+// is none. An error other than their absence counts as there: nothing is given
+// up for it.
 func (b *Book) haveKeys(ctx context.Context, a *Account) bool {
-	for _, ref := range append(a.refs(), a.Device.Key) {
-		if KeyLost(b.keyError(ctx, ref)) {
-			return false
-		}
-	}
-	return len(a.Methods) > 0
+	return len(a.Methods) > 0 && !KeyLost(b.keyError(ctx, a.Device.Key)) && !KeyLost(b.KeyError(ctx, a))
 }

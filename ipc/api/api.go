@@ -27,6 +27,7 @@ const (
 	PathVerification = "/v1/verification"              // GET VerificationList
 	PathMethod       = "/v1/verification/{id}"         // POST EnableVerification -> VerificationList; the id is the method
 	PathPIN          = "/v1/pin"                       // POST SetPIN -> PINSet; DELETE RemovePIN -> VerificationList
+	PathResetPIN     = "/v1/pin/reset"                 // POST ResetPIN -> PINReset
 	PathCodes        = "/v1/codes"                     // GET CodeList
 	PathCode         = "/v1/codes/{id}/code"           // POST GetCode -> Code; the id may be the name
 	PathDevice       = "/v1/device"                    // GET Device

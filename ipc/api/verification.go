@@ -69,6 +69,17 @@ type RemovePIN struct {
 	PIN PIN `json:"pin"`
 }
 
+// ResetPIN forgets the PIN without knowing it, and deletes the keys that it
+// unlocks. It says nothing yet; a body is asked for because that is an act.
+type ResetPIN struct{}
+
+// PINReset is what went with the PIN.
+type PINReset struct {
+	// Accounts are those whose keys were deleted. They sign in as before, where no
+	// verification is demanded.
+	Accounts []AccountName `json:"accounts"`
+}
+
 // PINSet is what came of setting a PIN.
 type PINSet struct {
 	Changed bool         `json:"changed"` // there was one

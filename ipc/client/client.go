@@ -243,6 +243,12 @@ func (c *Client) RemovePIN(ctx context.Context, pin api.PIN) (l api.Verification
 	return l, err
 }
 
+// ResetPIN forgets the PIN, and deletes the keys that it unlocks.
+func (c *Client) ResetPIN(ctx context.Context) (r api.PINReset, err error) {
+	err = c.call(ctx, slow, http.MethodPost, api.PathResetPIN, nil, api.ResetPIN{}, &r)
+	return r, err
+}
+
 // Codes lists what there are one-time codes for.
 func (c *Client) Codes(ctx context.Context) (l api.CodeList, err error) {
 	err = c.call(ctx, quick, http.MethodGet, api.PathCodes, nil, nil, &l)

@@ -125,6 +125,12 @@ func TestPIN(t *testing.T) {
 	if l, err := c.RemovePIN(ctx, pin); err != nil || l.Verification[0].State != "not_set" {
 		t.Fatal(l, err)
 	}
+	if _, err := c.SetPIN(ctx, pin, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.ResetPIN(ctx); err != nil || r.Accounts == nil || agent.PIN != "" {
+		t.Fatal(r, err)
+	}
 }
 
 func TestNotRunning(t *testing.T) {

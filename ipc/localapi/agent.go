@@ -53,6 +53,8 @@ type Agent interface {
 	// SetPIN sets or changes the PIN. The caller clears what it passed.
 	SetPIN(ctx context.Context, s api.SetPIN) (api.PINSet, error)
 	RemovePIN(ctx context.Context, r api.RemovePIN) (api.VerificationList, error)
+	// ResetPIN forgets the PIN and deletes the keys that it unlocks.
+	ResetPIN(ctx context.Context) (api.PINReset, error)
 
 	// Codes lists what there are one-time codes for.
 	Codes(ctx context.Context) (api.CodeList, error)

@@ -87,6 +87,8 @@ func (s *Server) removePIN(c *call) (any, error) {
 	return s.agent.RemovePIN(c.ctx, in)
 }
 
+func (s *Server) resetPIN(c *call) (any, error) { return s.agent.ResetPIN(c.ctx) }
+
 func (s *Server) codes(c *call) (any, error) { return s.agent.Codes(c.ctx) }
 
 func (s *Server) code(c *call) (any, error) { return s.agent.Code(c.ctx, c.id) }

@@ -78,6 +78,8 @@ func init() {
 			in: api.SetPIN{}, out: api.PINSet{}, serve: (*Server).setPIN},
 		{method: http.MethodDelete, path: api.PathPIN, summary: "Remove the PIN",
 			in: api.RemovePIN{}, out: api.VerificationList{}, serve: (*Server).removePIN},
+		{method: http.MethodPost, path: api.PathResetPIN, summary: "Forget a PIN that nobody knows any more, and delete the keys that it unlocks",
+			in: api.ResetPIN{}, out: api.PINReset{}, serve: (*Server).resetPIN},
 		{method: http.MethodGet, path: api.PathCodes, summary: "What there are one-time codes for",
 			out: api.CodeList{}, serve: (*Server).codes},
 		{method: http.MethodPost, path: api.PathCode, summary: "The one-time code of this moment; the id may be the login or the account's name, if only one fits",

@@ -149,6 +149,8 @@ func TestOperations(t *testing.T) {
 		{"POST", "/v1/verification/fingerprint", `{"enabled":true,"pin":"271828"}`, 200, `{"method":"fingerprint","state":"ready"}`},
 		{"POST", "/v1/verification/nose", `{"enabled":true}`, 404, `"not_found"`},
 		{"DELETE", "/v1/pin", `{"pin":"271828"}`, 200, `"state":"not_set"`},
+		{"POST", "/v1/pin/reset", `{}`, 200, `{"accounts":[`},
+		{"POST", "/v1/pin/reset", ``, 415, `"code":"content_type"`},
 		{"GET", "/v1/keys", "", 200, `{"keys":[{"id":"K1","account":"acc-1","name":"","method":"push","role":"proofOfPossession"`},
 		{"POST", "/v1/accounts/acc-1/keys", `{"action":"rotate","to":"tpm","pin":"271828"}`, 201, `"id":"enr-1","org":"https://id.example.com"`},
 		{"POST", "/v1/accounts/acc-1/keys", `{"action":"steal"}`, 400, `"bad_action"`},
@@ -347,10 +349,10 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 27 {
-		t.Errorf("%d operations are described, want 27: extend this test with the new ones", n)
+	if n != 28 {
+		t.Errorf("%d operations are described, want 28: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathVerification, api.PathMethod, api.PathPIN, api.PathKeys, api.PathAccountKeys, api.PathAcknowledge, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathVerification, api.PathMethod, api.PathPIN, api.PathResetPIN, api.PathKeys, api.PathAccountKeys, api.PathAcknowledge, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}

@@ -122,6 +122,24 @@ func (a *Agent) SetPIN(_ context.Context, s api.SetPIN) (api.PINSet, error) {
 	return set, nil
 }
 
+// ResetPIN forgets the PIN. The accounts of Without are those that have keys for
+// it, until then.
+func (a *Agent) ResetPIN(context.Context) (api.PINReset, error) {
+	a.Lock()
+	defer a.Unlock()
+	if a.Fail != nil {
+		return api.PINReset{}, a.Fail
+	}
+	a.PIN = ""
+	r := api.PINReset{Accounts: []api.AccountName{}}
+	for _, acc := range a.AccountsHeld {
+		if len(acc.Verification) > 0 {
+			r.Accounts = append(r.Accounts, api.AccountName{ID: acc.ID, Name: acc.Name, User: acc.User, Org: acc.Org})
+		}
+	}
+	return r, nil
+}
+
 // RemovePIN removes the PIN.
 func (a *Agent) RemovePIN(_ context.Context, r api.RemovePIN) (api.VerificationList, error) {
 	a.Lock()
