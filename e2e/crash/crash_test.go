@@ -99,7 +99,11 @@ func (o *ordeal) settled() {
 		must(o.t, err)
 		list = nil
 		for _, p := range s.Problems {
-			list = append(list, p.Code+": "+p.Message)
+			// News of enrolments that came and went, for the person to read; nothing
+			// that the agent could finish.
+			if p.Code != "keys_changed_elsewhere" {
+				list = append(list, p.Code+": "+p.Message)
+			}
 		}
 		if len(list) == 0 {
 			return
