@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/verification"
@@ -172,6 +173,12 @@ func explainRemoval(err error, id string) error {
 			Hint: "countersign account add again takes its place; or forget it here: countersign account remove " + id + " --local-only"}
 	case !errors.As(err, &known):
 		return err
+	}
+	if strings.HasPrefix(known.Code, "tpm_") {
+		e := *known
+		e.Message += ", so the org cannot be told; the account was kept"
+		e.Hint += "; or forget it here: countersign account remove " + id + " --local-only"
+		return &e
 	}
 	switch known.Code {
 	case "org_unreachable", "org_unexpected_answer", "org_refused", "org_busy", "org_suspended":

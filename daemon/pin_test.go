@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
 	"countersign.dev/okta/oktatest"
@@ -88,6 +89,10 @@ func TestRemoveAnAccountWithoutKeys(t *testing.T) {
 	}
 	if err := a.client.RemoveAccount(t.Context(), acc.ID, true); err != nil {
 		t.Fatal(err)
+	}
+	away := &devicekey.StateError{State: devicekey.State{Kind: devicekey.KindTPM, State: devicekey.Absent, Hint: "switch it on"}}
+	if r := refusalOf(t, explainRemoval(away, "id1")); r.Code != "tpm_absent" || r.Hint != "switch it on; or forget it here: countersign account remove id1 --local-only" {
+		t.Errorf("%+v", r)
 	}
 }
 

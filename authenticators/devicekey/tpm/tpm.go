@@ -77,7 +77,8 @@ type TPM struct {
 	closed bool
 	timer  *time.Timer
 	health health
-	left   int // wrong tries that there is room for, when that was last asked
+	left   int       // wrong tries that there is room for,
+	asked  time.Time // as of then
 }
 
 // health is what was seen last.
@@ -145,7 +146,7 @@ func (t *TPM) ready() devicekey.State {
 func (t *TPM) counted(left uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.left = int(min(left, math.MaxInt32))
+	t.left, t.asked = int(min(left, math.MaxInt32)), t.now()
 }
 
 // recent is the health seen lately.
@@ -159,6 +160,10 @@ func (t *TPM) recent() (devicekey.State, bool) {
 	age := t.now().Sub(t.health.at)
 	state := t.health.state
 	if state.State == devicekey.Ready {
+		// That silent keys sign says nothing about the count.
+		if old := t.now().Sub(t.asked); old < 0 || old >= healthGood {
+			return state, false
+		}
 		state.Left = t.left
 	}
 	return state, !t.health.at.IsZero() && age >= 0 && age < good

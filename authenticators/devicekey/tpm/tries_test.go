@@ -163,6 +163,23 @@ func TestC13WrongPINs(t *testing.T) {
 	}
 }
 
+// What is left of the count is asked for, though silent keys have shown that the
+// TPM is well.
+func TestCountIsAskedFor(t *testing.T) {
+	x := tpmtest.New(t)
+	if err := x.SetLockout(10, 1000, 1000); err != nil {
+		t.Fatal(err)
+	}
+	s := NewStore(open(t, x), newRooms())
+	k := mustCreate(t, s, quiet)
+	if err := signs(t.Context(), k, devicekey.Authorisation{}); err != nil {
+		t.Fatal(err)
+	}
+	if state := s.State(t.Context()); state.State != devicekey.Ready || state.Left != 9 {
+		t.Errorf("%+v", state)
+	}
+}
+
 // C13: a TPM that others have locked is said to be, until when, and is not
 // tried.
 func TestC13LockedByOthers(t *testing.T) {
