@@ -27,7 +27,7 @@ func (a *app) terminal() (*os.File, bool) {
 
 // askSecret asks for a line that the terminal does not show; it may be empty.
 func (a *app) askSecret(ctx context.Context, question string) (api.PIN, error) {
-	line, err := a.asks(ctx, question, func(f *os.File) ([]byte, error) { return term.ReadPassword(int(f.Fd())) })
+	line, err := a.asks(ctx, question, func(_ *os.File, fd int) ([]byte, error) { return term.ReadPassword(fd) })
 	if err == nil {
 		a.errs.line("") // the person's own does not show
 	}
@@ -36,7 +36,7 @@ func (a *app) askSecret(ctx context.Context, question string) (api.PIN, error) {
 
 // ask asks for a line that the terminal shows; it may be empty.
 func (a *app) ask(ctx context.Context, question string) (string, error) {
-	line, err := a.asks(ctx, question, func(f *os.File) ([]byte, error) { return bufio.NewReader(f).ReadBytes('\n') })
+	line, err := a.asks(ctx, question, func(f *os.File, _ int) ([]byte, error) { return bufio.NewReader(f).ReadBytes('\n') })
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
@@ -45,7 +45,7 @@ func (a *app) ask(ctx context.Context, question string) (string, error) {
 
 // asks asks at the terminal. The question goes to standard error: standard output
 // belongs to the answer.
-func (a *app) asks(ctx context.Context, question string, read func(*os.File) ([]byte, error)) ([]byte, error) {
+func (a *app) asks(ctx context.Context, question string, read func(f *os.File, fd int) ([]byte, error)) ([]byte, error) {
 	f, ok := a.terminal()
 	if !ok {
 		return nil, errNoTerminal
@@ -64,7 +64,7 @@ func (a *app) asks(ctx context.Context, question string, read func(*os.File) ([]
 	// to the end of this process, which is near; the terminal is not.
 	done := make(chan typed, 1)
 	go func() {
-		line, err := read(f)
+		line, err := read(f, fd)
 		done <- typed{line, err}
 	}()
 	select {
