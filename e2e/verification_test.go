@@ -289,3 +289,30 @@ func TestKeysMoveIntoTheTPM(t *testing.T) {
 	must(t, other.Restart(ctx))
 	must(t, other.Problem(ctx, "keys_changed_elsewhere"))
 }
+
+// A PIN that was forgotten goes with its keys; the account stays, and gets new
+// ones by a sign-in at the org.
+func TestForgottenPIN(t *testing.T) {
+	t.Parallel()
+	stage, agent, site, _ := newVerifier(t)
+	ctx := deadline(t)
+	_, err := agent.Run(ctx, "pin", "reset", "--yes")
+	must(t, err)
+	const next = "230571"
+	_, err = agent.Tell(ctx, next+"\n", "pin", "set", "--stdin")
+	must(t, err)
+	id := accounts(t, agent)[0].ID
+	page := newPage(t)
+	change := signInFor(t, ctx, agent, next+"\n", "key", "verify", id, "--no-browser", "--pin-stdin")
+	must(t, page.Open(ctx, change.url))
+	must(t, page.GoOn(ctx, harness.Alice, harness.Password))
+	must(t, page.VerifyWithDevice(ctx, "the way back to the agent", "location.href.startsWith('http://127.0.0.1:')"))
+	change.end(t, ctx)
+	v := doors[4].knock(t, stage.Org, site, "demo-uv")
+	decision := agent.Verify(ctx, next)
+	v.toChoice(t, ctx, harness.Alice)
+	who, err := v.finish(ctx)
+	mustBe(t, harness.Alice, who, err, "phr", "swk")
+	_, err = decision.Outcome(ctx)
+	must(t, err)
+}
