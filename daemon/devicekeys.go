@@ -150,7 +150,7 @@ func keysOf(a *account.Account) []devicekey.Ref {
 func keyProblem(ctx context.Context, c *core, a *account.Account) (api.Problem, bool) {
 	name := accountView(a).Name
 	again := "enrol again: countersign account add " + a.OrgURL + ", which takes its place; one-time codes go on working until then"
-	lost := account.KeyLost(c.book.KeyError(ctx, a))
+	lost := devicekey.Lost(c.book.KeyError(ctx, a))
 	for _, ref := range keysOf(a) {
 		_, err := c.store.Open(ctx, ref)
 		var s *devicekey.StateError

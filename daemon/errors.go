@@ -164,7 +164,7 @@ func explainEnrolment(err error) error {
 
 // explainRemoval adds the way out for an org that cannot be asked.
 func explainRemoval(err error, id string) error {
-	lost := account.KeyLost(err)
+	lost := devicekey.Lost(err)
 	err = explain(err)
 	var known *api.Error
 	switch {

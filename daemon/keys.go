@@ -24,7 +24,7 @@ const (
 // view is an account as front ends see it, with what its key store says.
 func (c *core) view(ctx context.Context, a *account.Account) *api.Account {
 	v := accountView(a)
-	if a.Usable() && account.KeyLost(c.book.KeyError(ctx, a)) {
+	if a.Usable() && devicekey.Lost(c.book.KeyError(ctx, a)) {
 		v.State = stateKeysLost
 	}
 	lost := c.book.LostRoles(ctx, a)
@@ -101,9 +101,9 @@ func (c *core) keyState(ctx context.Context, a *account.Account, ref devicekey.R
 			return s.State, s.Hint
 		}
 		return devicekey.Ready, ""
-	case account.KeyLost(err) && !account.KeyLost(c.book.KeyError(ctx, a)):
+	case devicekey.Lost(err) && !devicekey.Lost(c.book.KeyError(ctx, a)):
 		return "lost", "countersign key verify " + a.ID
-	case account.KeyLost(err):
+	case devicekey.Lost(err):
 		return "lost", "countersign account add " + prompt.Clean(a.OrgURL, maxShown)
 	case errors.As(err, &named):
 		return named.State.State, named.State.Hint

@@ -14,7 +14,6 @@ import (
 	"countersign.dev/authenticators/verification"
 	"countersign.dev/authenticators/verification/fingerprint"
 	"countersign.dev/authenticators/verification/password"
-	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/ipc/api"
@@ -242,8 +241,8 @@ func (d *Daemon) untilWords(until time.Time) string {
 func (d *Daemon) unverified(method verification.Method, err error) error {
 	var try *verification.TryError
 	pin := method == verification.PIN
-	if pin && account.KeyLost(err) {
-		return &api.Error{Status: http.StatusConflict, Code: "pin_lost", Message: "the PIN is gone with the key that checked it" + lostWhy(err), Hint: "set a new one: countersign pin set"}
+	if pin && devicekey.Lost(err) {
+		return &api.Error{Status: http.StatusConflict, Code: "pin_lost", Message: "the PIN cannot be checked any more: its keys" + lostWords(err), Hint: "set a new one: countersign pin set"}
 	}
 	if !errors.As(err, &try) {
 		return err
@@ -266,20 +265,6 @@ func (d *Daemon) unverified(method verification.Method, err error) error {
 		e.Message += fmt.Sprintf(", %d tries left", try.Left)
 	}
 	return e
-}
-
-// lostWhy says what took a key away, if that is known.
-func lostWhy(err error) string {
-	var state *devicekey.StateError
-	switch {
-	case !errors.As(err, &state):
-		return ""
-	case state.State.State == devicekey.Cleared:
-		return ": the TPM was cleared"
-	case state.State.State == devicekey.OtherDevice:
-		return ": it is on another computer, or this one has another TPM now"
-	}
-	return ""
 }
 
 // states asks how the ways to verify the person are doing.

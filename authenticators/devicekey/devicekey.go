@@ -141,6 +141,17 @@ func (e *StateError) Is(target error) bool {
 
 func (e *StateError) Unwrap() error { return e.Err }
 
+// Lost says whether an error of a store means that a key is gone for good: it is
+// not there, or was made by a device that is another one now. Everything else
+// may pass.
+func Lost(err error) bool {
+	var state *StateError
+	if errors.As(err, &state) {
+		return state.State.State == Cleared || state.State.State == OtherDevice
+	}
+	return errors.Is(err, ErrNotFound)
+}
+
 // Store keeps keys.
 type Store interface {
 	Create(ctx context.Context, spec Spec) (Key, Evidence, error)

@@ -386,11 +386,7 @@ func (s *Service) checkAnchor(ctx context.Context, a *anchor, pin devicekey.Secr
 // anchorGone says whether the PIN's key can never be used again.
 func (s *Service) anchorGone(ctx context.Context, c *contents) bool {
 	_, err := s.keys.Open(ctx, c.PIN.Ref)
-	var state *devicekey.StateError
-	if errors.As(err, &state) {
-		return state.State.State == devicekey.Cleared || state.State.State == devicekey.OtherDevice
-	}
-	return errors.Is(err, devicekey.ErrNotFound)
+	return devicekey.Lost(err)
 }
 
 // settled is load, after what a crash left pending was finished or undone.

@@ -287,7 +287,7 @@ func (b *Book) post(ctx context.Context, org *client.Org, a *Account, auth clien
 		enrolment, err = e, again
 	}
 	var refusal *okta.Error
-	if a.Device.ID != "" && (KeyLost(err) || errors.As(err, &refusal) && React(refusal, Creating) == NewDevice) {
+	if a.Device.ID != "" && (devicekey.Lost(err) || errors.As(err, &refusal) && React(refusal, Creating) == NewDevice) {
 		enrolment, err = b.sendAsNewDevice(ctx, org, a.ID, auth)
 	}
 	var notes []string

@@ -90,7 +90,7 @@ func (b *Book) LostRoles(ctx context.Context, a *Account) []okta.KeyType {
 	for _, role := range verifyingRoles {
 		if slices.ContainsFunc(a.Methods, func(m Method) bool {
 			ref := m.key(role)
-			return ref != nil && KeyLost(b.keyError(ctx, *ref))
+			return ref != nil && devicekey.Lost(b.keyError(ctx, *ref))
 		}) {
 			lost = append(lost, role)
 		}

@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 
 	"countersign.dev/authenticators/devicekey"
@@ -48,17 +47,6 @@ func (v verified) wipe() {
 	for _, one := range v {
 		one.Wipe()
 	}
-}
-
-// KeyLost says whether an error of a key store means that a key is gone for good:
-// it is not there, or was made by a device that is another one now. Everything
-// else may pass.
-func KeyLost(err error) bool {
-	var state *devicekey.StateError
-	if errors.As(err, &state) {
-		return state.State.State == devicekey.Cleared || state.State.State == devicekey.OtherDevice
-	}
-	return errors.Is(err, devicekey.ErrNotFound)
 }
 
 // chooser is a key store of several kinds, like devicekey.Set.
@@ -113,7 +101,7 @@ func (b *Book) outOfUse(ctx context.Context, ref devicekey.Ref) bool {
 			return true
 		}
 	}
-	return KeyLost(b.keyError(ctx, ref))
+	return devicekey.Lost(b.keyError(ctx, ref))
 }
 
 // KeyError says why an account cannot sign; nil when it can, as far as can be
@@ -125,7 +113,7 @@ func (b *Book) KeyError(ctx context.Context, a *Account) error {
 			continue // has a seed, and no key
 		}
 		err := b.keyError(ctx, m.ProofOfPossession)
-		if KeyLost(err) {
+		if devicekey.Lost(err) {
 			return err
 		}
 		if first == nil {
@@ -141,7 +129,7 @@ func (b *Book) Demanding(ctx context.Context, role okta.KeyType) []devicekey.Ref
 	var refs []devicekey.Ref
 	for _, a := range b.All() {
 		for _, ref := range a.demanding(role) {
-			if !slices.Contains(refs, ref) && !KeyLost(b.keyError(ctx, ref)) {
+			if !slices.Contains(refs, ref) && !devicekey.Lost(b.keyError(ctx, ref)) {
 				refs = append(refs, ref)
 			}
 		}

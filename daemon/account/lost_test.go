@@ -31,7 +31,7 @@ func TestC10NoStateOfATPMDeletesAnAccount(t *testing.T) {
 	} {
 		org, m, a := inTPM(t)
 		m.keys.set(devicekey.KindTPM, state)
-		if lost := state == devicekey.Cleared || state == devicekey.OtherDevice; KeyLost(m.KeyError(t.Context(), a)) != lost || m.KeyError(t.Context(), a) == nil {
+		if lost := state == devicekey.Cleared || state == devicekey.OtherDevice; devicekey.Lost(m.KeyError(t.Context(), a)) != lost || m.KeyError(t.Context(), a) == nil {
 			t.Errorf("%s: %v", state, m.KeyError(t.Context(), a))
 		}
 		m.Resume(t.Context())

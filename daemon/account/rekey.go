@@ -135,7 +135,7 @@ func (b *Book) plan(ctx context.Context, a *Account, c Change) ([]planned, error
 	case !a.Usable() || !ok:
 		return nil, ErrNotUsable
 	}
-	if err := b.KeyError(ctx, a); KeyLost(err) {
+	if err := b.KeyError(ctx, a); devicekey.Lost(err) {
 		return nil, fmt.Errorf("%w: %w", ErrKeysLost, err)
 	}
 	to := c.target(signer)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/okta"
 	"countersign.dev/okta/client"
 )
@@ -21,7 +22,7 @@ func (b *Book) lostBefore(ctx context.Context, a *Account) []string {
 	_, codes := a.Method(okta.MethodTOTP)
 	var ids []string
 	for _, old := range b.All() {
-		if old.ID == a.ID || old.OrgURL != a.OrgURL || old.OrgID != a.OrgID || old.UserID != a.UserID || !old.Usable() || !KeyLost(b.KeyError(ctx, old)) {
+		if old.ID == a.ID || old.OrgURL != a.OrgURL || old.OrgID != a.OrgID || old.UserID != a.UserID || !old.Usable() || !devicekey.Lost(b.KeyError(ctx, old)) {
 			continue
 		}
 		if _, had := old.Method(okta.MethodTOTP); had && !codes {

@@ -95,5 +95,5 @@ func (b *Book) resume(ctx context.Context, a *Account, auth client.Authorization
 // is none. An error other than their absence counts as there: nothing is given
 // up for it.
 func (b *Book) haveKeys(ctx context.Context, a *Account) bool {
-	return len(a.Methods) > 0 && !KeyLost(b.keyError(ctx, a.Device.Key)) && !KeyLost(b.KeyError(ctx, a))
+	return len(a.Methods) > 0 && !devicekey.Lost(b.keyError(ctx, a.Device.Key)) && !devicekey.Lost(b.KeyError(ctx, a))
 }

@@ -48,16 +48,6 @@ func uvKey(m account.Method, role okta.KeyType) (devicekey.Ref, bool) {
 	return *ref, true
 }
 
-// lost says whether a key will not come back: it is not in its store any more,
-// or the store is another one than it was.
-func lost(err error) bool {
-	var state *devicekey.StateError
-	if errors.As(err, &state) {
-		return state.State.State == devicekey.Cleared || state.State.State == devicekey.OtherDevice
-	}
-	return errors.Is(err, devicekey.ErrNotFound)
-}
-
 // report is what the org is told, and why, when verification comes to nothing
 // (3.3.1). Its zero value says nothing.
 type report struct {
@@ -67,7 +57,7 @@ type report struct {
 
 // reportOn sorts the failure of a key.
 func reportOn(err error) report {
-	if lost(err) {
+	if devicekey.Lost(err) {
 		return report{okta.ConsentUVPermanentlyUnavailable, "the key that your verification unlocks is lost: " + err.Error()}
 	}
 	return report{okta.ConsentUVTemporarilyUnavailable, "the key that your verification unlocks cannot be used now: " + err.Error()}
