@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,7 +59,7 @@ func TestCrashChild(t *testing.T) {
 func killedAt(t *testing.T, dir, do, step string, link okta.EnrolmentLink) {
 	t.Helper()
 	c := exec.Command(os.Args[0], "-test.run=^TestCrashChild$", "-test.count=1")
-	c.Env = append(os.Environ(), "CRASH_DIR="+dir, "CRASH_AT="+step, "CRASH_DO="+do, "CRASH_LINK="+link.URL())
+	c.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(dir), "CRASH_DIR="+dir, "CRASH_AT="+step, "CRASH_DO="+do, "CRASH_LINK="+link.URL())
 	out, err := c.CombinedOutput()
 	if err == nil || strings.Contains(string(out), "survived") {
 		t.Fatalf("the child was not killed at %q: %v\n%s", step, err, out)

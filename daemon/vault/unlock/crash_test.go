@@ -100,7 +100,8 @@ func TestKilledWhileRekeying(t *testing.T) {
 					t.Fatal(err)
 				}
 				c := exec.Command(os.Args[0], "-test.run=^TestCrashChild$", "-test.count=1")
-				c.Env = append(os.Environ(), "CRASH_DIR="+dir, "CRASH_AT="+step, "CRASH_FROM="+string(from), "CRASH_TO="+string(to))
+				// What it leaves behind when it is killed goes with our folder.
+				c.Env = append(os.Environ(), "TMPDIR="+dir, "CRASH_DIR="+dir, "CRASH_AT="+step, "CRASH_FROM="+string(from), "CRASH_TO="+string(to))
 				if from == Passphrase {
 					c.Env = append(c.Env, "CRASH_PASSPHRASE="+passphraseFile(t, oldPhrase))
 				}
