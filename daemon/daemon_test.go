@@ -249,7 +249,8 @@ func TestUnknownOriginAsksTheOrg(t *testing.T) {
 	for range 5 {
 		a.post(t, "https://evil.example", org.Challenge(nil))
 	}
-	if got := org.Hits(okta.AuthenticatorConfigurationPath) - hits; got > 1 {
+	// Once for all of these pages; and what the agent asks at its start may come late.
+	if got := org.Hits(okta.AuthenticatorConfigurationPath) - hits; got > 2 {
 		t.Fatalf("asked %d times", got)
 	}
 }
