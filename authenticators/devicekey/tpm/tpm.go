@@ -269,8 +269,11 @@ func run[T any](ctx context.Context, t *TPM, o op[T]) (T, error) {
 	if err := ctx.Err(); err != nil {
 		return none, t.fault(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
+	if _, set := ctx.Deadline(); !set {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, opTimeout)
+		defer cancel()
+	}
 	select {
 	case t.turn <- struct{}{}:
 	case <-ctx.Done():
