@@ -115,7 +115,9 @@ func TestScreenshotsOfTheOwnPages(t *testing.T) {
 		options.Listen = "127.0.0.1:8080" // the pages show it
 	}
 	stage := newStage(t, options)
-	agent := newAgent(t, stage, nil, harness.Alice)
+	agent := newAgent(t, stage, nil)
+	setPIN(t, agent)
+	enrolWithPIN(t, stage, agent, harness.Alice)
 	site := newSite(t, stage.Org)
 	ctx := deadline(t)
 	page := newPage(t)
@@ -163,6 +165,16 @@ func TestScreenshotsOfTheOwnPages(t *testing.T) {
 	must(t, err)
 	must(t, page.WaitForText(ctx, "denied on your device"))
 	look(t, page, "denied")
+
+	must(t, page.Open(ctx, stage.Org.NewSignIn("demo-uv", "", site.URL+"/callback").AuthorizeURL()))
+	must(t, page.Identify(ctx, harness.Alice))
+	must(t, page.EnterPassword(ctx, harness.Password))
+	must(t, page.VerifyWithDevice(ctx, "the hand-over of the challenge", harness.WaitsForDevice))
+	prompts, err = agent.WaitForPrompt(ctx)
+	must(t, err)
+	_, _ = agent.Run(ctx, "prompt", "cancel", prompts[0].ID)
+	must(t, page.WaitForText(ctx, "that was cancelled on the device"))
+	look(t, page, "unverified")
 
 	must(t, page.Open(ctx, stage.Org.URL+"/login"))
 	must(t, page.Identify(ctx, harness.Alice))

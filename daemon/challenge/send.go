@@ -29,7 +29,7 @@ func (p *Pipeline) send(ctx, wanted context.Context, c *Challenge, r okta.Answer
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		changed := p.network.next() // before the try: what changes meanwhile counts
 		err := p.try(ctx, c, r)
-		if err == nil {
+		if err == nil || c.heard(err) {
 			p.Accounts.Succeeded(c.account.ID)
 			return nil
 		}
@@ -64,6 +64,13 @@ func (p *Pipeline) send(ctx, wanted context.Context, c *Challenge, r okta.Answer
 			return c.undelivered("it expired", err)
 		}
 	}
+}
+
+// heard says whether an org refuses a report for what it reports. It knows then
+// all that there is to know, and tells the page why nobody is signed in.
+func (c *Challenge) heard(err error) bool {
+	var refused *okta.Error
+	return outcomeOf(c.consent) == Reported && errors.As(err, &refused) && account.React(refused, account.Using) == account.NeedsUV
 }
 
 // undelivered ends the tries.

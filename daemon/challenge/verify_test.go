@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -440,5 +441,37 @@ func TestC4KeyStoreFaultsWhileVerifying(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// An org that requires verification refuses the report that there was none, and
+// so has heard it: that ends as reported, and the page learns the rest from the
+// org. The same word about an approval is a refusal, and others about a report
+// are.
+func TestRefusedReportIsHeard(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		needs bool // verification, which there is nothing for
+		code  okta.ErrorCode
+		want  Outcome
+	}{
+		{"report", true, okta.CodeUVRequired, Reported},
+		{"report, in other words", true, okta.CodeBioOrPINRequired, Reported},
+		{"approval", false, okta.CodeUVRequired, OrgRefused},
+		{"report to an org that minds something else", true, okta.CodeValidation, OrgRefused},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			org := oktatest.NewOrg(t)
+			w := newWorld(t, org)
+			org.ReplyToAnswers(http.StatusBadRequest, `{"errorCode":"`+string(row.code)+`","errorSummary":"no","errorCauses":[]}`)
+			token := org.Challenge(func(c *okta.Challenge) {
+				if row.needs {
+					c.UserVerification = okta.NeedRequired
+				}
+			})
+			if got := w.receive(t, token); got.Outcome != row.want {
+				t.Errorf("%+v", got)
+			}
+		})
 	}
 }
