@@ -62,15 +62,18 @@ func TestB6NetworkWhilePushing(t *testing.T) {
 					w.enrolled()
 					page, nonce := w.pushed()
 					var hit atomic.Bool
+					var under atomic.Int32 // the way: several may be
 					fault := f.fault(w)
 					w.proxy.Break(s.match, func(x *harness.Crossing) bool {
-						defer hit.Store(true) // when the org is back, if it restarts
+						under.Add(1)
+						defer under.Add(-1) // when the org is back, if it restarts
+						defer hit.Store(true)
 						return fault(x)
 					})
 					if !s.last {
 						w.restartAgent() // asks for a token and for the list at once
 						if strings.HasPrefix(f.name, "org restarts") {
-							w.eventually("the org is back, for the page's sake", hit.Load)
+							w.eventually("the org is back, for the page's sake", func() bool { return hit.Load() && under.Load() == 0 })
 						}
 					}
 					id := w.push(page, nonce, "approve")

@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -32,6 +33,10 @@ import (
 
 // ErrNotFound is returned by look-ups, in every room, that found nothing.
 var ErrNotFound = errors.New("not found")
+
+// ErrNotWritable is the end of a write that waited for another one, which could
+// not begin: another process holds the database, or the disk takes nothing.
+var ErrNotWritable = errors.New("the database cannot be written at the moment")
 
 // Tx is a running transaction: what *sql.Tx offers to queries, without the
 // power to end it.
@@ -45,6 +50,10 @@ type Tx interface {
 type DB struct {
 	read  *sql.DB
 	write *sql.DB // one connection
+
+	// failed is when a transaction could not begin last (UnixNano): those that
+	// waited for it meanwhile need not find that out by waiting as long each.
+	failed atomic.Int64
 }
 
 //go:embed migrations/*.sql
@@ -140,8 +149,20 @@ func (db *DB) Read(ctx context.Context, fn func(Tx) error) error {
 // An error or a panic of fn rolls back. Calling Write or waiting for another
 // writer inside fn would wait for itself.
 func (db *DB) Write(ctx context.Context, fn func(Tx) error) error {
-	tx, err := db.write.BeginTx(ctx, nil)
+	came := time.Now()
+	conn, err := db.write.Conn(ctx) // when its turn comes
 	if err != nil {
+		return fmt.Errorf("starting a write: %w", err)
+	}
+	defer conn.Close()
+	if db.failed.Load() > came.UnixNano() {
+		return fmt.Errorf("starting a write: %w", ErrNotWritable)
+	}
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		if ctx.Err() == nil {
+			db.failed.Store(time.Now().UnixNano())
+		}
 		return fmt.Errorf("starting a write: %w", err)
 	}
 	defer tx.Rollback() // no effect after Commit
