@@ -173,15 +173,24 @@ func (d *Daemon) unlockAtStart(ctx context.Context) error {
 
 // askForUnlock tries to open a locked vault in the background, which may make
 // the desktop ask for a password: at most one try in a while, and only when
-// there is a reason.
+// there is a reason. There is never a second one beside it, however long a
+// person takes for their password: both would open the state.
 func (d *Daemon) askForUnlock() {
-	last, now := d.unlocking.Load(), time.Now().UnixNano()
-	if now-last < int64(unlockEvery) || !d.unlocking.CompareAndSwap(last, now) {
+	d.asking.Lock()
+	defer d.asking.Unlock()
+	if before := d.trying.Load(); before != nil {
+		select {
+		case <-*before:
+		default:
+			return
+		}
+	}
+	if time.Now().UnixNano()-d.unlocking.Load() < int64(unlockEvery) {
 		return
 	}
 	trying := make(chan struct{})
 	d.trying.Store(&trying)
-	d.spawn(func() {
+	started := d.spawn(func() {
 		ctx, cancel := context.WithTimeout(d.ctx, unlockWait)
 		defer cancel()
 		defer close(trying)
@@ -205,6 +214,9 @@ func (d *Daemon) askForUnlock() {
 		d.listen(c)
 		d.spawn(func() { d.catchUp(c) }) // by itself: who waits for the unlock does not wait for orgs
 	})
+	if !started {
+		close(trying) // the agent stops
+	}
 }
 
 // awaitUnlock gives an unlock that is under way a moment: a keyring that is

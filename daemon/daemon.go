@@ -84,7 +84,8 @@ type Daemon struct {
 	working sync.Mutex     // taken to start work, and to say that none is started any more
 	work    sync.WaitGroup // every goroutine of the agent
 
-	unlocking  atomic.Int64                  // unix nanoseconds of the last try
+	asking     sync.Mutex                    // taken to begin a try
+	unlocking  atomic.Int64                  // unix nanoseconds of the end of the last try
 	trying     atomic.Pointer[chan struct{}] // closed when the last try has ended; nil before the first
 	gaps       gaps                          // in the record of decisions
 	refreshing gate                          // asks the orgs for their pages
@@ -187,11 +188,12 @@ func (d *Daemon) port() int {
 // Run serves until ctx ends or a door breaks, and leaves consistent state.
 func (d *Daemon) Run(ctx context.Context) error {
 	broken := make(chan error, 2)
+	c := d.core.Load() // before anybody can ask for an unlock, which sees to it by itself
 	d.spawn(func() { broken <- d.api.Serve(d.local) })
 	if d.pages != nil {
 		d.spawn(func() { broken <- d.browser.Serve(d.pages) })
 	}
-	if c := d.core.Load(); c != nil {
+	if c != nil {
 		d.listen(c)
 		d.spawn(func() { d.catchUp(c) })
 	} else {

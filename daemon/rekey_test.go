@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -375,5 +376,46 @@ func TestDoctorVerifiesVaultKey(t *testing.T) {
 	a.vault.Lock()
 	if err := a.vault.Verify(t.Context()); !errors.Is(err, vault.ErrLocked) {
 		t.Error(err)
+	}
+}
+
+// The keyring's password, or the TPM, may take longer than the agent waits
+// between two tries. Whoever asks meanwhile waits for that one: the state is
+// opened once, and its journals have one writer.
+func TestUnlockIsNotBegunTwice(t *testing.T) {
+	org := oktatest.NewOrg(t)
+	c, tpm := onTPM(t)
+	a := startAgent(t, c)
+	a.enrol(t, org)
+	_ = a.stop()
+	for range 5 {
+		tpm.wait = make(chan struct{})
+		a = startAgent(t, c)
+		for a.trying.Load() == nil {
+			runtime.Gosched() // until it has begun
+		}
+		first := a.trying.Load()
+		for range 3 {
+			a.unlocking.Store(0) // as after a while
+			a.askForUnlock()
+		}
+		if a.trying.Load() != first {
+			t.Error("a second try beside the first")
+		}
+		close(tpm.wait)
+		for range 3 {
+			if got := a.post(t, org.URL, org.Challenge(nil)); got != http.StatusOK && got != http.StatusServiceUnavailable {
+				t.Fatalf("status %d", got)
+			}
+		}
+		if _, err := a.client.Accounts(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.post(t, org.URL, org.Challenge(nil)); got != http.StatusOK {
+			t.Fatalf("status %d", got)
+		}
+		if err := a.stop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
