@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -240,6 +241,12 @@ func TestUnknownOriginAsksTheOrg(t *testing.T) {
 	org := oktatest.NewOrg(t)
 	a := startAgent(t, testConfig(t))
 	a.enrol(t, org)
+	_ = a.stop()
+	start := org.Hits(okta.AuthenticatorConfigurationPath)
+	a = startAgent(t, a.config)
+	for org.Hits(okta.AuthenticatorConfigurationPath) == start {
+		runtime.Gosched() // what it asks at its start is not what is counted
+	}
 	const page = "https://app.example.com"
 	org.LoopbackOrigins(page)
 	hits := org.Hits(okta.AuthenticatorConfigurationPath)
@@ -249,8 +256,7 @@ func TestUnknownOriginAsksTheOrg(t *testing.T) {
 	for range 5 {
 		a.post(t, "https://evil.example", org.Challenge(nil))
 	}
-	// Once for all of these pages; and what the agent asks at its start may come late.
-	if got := org.Hits(okta.AuthenticatorConfigurationPath) - hits; got > 2 {
+	if got := org.Hits(okta.AuthenticatorConfigurationPath) - hits; got > 1 {
 		t.Fatalf("asked %d times", got)
 	}
 }

@@ -95,15 +95,20 @@ func (o *ordeal) settled() {
 	defer cancel()
 	var list []string
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
+		// News of enrolments that came and went is for the person, who reads it.
+		accounts, err := o.local.Accounts(ctx)
+		must(o.t, err)
+		for _, a := range accounts.Accounts {
+			if len(a.Notices) > 0 {
+				_, err := o.local.Acknowledge(ctx, a.ID)
+				must(o.t, err)
+			}
+		}
 		s, err := o.local.Status(ctx)
 		must(o.t, err)
 		list = nil
 		for _, p := range s.Problems {
-			// News of enrolments that came and went, for the person to read; nothing
-			// that the agent could finish.
-			if p.Code != "keys_changed_elsewhere" {
-				list = append(list, p.Code+": "+p.Message)
-			}
+			list = append(list, p.Code+": "+p.Message)
 		}
 		if len(list) == 0 {
 			return

@@ -161,6 +161,7 @@ func TestE11NamesAndCertificates(t *testing.T) {
 				v := w.begin(asking)
 				return v.hand("approve") == http.StatusOK && v.signedIn()
 			})
+			w.signIn(asking)
 			w.mustHold()
 		})
 	}
