@@ -41,6 +41,9 @@ const (
 	KindTPM      Kind = "tpm"      // private keys in a TPM 2.0
 )
 
+// Hardware says whether keys of that kind cannot be copied off the device.
+func (k Kind) Hardware() bool { return k == KindTPM }
+
 // Ref finds a key again. It holds no secret and is stored with the account.
 type Ref struct {
 	Kind Kind   `json:"kind"`

@@ -7,16 +7,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/godbus/dbus/v5"
-
 	"countersign.dev/authenticators/verification"
-	"countersign.dev/authenticators/verification/internal/sysbus"
+	"countersign.dev/bus"
 )
 
 // Names of fprintd's interface, https://fprint.freedesktop.org/fprintd-dev/.
 const (
 	service     = "net.reactivated.Fprint"
-	managerPath = dbus.ObjectPath("/net/reactivated/Fprint/Manager")
+	managerPath = bus.ObjectPath("/net/reactivated/Fprint/Manager")
 	manager     = "net.reactivated.Fprint.Manager"
 	device      = "net.reactivated.Fprint.Device"
 	failure     = "net.reactivated.Fprint.Error."
@@ -30,19 +28,19 @@ const cleanUp = 2 * time.Second
 const own = ""
 
 func (v *Verifier) state(ctx context.Context) verification.State {
-	bus, path, err := v.reader(ctx)
+	conn, path, err := v.reader(ctx)
 	if err == nil {
-		defer bus.Close()
-		err = fingers(ctx, bus, path)
+		defer conn.Close()
+		err = fingers(ctx, conn, path)
 	}
 	switch {
 	case err == nil:
 		return verification.State{State: "ready"}
 	case errors.Is(err, verification.ErrNotSetUp):
 		return verification.State{State: "not_set", Hint: "enrol a finger in the system's settings, or with fprintd-enroll"}
-	case errors.Is(err, sysbus.ErrNoService):
+	case errors.Is(err, bus.ErrNoService):
 		return verification.State{State: "absent", Hint: "fprintd is not installed"}
-	case errors.Is(err, errNoReader), errors.Is(err, sysbus.ErrNoBus):
+	case errors.Is(err, errNoReader), errors.Is(err, bus.ErrNoBus):
 		return verification.State{State: "absent", Hint: why(err)}
 	}
 	return verification.State{State: "unavailable", Hint: why(err)}
@@ -55,15 +53,15 @@ func why(err error) string {
 
 var errNoReader = errors.New("there is no fingerprint reader")
 
-// reader finds the default reader. The caller closes the bus.
-func (v *Verifier) reader(ctx context.Context) (*sysbus.Bus, dbus.ObjectPath, error) {
-	bus, err := sysbus.Dial(ctx, v.busOwner)
+// reader finds the default reader. The caller closes the connection.
+func (v *Verifier) reader(ctx context.Context) (*bus.Bus, bus.ObjectPath, error) {
+	conn, err := bus.System(ctx, v.busOwner)
 	if err != nil {
 		return nil, "", absent(err)
 	}
-	var path dbus.ObjectPath
-	if err = bus.Find(ctx, service); err == nil {
-		err = bus.Call(ctx, managerPath, manager+".GetDefaultDevice").Store(&path)
+	var path bus.ObjectPath
+	if err = conn.Find(ctx, service); err == nil {
+		err = conn.Call(ctx, managerPath, manager+".GetDefaultDevice").Store(&path)
 	}
 	if named(err, "NoSuchDevice") {
 		err = errNoReader
@@ -71,16 +69,16 @@ func (v *Verifier) reader(ctx context.Context) (*sysbus.Bus, dbus.ObjectPath, er
 		err = errors.New("fprintd names no reader")
 	}
 	if err != nil {
-		bus.Close()
+		conn.Close()
 		return nil, "", absent(err)
 	}
-	return bus, path, nil
+	return conn, path, nil
 }
 
 // fingers returns nil when fingers of this user are enrolled.
-func fingers(ctx context.Context, bus *sysbus.Bus, path dbus.ObjectPath) error {
+func fingers(ctx context.Context, conn *bus.Bus, path bus.ObjectPath) error {
 	var enrolled []string
-	err := bus.Call(ctx, path, device+".ListEnrolledFingers", own).Store(&enrolled)
+	err := conn.Call(ctx, path, device+".ListEnrolledFingers", own).Store(&enrolled)
 	switch {
 	case named(err, "NoEnrolledPrints"), err == nil && len(enrolled) == 0:
 		return fmt.Errorf("no finger is enrolled: %w", verification.ErrNotSetUp)
@@ -96,56 +94,56 @@ func (v *Verifier) verify(ctx context.Context) (err error) {
 			err = fmt.Errorf("%w: %w", outOfTime(ctx), err)
 		}
 	}()
-	bus, path, err := v.reader(ctx)
+	conn, path, err := v.reader(ctx)
 	if err != nil {
 		return err
 	}
-	defer bus.Close()
-	if err := fingers(ctx, bus, path); err != nil {
+	defer conn.Close()
+	if err := fingers(ctx, conn, path); err != nil {
 		return err
 	}
-	if err := bus.Call(ctx, path, device+".Claim", own).Err; err != nil {
+	if err := conn.Call(ctx, path, device+".Claim", own).Err; err != nil {
 		if named(err, "AlreadyInUse") {
 			err = errors.New("another program uses the reader")
 		}
 		return absent(err)
 	}
-	defer release(ctx, bus, path)
+	defer release(ctx, conn, path)
 	// The reader is ours: what was said before we start is not about us.
 	for drained := false; !drained; {
 		select {
-		case <-bus.Signals():
+		case <-conn.Signals():
 		default:
 			drained = true
 		}
 	}
-	if err := bus.Call(ctx, path, device+".VerifyStart", "any").Err; err != nil {
+	if err := conn.Call(ctx, path, device+".VerifyStart", "any").Err; err != nil {
 		return absent(err)
 	}
-	return await(ctx, bus, path)
+	return await(ctx, conn, path)
 }
 
 // await waits for the verdict. Nothing but a final verify-match is one that
 // verifies; what is not known refuses.
-func await(ctx context.Context, bus *sysbus.Bus, path dbus.ObjectPath) error {
+func await(ctx context.Context, conn *bus.Bus, path bus.ObjectPath) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-bus.Gone():
-			return absent(sysbus.ErrReplaced)
-		case s := <-bus.Signals():
+		case <-conn.Gone():
+			return absent(bus.ErrReplaced)
+		case s := <-conn.Signals():
 			if s.Path != path || s.Name != device+".VerifyStatus" {
 				continue
 			}
 			var result string
 			var done bool
-			if err := dbus.Store(s.Body, &result, &done); err != nil {
+			if err := bus.Store(s.Body, &result, &done); err != nil {
 				return absent(fmt.Errorf("fprintd's verdict: %w", err))
 			}
 			switch {
-			case bus.Lost():
-				return absent(sysbus.ErrReplaced)
+			case conn.Lost():
+				return absent(bus.ErrReplaced)
 			case result == "verify-match" && done:
 				return nil
 			case result == "verify-no-match":
@@ -165,12 +163,12 @@ var again = map[string]bool{
 }
 
 // release gives the reader back, also when nobody waits any more.
-func release(ctx context.Context, bus *sysbus.Bus, path dbus.ObjectPath) {
+func release(ctx context.Context, conn *bus.Bus, path bus.ObjectPath) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
 	defer cancel()
 	// Errors say that it had stopped by itself, or that the reader is gone.
-	_ = bus.Call(ctx, path, device+".VerifyStop").Err
-	_ = bus.Call(ctx, path, device+".Release").Err
+	_ = conn.Call(ctx, path, device+".VerifyStop").Err
+	_ = conn.Call(ctx, path, device+".Release").Err
 }
 
 func absent(err error) error { return fmt.Errorf("%w: %w", verification.ErrAbsent, err) }
@@ -184,6 +182,6 @@ func outOfTime(ctx context.Context) error {
 
 // named says whether fprintd answered with that error.
 func named(err error, name string) bool {
-	var e dbus.Error
+	var e bus.Error
 	return errors.As(err, &e) && e.Name == failure+name
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"countersign.dev/authenticators/verification"
-	"countersign.dev/authenticators/verification/internal/sysbus"
-	"countersign.dev/authenticators/verification/internal/sysbus/bustest"
+	"countersign.dev/bus"
+	"countersign.dev/bus/bustest"
 )
 
 const (
@@ -187,10 +187,10 @@ func TestC4FingerprintBus(t *testing.T) {
 	}
 	v := &Verifier{busOwner: os.Getuid()}
 	bustest.Start(t)
-	absent(v, sysbus.ErrNoService.Error())
+	absent(v, bus.ErrNoService.Error())
 	absent(&Verifier{busOwner: os.Getuid() + 1}, "belongs to user")
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
-	absent(v, sysbus.ErrNoBus.Error())
+	absent(v, bus.ErrNoBus.Error())
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "tcp:host=127.0.0.1,port=1")
 	absent(v, "no usable address")
 	if New().busOwner != 0 {
@@ -252,7 +252,7 @@ func TestC4ServiceReplaced(t *testing.T) {
 	if err := stranger.Emit(readerPath, device+".VerifyStatus", "verify-match", true); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-result; !errors.Is(err, sysbus.ErrReplaced) || !errors.Is(err, verification.ErrAbsent) {
+	if err := <-result; !errors.Is(err, bus.ErrReplaced) || !errors.Is(err, verification.ErrAbsent) {
 		t.Errorf("replaced: %v", err)
 	}
 }

@@ -10,16 +10,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/godbus/dbus/v5"
-
 	"countersign.dev/authenticators/verification"
-	"countersign.dev/authenticators/verification/internal/sysbus"
+	"countersign.dev/bus"
 )
 
 // Names of polkit's interface, polkit reference manual, "D-Bus API Reference".
 const (
 	service   = "org.freedesktop.PolicyKit1"
-	path      = dbus.ObjectPath("/org/freedesktop/PolicyKit1/Authority")
+	path      = bus.ObjectPath("/org/freedesktop/PolicyKit1/Authority")
 	authority = "org.freedesktop.PolicyKit1.Authority"
 	action    = "dev.countersign.verify"
 
@@ -46,18 +44,18 @@ type result struct {
 }
 
 func (v *Verifier) state(ctx context.Context) verification.State {
-	bus, _, err := v.open(ctx)
+	conn, _, err := v.open(ctx)
 	if err == nil {
-		bus.Close()
+		conn.Close()
 		return verification.State{State: "ready"}
 	}
-	var refused dbus.Error
+	var refused bus.Error
 	switch {
 	case errors.As(err, &refused) && strings.HasPrefix(refused.Name, service+".Error."):
 		return verification.State{State: "absent", Hint: "have an administrator install " + action + ".policy into /usr/share/polkit-1/actions"}
-	case errors.Is(err, sysbus.ErrNoService):
+	case errors.Is(err, bus.ErrNoService):
 		return verification.State{State: "absent", Hint: "polkit is not installed"}
-	case errors.Is(err, sysbus.ErrNoBus), errors.Is(err, errRoot):
+	case errors.Is(err, bus.ErrNoBus), errors.Is(err, errRoot):
 		return verification.State{State: "absent", Hint: why(err)}
 	}
 	return verification.State{State: "unavailable", Hint: why(err)}
@@ -69,8 +67,8 @@ func why(err error) string {
 }
 
 // open connects, and makes sure that polkit would have to ask. The caller closes
-// the bus.
-func (v *Verifier) open(ctx context.Context) (*sysbus.Bus, subject, error) {
+// the connection.
+func (v *Verifier) open(ctx context.Context) (*bus.Bus, subject, error) {
 	if v.user == 0 {
 		return nil, subject{}, absent(errRoot)
 	}
@@ -78,13 +76,13 @@ func (v *Verifier) open(ctx context.Context) (*sysbus.Bus, subject, error) {
 	if err != nil {
 		return nil, subject{}, absent(err)
 	}
-	bus, err := sysbus.Dial(ctx, v.busOwner)
+	conn, err := bus.System(ctx, v.busOwner)
 	if err != nil {
 		return nil, subject{}, absent(err)
 	}
-	if err = bus.Find(ctx, service); err == nil {
+	if err = conn.Find(ctx, service); err == nil {
 		var r result
-		r, err = check(ctx, bus, who, quietly, "")
+		r, err = check(ctx, conn, who, quietly, "")
 		switch {
 		case err != nil:
 		case r.Authorised:
@@ -94,10 +92,10 @@ func (v *Verifier) open(ctx context.Context) (*sysbus.Bus, subject, error) {
 		}
 	}
 	if err != nil {
-		bus.Close()
+		conn.Close()
 		return nil, subject{}, absent(err)
 	}
-	return bus, who, nil
+	return conn, who, nil
 }
 
 func (v *Verifier) verify(ctx context.Context) (err error) {
@@ -106,15 +104,15 @@ func (v *Verifier) verify(ctx context.Context) (err error) {
 			err = fmt.Errorf("%w: %w", outOfTime(ctx), err)
 		}
 	}()
-	bus, who, err := v.open(ctx)
+	conn, who, err := v.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer bus.Close()
+	defer conn.Close()
 	question := "countersign-" + rand.Text()
-	r, err := check(ctx, bus, who, asking, question)
+	r, err := check(ctx, conn, who, asking, question)
 	if ctx.Err() != nil {
-		takeBack(ctx, bus, question)
+		takeBack(ctx, conn, question)
 		return ctx.Err()
 	}
 	switch {
@@ -122,8 +120,8 @@ func (v *Verifier) verify(ctx context.Context) (err error) {
 		return verification.ErrCancelled
 	case err != nil:
 		return absent(err)
-	case bus.Lost():
-		return absent(sysbus.ErrReplaced)
+	case conn.Lost():
+		return absent(bus.ErrReplaced)
 	case r.Authorised && !r.Challenge:
 		return nil
 	case r.Details["polkit.dismissed"] != "":
@@ -135,26 +133,26 @@ func (v *Verifier) verify(ctx context.Context) (err error) {
 }
 
 // check asks polkit. There are no details: it takes those from root only.
-func check(ctx context.Context, bus *sysbus.Bus, who subject, flags uint32, question string) (result, error) {
+func check(ctx context.Context, conn *bus.Bus, who subject, flags uint32, question string) (result, error) {
 	var r result
-	if err := bus.Call(ctx, path, authority+".CheckAuthorization", who, action, map[string]string{}, flags, question).Store(&r); err != nil {
+	if err := conn.Call(ctx, path, authority+".CheckAuthorization", who, action, map[string]string{}, flags, question).Store(&r); err != nil {
 		return result{}, err
 	}
 	return r, nil
 }
 
 // takeBack closes the dialog.
-func takeBack(ctx context.Context, bus *sysbus.Bus, question string) {
+func takeBack(ctx context.Context, conn *bus.Bus, question string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
 	defer cancel()
-	_ = bus.Call(ctx, path, authority+".CancelCheckAuthorization", question).Err // it may have ended
+	_ = conn.Call(ctx, path, authority+".CancelCheckAuthorization", question).Err // it may have ended
 }
 
 // subject is whom polkit is asked about, (sa{sv}): this process. Its start time
 // tells it from a later one with the same id.
 type subject struct {
 	Kind    string
-	Details map[string]dbus.Variant
+	Details map[string]bus.Variant
 }
 
 func (v *Verifier) subject() (subject, error) {
@@ -162,10 +160,10 @@ func (v *Verifier) subject() (subject, error) {
 	if err != nil {
 		return subject{}, fmt.Errorf("when this process started: %w", err)
 	}
-	return subject{Kind: "unix-process", Details: map[string]dbus.Variant{
-		"pid":        dbus.MakeVariant(uint32(os.Getpid())),
-		"start-time": dbus.MakeVariant(started),
-		"uid":        dbus.MakeVariant(int32(v.user)),
+	return subject{Kind: "unix-process", Details: map[string]bus.Variant{
+		"pid":        bus.MakeVariant(uint32(os.Getpid())),
+		"start-time": bus.MakeVariant(started),
+		"uid":        bus.MakeVariant(int32(v.user)),
 	}}, nil
 }
 
@@ -195,6 +193,6 @@ func outOfTime(ctx context.Context) error {
 
 // named says whether polkit answered with that error.
 func named(err error, name string) bool {
-	var e dbus.Error
+	var e bus.Error
 	return errors.As(err, &e) && e.Name == service+".Error."+name
 }

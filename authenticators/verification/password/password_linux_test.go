@@ -15,8 +15,8 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"countersign.dev/authenticators/verification"
-	"countersign.dev/authenticators/verification/internal/sysbus"
-	"countersign.dev/authenticators/verification/internal/sysbus/bustest"
+	"countersign.dev/bus"
+	"countersign.dev/bus/bustest"
 )
 
 const someUser = 4711 // polkit asks root nothing, and tests may run as root
@@ -96,11 +96,11 @@ func TestC4PolkitMissing(t *testing.T) {
 		}
 	}
 	bustest.Start(t)
-	absent(verifier(), sysbus.ErrNoService.Error())
+	absent(verifier(), bus.ErrNoService.Error())
 	absent(&Verifier{busOwner: os.Getuid() + 1, user: someUser}, "belongs to user")
 	absent(&Verifier{busOwner: os.Getuid()}, errRoot.Error())
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
-	absent(verifier(), sysbus.ErrNoBus.Error())
+	absent(verifier(), bus.ErrNoBus.Error())
 	if v := New(); v.busOwner != 0 || v.user != os.Getuid() {
 		t.Errorf("%+v", v)
 	}
@@ -196,7 +196,7 @@ func TestC4PolkitReplaced(t *testing.T) {
 	if reply, err := stranger.RequestName(service, dbus.NameFlagReplaceExisting); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
 		t.Fatalf("%v, %v", reply, err)
 	}
-	if err := <-end; !errors.Is(err, sysbus.ErrReplaced) || !errors.Is(err, verification.ErrAbsent) {
+	if err := <-end; !errors.Is(err, bus.ErrReplaced) || !errors.Is(err, verification.ErrAbsent) {
 		t.Errorf("replaced: %v", err)
 	}
 	s.taken <- ""

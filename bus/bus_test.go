@@ -1,6 +1,6 @@
 //go:build linux
 
-package sysbus
+package bus
 
 import (
 	"context"
@@ -11,7 +11,8 @@ import (
 
 func TestSocket(t *testing.T) {
 	for address, want := range map[string]string{
-		"":                               "/var/run/dbus/system_bus_socket",
+		"":                               "",
+		systemAddress:                    "/var/run/dbus/system_bus_socket",
 		"unix:path=/a/b":                 "/a/b",
 		"unix:guid=1,path=/a%20b":        "/a b",
 		"unix:abstract=/x,guid=7":        "@/x",

@@ -1,6 +1,6 @@
 //go:build linux
 
-package sysbus
+package bus
 
 import (
 	"net"

@@ -1,23 +1,30 @@
 //go:build linux
 
-// Package sysbus talks to one service of the system bus, for as long as one
-// verification takes: no connection stays, and no goroutine.
+// Package bus talks to one service of a message bus, the system's or the
+// session's, over a connection of its own.
 //
-// The bus is trusted as root is. It says who owns a name and who sent a message,
-// root's policy says who may own the names of fprintd and polkit, and whoever
-// controls it is root already. So it is made sure that it is root's: an address
-// in the environment could name a bus of anybody's. Nobody else on the bus is
-// trusted: replies and signals count only when they come from the connection
-// that owned the service's name from beginning to end, by its unique name.
-package sysbus
+// A bus is trusted as its owner is: it says who owns a name and who sent a
+// message. The system bus must be root's, whose policy says who may own the
+// names of fprintd and polkit; the session bus must be this user's. That is made
+// sure of: an address in the environment could name a bus of anybody's. Nobody
+// else on a bus is trusted: replies and signals count only when they come from
+// the connection that owned the service's name from beginning to end, by its
+// unique name. On the session bus any program of the user may take a name that
+// is free: what a service there says is a convenience, and no proof of a person.
+//
+// Whoever verifies a person keeps a connection for as long as that takes;
+// whoever waits for a signal keeps it, and one that says nothing wakes nobody.
+package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,19 +34,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Words of the library that callers need; nobody else imports it.
+type (
+	ObjectPath = dbus.ObjectPath
+	Variant    = dbus.Variant
+	Signal     = dbus.Signal
+	Call       = dbus.Call
+	Error      = dbus.Error
+)
+
+// Store puts what a message holds into variables, and errs when it holds
+// something else.
+func Store(body []any, into ...any) error { return dbus.Store(body, into...) }
+
+// MakeVariant wraps a value whose type the receiver is told.
+func MakeVariant(v any) Variant { return dbus.MakeVariant(v) }
+
 // Errors of a service, for callers to branch on.
 var (
-	ErrNoBus     = errors.New("the system bus cannot be used")
+	ErrNoBus     = errors.New("the message bus cannot be used")
 	ErrNoService = errors.New("the service is not there")
 	ErrReplaced  = errors.New("the service has gone, or another took its place")
 )
 
 const (
-	defaultAddress = "unix:path=/var/run/dbus/system_bus_socket"
-	driver         = "org.freedesktop.DBus"
-	driverPath     = dbus.ObjectPath("/org/freedesktop/DBus")
-	afterwards     = 5 * time.Second // beyond a caller's deadline, to clean up
-	maxSignals     = 32              // unread ones; a service that sends more is not well
+	systemAddress = "unix:path=/var/run/dbus/system_bus_socket"
+	driver        = "org.freedesktop.DBus"
+	driverPath    = dbus.ObjectPath("/org/freedesktop/DBus")
+	afterwards    = 5 * time.Second // beyond a caller's deadline, to clean up
+	maxSignals    = 32              // unread ones; a service that sends more is not well
 )
 
 // Bus is a connection for one conversation. Close it.
@@ -56,10 +79,24 @@ type Bus struct {
 	owner string     // unique name of the service; "" before Find
 }
 
-// Dial connects to the system bus, which must belong to the user busOwner: 0 but
-// in tests. It ends when ctx does.
-func Dial(ctx context.Context, busOwner int) (*Bus, error) {
-	l, err := connect(ctx, busOwner)
+// System connects to the system bus, which must belong to the user owner: 0 but
+// in tests. A deadline of ctx is that of the whole conversation.
+func System(ctx context.Context, owner int) (*Bus, error) {
+	return dial(ctx, cmp.Or(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), systemAddress), owner)
+}
+
+// Session connects to the session bus, which must belong to this user. A
+// deadline of ctx is that of the whole conversation.
+func Session(ctx context.Context) (*Bus, error) {
+	address := os.Getenv("DBUS_SESSION_BUS_ADDRESS")
+	if runtime := os.Getenv("XDG_RUNTIME_DIR"); address == "" && filepath.IsAbs(runtime) {
+		address = "unix:path=" + url.PathEscape(filepath.Join(runtime, "bus")) // where systemd puts it
+	}
+	return dial(ctx, address, os.Geteuid())
+}
+
+func dial(ctx context.Context, address string, owner int) (*Bus, error) {
+	l, err := connect(ctx, address, owner)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
 	}
@@ -83,8 +120,8 @@ func Dial(ctx context.Context, busOwner int) (*Bus, error) {
 	return b, nil
 }
 
-func connect(ctx context.Context, busOwner int) (*line, error) {
-	path, err := socket(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"))
+func connect(ctx context.Context, address string, owner int) (*line, error) {
+	path, err := socket(address)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +130,8 @@ func connect(ctx context.Context, busOwner int) (*line, error) {
 		return nil, err
 	}
 	uid, err := peer(c.(*net.UnixConn))
-	if err == nil && uid != busOwner {
-		err = fmt.Errorf("the bus at %s belongs to user %d, not to %d", path, uid, busOwner)
+	if err == nil && uid != owner {
+		err = fmt.Errorf("the bus at %s belongs to user %d, not to %d", path, uid, owner)
 	}
 	if err == nil {
 		if deadline, ok := ctx.Deadline(); ok {
@@ -111,9 +148,6 @@ func connect(ctx context.Context, busOwner int) (*line, error) {
 // socket is the path in a bus address (D-Bus specification, "Server
 // Addresses"): the first one of kind unix, "@" before an abstract name.
 func socket(address string) (string, error) {
-	if address == "" {
-		address = defaultAddress
-	}
 	for one := range strings.SplitSeq(address, ";") {
 		members, ok := strings.CutPrefix(one, "unix:")
 		if !ok {
@@ -131,7 +165,7 @@ func socket(address string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("no usable address in %q", address)
+	return "", fmt.Errorf("no usable address of a bus in %q", address)
 }
 
 // peer is the user who opened the socket for listening.
