@@ -1,12 +1,12 @@
 package cli
 
 import (
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/describe"
 )
 
 func (a *app) accountCommand() *cobra.Command {
@@ -99,7 +99,7 @@ func (a *app) printAccount(acc api.Account) {
 		"verifies you", verifies(acc),
 		"state", accountState(acc),
 		"pushes", pushes,
-		"added", ago(acc.CreatedAt, a.now()),
+		"added", describe.Ago(acc.CreatedAt, a.now()),
 		"pages", clean(strings.Join(acc.LoopbackOrigins, ", ")),
 	)
 }
@@ -123,7 +123,7 @@ func verifies(acc api.Account) string {
 // printNotices prints what happened to the person's other devices.
 func (a *app) printNotices(acc api.Account) {
 	for _, n := range acc.Notices {
-		a.out.hang(a.out.paint(yellow, "notice: "), 8, clean(n.Message)+", "+ago(n.At, a.now()))
+		a.out.hang(a.out.paint(yellow, "notice: "), 8, clean(n.Message)+", "+describe.Ago(n.At, a.now()))
 	}
 	if len(acc.Notices) > 0 {
 		a.out.hang("hint: ", 6, "if that was you: countersign account acknowledge "+clean(acc.ID)+
@@ -207,19 +207,7 @@ type removed struct {
 }
 
 // orgName is the organisation as people know it: its host.
-func orgName(acc api.Account) string { return orgHost(acc.Org, acc.Development) }
-
-func orgHost(org string, development bool) string {
-	name := clean(org)
-	if u, err := url.Parse(org); err == nil && u.Host != "" {
-		name = clean(u.Host)
-		development = development || u.Scheme == "http"
-	}
-	if development {
-		name += " (development)"
-	}
-	return name
-}
+func orgName(acc api.Account) string { return describe.Org(acc.Org, acc.Development) }
 
 func protection(acc api.Account) string {
 	switch acc.Protection {

@@ -13,6 +13,7 @@ import (
 
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
+	"countersign.dev/ipc/describe"
 )
 
 const (
@@ -114,7 +115,7 @@ func (a *app) added(ctx context.Context, agent *client.Client) func(*app, api.Ac
 // notes prints what went otherwise than one would think.
 func (a *app) notes(acc api.Account) {
 	for _, note := range acc.Notes {
-		a.out.hang(a.out.paint(yellow, "note: "), 6, cleanTo(note, 400))
+		a.out.hang(a.out.paint(yellow, "note: "), 6, describe.Clean(note, 400))
 	}
 }
 
@@ -172,7 +173,7 @@ func (a *app) awaitSignIn(ctx context.Context, agent *client.Client, e api.Enrol
 		say.line("  %s", page)
 		say.line("")
 	}
-	say.line("waiting for you to sign in to %s in the browser, until %s; Ctrl-C cancels", orgHost(e.Org, false), e.ExpiresAt.Local().Format("15:04"))
+	say.line("waiting for you to sign in to %s in the browser, until %s; Ctrl-C cancels", describe.Org(e.Org, false), e.ExpiresAt.Local().Format("15:04"))
 	account, err := agent.AwaitEnrolment(ctx, e.ID)
 	if err != nil {
 		ended = ctx.Err() == nil

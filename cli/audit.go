@@ -9,6 +9,7 @@ import (
 
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
+	"countersign.dev/ipc/describe"
 )
 
 func (a *app) auditCommand() *cobra.Command {
@@ -62,7 +63,7 @@ func (a *app) auditCommand() *cobra.Command {
 				return nil
 			}
 			return show(a, checked, func(a *app, v verified) {
-				a.out.line("%s %s on record, none changed or missing", a.out.paint(green, "ok:"), plural(v.Records, "decision"))
+				a.out.line("%s %s on record, none changed or missing", a.out.paint(green, "ok:"), describe.Plural(v.Records, "decision"))
 			})
 		},
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/describe"
 	"countersign.dev/ipc/localapi"
 	"countersign.dev/ipc/localapi/localapitest"
 )
@@ -424,7 +425,7 @@ func TestClean(t *testing.T) {
 func FuzzShown(f *testing.F) {
 	f.Add("Payroll\x1b[2J\u202e\u009b\U000e0001\xff")
 	f.Fuzz(func(t *testing.T, s string) {
-		if out := clean(s); strings.ContainsFunc(out, unsafeRune) {
+		if out := clean(s); strings.ContainsFunc(out, describe.Unsafe) {
 			t.Fatalf("clean left %q", out)
 		}
 		var b bytes.Buffer
@@ -432,7 +433,7 @@ func FuzzShown(f *testing.F) {
 			t.Fatal(err)
 		}
 		document := strings.TrimSuffix(b.String(), "\n")
-		if strings.ContainsFunc(document, unsafeRune) {
+		if strings.ContainsFunc(document, describe.Unsafe) {
 			t.Fatalf("JSON holds %q", document)
 		}
 		var back map[string]string
@@ -548,7 +549,7 @@ func TestAgo(t *testing.T) {
 		time.Hour:        "1 hour ago, 13:05",
 		49 * time.Hour:   "2 days ago, 20 Nov 2026 13:05",
 	} {
-		if got := ago(now.Add(-before), now); got != want {
+		if got := describe.Ago(now.Add(-before), now); got != want {
 			t.Errorf("%s: %q, want %q", before, got, want)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
+	"countersign.dev/ipc/describe"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -57,7 +58,7 @@ func (a *app) doctor(ctx context.Context, topic string) error {
 	if code == exitDone {
 		return nil
 	}
-	return &failure{tried: "examine the agent", err: errors.New(plural(bad, "check") + " failed"), code: code}
+	return &failure{tried: "examine the agent", err: errors.New(describe.Plural(bad, "check") + " failed"), code: code}
 }
 
 // merge adds what is seen from outside to what the agent says of itself. What
@@ -98,9 +99,9 @@ func (a *app) printReport(r api.Report) {
 	}
 	switch {
 	case bad > 0:
-		a.out.line("%s", a.out.paint(red, plural(bad, "thing")+" must be mended"))
+		a.out.line("%s", a.out.paint(red, describe.Plural(bad, "thing")+" must be mended"))
 	case odd > 0:
-		a.out.line("%s", a.out.paint(yellow, "works, with "+plural(odd, "warning")))
+		a.out.line("%s", a.out.paint(yellow, "works, with "+describe.Plural(odd, "warning")))
 	default:
 		a.out.line("%s", a.out.paint(green, "everything is in order"))
 	}

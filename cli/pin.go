@@ -9,6 +9,7 @@ import (
 
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
+	"countersign.dev/ipc/describe"
 )
 
 func (a *app) pinCommand() *cobra.Command {
@@ -91,7 +92,7 @@ line of standard input.`,
 				}
 				defer clear(pin)
 				if other != "" { // whatever that unlocks, the PIN unlocks from now on
-					a.errs.line("show that it is you, by your %s", methodName(other))
+					a.errs.line("show that it is you, by your %s", describe.Method(other))
 				}
 				set, err := agent.SetPIN(ctx, pin, nil)
 				if err != nil {
@@ -241,7 +242,7 @@ func (a *app) printPINReset(reset api.PINReset) {
 	a.out.line("%s the PIN is forgotten, and the keys that it unlocked are deleted", a.out.paint(green, "reset:"))
 	a.out.line("hint: countersign pin set")
 	for _, acc := range reset.Accounts {
-		a.out.line("hint: then, for %s at %s: countersign key verify %s", clean(acc.Name), orgHost(acc.Org, false), clean(acc.ID))
+		a.out.line("hint: then, for %s at %s: countersign key verify %s", clean(acc.Name), describe.Org(acc.Org, false), clean(acc.ID))
 	}
 }
 
@@ -270,7 +271,7 @@ func (a *app) printPINSet(set api.PINSet) {
 		if acc.User != "" && acc.User != acc.Name {
 			name += " (" + clean(acc.User) + ")"
 		}
-		a.out.line("%s at %s has no key yet that the PIN unlocks", name, orgHost(acc.Org, false))
+		a.out.line("%s at %s has no key yet that the PIN unlocks", name, describe.Org(acc.Org, false))
 		a.out.line("hint: countersign key verify %s", clean(acc.ID))
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
+	"countersign.dev/ipc/describe"
 )
 
 func (a *app) promptCommand() *cobra.Command {
@@ -269,7 +270,7 @@ func (a *app) decide(ctx context.Context, ans answer, args []string) error {
 	case ans.decision.Action == "approve" && ans.id == "" && p.Repeats > 0 && !p.NeedsNumber:
 		// The one that the person has looked at may be gone, and this one a
 		// stranger's (B5).
-		return &failure{tried: tried, err: fmt.Errorf("it was asked for %s, and only the newest counts", plural(p.Repeats+1, "time")),
+		return &failure{tried: tried, err: fmt.Errorf("it was asked for %s, and only the newest counts", describe.Plural(p.Repeats+1, "time")),
 			hint: "look at it and name it: countersign prompt list", code: exitFailed}
 	case ans.decision.Action == "approve" && len(p.Numbers) > 0 && ans.decision.Number == "":
 		return &failure{tried: tried, err: errors.New("it needs the number that the sign-in page shows: " + strings.Join(p.Numbers, ", ")),

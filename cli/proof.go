@@ -8,6 +8,7 @@ import (
 
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
+	"countersign.dev/ipc/describe"
 )
 
 // proof is how the person shows that it is them, as the command line has it.
@@ -68,7 +69,7 @@ func (a *app) proving(ctx context.Context, agent *client.Client, p proof, n need
 	case p.by == "pin" && person: // it is asked for
 		n = must
 	case p.by != "":
-		a.errs.line("show that it is you, by your %s", methodName(p.by))
+		a.errs.line("show that it is you, by your %s", describe.Method(p.by))
 		return do(nil, p.by)
 	case !person:
 		return do(nil, "")
@@ -76,7 +77,7 @@ func (a *app) proving(ctx context.Context, agent *client.Client, p proof, n need
 	pin, others := waysOf(ctx, agent)
 	if pin.State != "ready" {
 		if n == must && len(others) > 0 && p.by == "" {
-			a.errs.line("show that it is you, by your %s", methodName(others[0]))
+			a.errs.line("show that it is you, by your %s", describe.Method(others[0]))
 			return do(nil, others[0])
 		}
 		return do(nil, p.by)

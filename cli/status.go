@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/describe"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -31,9 +32,9 @@ func (a *app) statusCommand() *cobra.Command {
 func (a *app) printStatus(s api.Status) {
 	state := a.out.paint(green, "ok")
 	if len(s.Problems) > 0 {
-		state = a.out.paint(yellow, "running, with "+plural(len(s.Problems), "problem"))
+		state = a.out.paint(yellow, "running, with "+describe.Plural(len(s.Problems), "problem"))
 	}
-	a.out.line("agent %s, %s, %s waiting", state, plural(s.Accounts, "account"), plural(s.PendingPrompts, "sign-in"))
+	a.out.line("agent %s, %s, %s waiting", state, describe.Plural(s.Accounts, "account"), describe.Plural(s.PendingPrompts, "sign-in"))
 	for _, p := range s.Problems {
 		a.out.hang(a.out.paint(yellow, "problem:")+" ", 9, clean(p.Message))
 		if p.Hint != "" {
@@ -47,7 +48,7 @@ func (a *app) printStatus(s api.Status) {
 	a.out.line("")
 	a.out.fields("",
 		"version", clean(s.Agent.Version),
-		"started", fmt.Sprintf("%s, process %d", ago(s.Agent.StartedAt, a.now()), s.Agent.PID),
+		"started", fmt.Sprintf("%s, process %d", describe.Ago(s.Agent.StartedAt, a.now()), s.Agent.PID),
 		"device key", component(s.DeviceKey),
 		"vault key", component(s.VaultKey),
 		"browsers", loopbackState(s.Loopback),
@@ -64,7 +65,7 @@ func (a *app) verificationLine(s api.Status) string {
 	var ways []string
 	for _, v := range s.Verification {
 		if v.State == "ready" || v.State == "lockout" || v.State == "unavailable" && v.Method == "pin" {
-			ways = append(ways, methodName(v.Method)+", "+verificationState(v, a.now()))
+			ways = append(ways, describe.Method(v.Method)+", "+verificationState(v, a.now()))
 		}
 	}
 	line := strings.Join(ways, "; ")
@@ -72,7 +73,7 @@ func (a *app) verificationLine(s api.Status) string {
 		line = "nothing yet: countersign pin set"
 	}
 	if s.GraceSeconds > 0 {
-		line += "; once shown, it counts for " + span(time.Duration(s.GraceSeconds)*time.Second)
+		line += "; once shown, it counts for " + describe.Span(time.Duration(s.GraceSeconds)*time.Second)
 	}
 	return line
 }
@@ -90,15 +91,4 @@ func loopbackState(l api.Loopback) string {
 		return "not listening: " + strings.ReplaceAll(clean(l.State), "_", " ")
 	}
 	return fmt.Sprintf("%s on port %d", clean(l.State), l.Port)
-}
-
-func plural(n int, thing string) string {
-	switch n {
-	case 0:
-		return "no " + thing + "s"
-	case 1:
-		return "1 " + thing
-	default:
-		return fmt.Sprintf("%d %ss", n, thing)
-	}
 }

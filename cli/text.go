@@ -6,10 +6,11 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"countersign.dev/ipc/describe"
 )
 
 // screen is where people read. On anything but a terminal it has no colours and
@@ -197,38 +198,7 @@ func cut(s string, width int) string {
 // clean makes text from outside safe to show: one line, no control characters,
 // nothing that turns the direction of writing, bounded length. An org, an app
 // or a page must not be able to draw on the person's terminal (B9).
-func clean(s string) string { return cleanTo(s, 200) }
-
-// cleanTo is clean with another bound, in characters.
-func cleanTo(s string, longest int) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range s { // invalid UTF-8 arrives as U+FFFD
-		if n++; n > longest {
-			b.WriteRune('…')
-			break
-		}
-		if unsafeRune(r) {
-			r = utf8.RuneError
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// unsafeRune is a control character (C0, DEL, C1), a mark that changes the
-// direction of writing, a line separator, or one that cannot be seen at all.
-func unsafeRune(r rune) bool {
-	switch {
-	case r < 0x20, 0x7f <= r && r <= 0x9f:
-		return true
-	case r == 0x061c, 0x200b <= r && r <= 0x200f, 0x2028 <= r && r <= 0x202e, 0x2060 <= r && r <= 0x206f:
-		return true
-	case r == 0xfeff, 0xfff9 <= r && r <= 0xfffb, 0xe0000 <= r && r <= 0xe0fff:
-		return true
-	}
-	return false
-}
+func clean(s string) string { return describe.Clean(s, 200) }
 
 // writeJSON prints one document on one line. Characters that a terminal would
 // act upon are escaped: the same document, and safe to look at.
@@ -244,13 +214,13 @@ func writeJSON(w io.Writer, value any) error {
 }
 
 func escapeUnsafe(document string) string {
-	if !strings.ContainsFunc(document, unsafeRune) {
+	if !strings.ContainsFunc(document, describe.Unsafe) {
 		return document
 	}
 	var b strings.Builder
 	for _, r := range document {
 		switch {
-		case !unsafeRune(r):
+		case !describe.Unsafe(r):
 			b.WriteRune(r)
 		case r > 0xffff:
 			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+(r-0x10000)>>10, 0xdc00+(r-0x10000)&0x3ff)
@@ -259,41 +229,4 @@ func escapeUnsafe(document string) string {
 		}
 	}
 	return b.String()
-}
-
-// ago says when something was, both ways: "2 minutes ago, 14:03".
-func ago(t, now time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	exact := t.Local().Format("15:04")
-	if y, m, d := t.Local().Date(); now.Local().Year() != y || now.Local().Month() != m || now.Local().Day() != d {
-		exact = t.Local().Format("2 Jan 2006 15:04")
-	}
-	switch d := now.Sub(t); {
-	case d < 2*time.Second:
-		return "now, " + exact
-	default:
-		return span(d) + " ago, " + exact
-	}
-}
-
-// span writes a duration in its largest unit.
-func span(d time.Duration) string {
-	count := func(n int, unit string) string {
-		if n == 1 {
-			return "1 " + unit
-		}
-		return fmt.Sprintf("%d %ss", n, unit)
-	}
-	switch {
-	case d < time.Minute:
-		return count(int(d/time.Second), "second")
-	case d < time.Hour:
-		return count(int(d/time.Minute), "minute")
-	case d < 24*time.Hour:
-		return count(int(d/time.Hour), "hour")
-	default:
-		return count(int(d/(24*time.Hour)), "day")
-	}
 }

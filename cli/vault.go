@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/describe"
 )
 
 func (a *app) vaultCommand() *cobra.Command {
@@ -112,7 +113,7 @@ func (a *app) rekey(cmd *cobra.Command, r rekeying) error {
 func (a *app) printRekeyed(r api.Rekeyed) {
 	a.out.line("%s the state is protected by %s", a.out.paint(green, "changed:"), vaultKeyName(r.VaultKey))
 	for _, hint := range r.Hints {
-		a.out.hang("hint: ", 6, cleanTo(hint, 400))
+		a.out.hang("hint: ", 6, describe.Clean(hint, 400))
 	}
 }
 

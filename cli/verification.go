@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -12,14 +11,8 @@ import (
 
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
+	"countersign.dev/ipc/describe"
 )
-
-// methodNames are the ways to verify a person, in their words.
-var methodNames = map[string]string{
-	"pin": "PIN", "fingerprint": "fingerprint", "password": "password of this computer", "security_key": "security key",
-}
-
-func methodName(method string) string { return cmp.Or(methodNames[method], clean(method)) }
 
 func (a *app) verificationCommand() *cobra.Command {
 	c := group("verification", "Ways to show that it is you", `Ways to show that it is you, at sign-ins that ask for that. The PIN has commands
@@ -49,7 +42,7 @@ func (a *app) verificationList() *cobra.Command {
 func (a *app) printVerification(list api.VerificationList) {
 	rows := make([][]string, len(list.Verification))
 	for i, v := range list.Verification {
-		rows[i] = []string{clean(v.Method), methodName(v.Method), verificationState(v, a.now())}
+		rows[i] = []string{clean(v.Method), describe.Method(v.Method), verificationState(v, a.now())}
 	}
 	a.out.table([]string{"METHOD", "NAME", "STATE"}, rows)
 	for _, v := range list.Verification {
@@ -58,7 +51,7 @@ func (a *app) printVerification(list api.VerificationList) {
 		}
 	}
 	if list.GraceSeconds > 0 {
-		a.out.line("once shown, it counts for %s", span(time.Duration(list.GraceSeconds)*time.Second))
+		a.out.line("once shown, it counts for %s", describe.Span(time.Duration(list.GraceSeconds)*time.Second))
 	}
 }
 
@@ -67,7 +60,7 @@ func verificationState(v api.Verification, now time.Time) string {
 	switch v.State {
 	case "ready":
 		if v.Method == "pin" && v.TriesLeft > 0 {
-			return "ready, " + tries(v.TriesLeft)
+			return "ready, " + describe.Tries(v.TriesLeft)
 		}
 		return "ready"
 	case "not_set":
@@ -76,7 +69,7 @@ func verificationState(v api.Verification, now time.Time) string {
 		if v.Until.IsZero() {
 			return "locked after too many wrong tries"
 		}
-		return "locked until " + until(v.Until, now)
+		return "locked until " + describe.Until(v.Until, now)
 	case "absent":
 		return because("not on this computer", v.Hint)
 	}
@@ -89,28 +82,6 @@ func because(state, why string) string {
 		return state
 	}
 	return state + ": " + clean(why)
-}
-
-func tries(n int) string {
-	if n == 1 {
-		return "1 try left"
-	}
-	return fmt.Sprintf("%d tries left", n)
-}
-
-// until says when something will be, both ways: "14:03, in 2 minutes".
-func until(t, now time.Time) string {
-	exact := t.Local().Format("15:04")
-	left := t.Sub(now)
-	switch {
-	case left <= 0:
-		return exact + ", now"
-	case left >= 24*time.Hour:
-		exact = t.Local().Format("2 Jan 2006 15:04")
-	case left < time.Minute:
-		exact = t.Local().Format("15:04:05")
-	}
-	return exact + ", in " + span(left+time.Second-1)
 }
 
 func (a *app) verificationSwitch(enable bool) *cobra.Command {
@@ -126,7 +97,7 @@ func (a *app) verificationSwitch(enable bool) *cobra.Command {
 		Long: short + `: fingerprint, password (of this computer) or security_key. While a PIN
 is set, this takes the PIN.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tried := name + " the " + methodName(args[0])
+			tried := name + " the " + describe.Method(args[0])
 			agent, err := a.agent()
 			if err != nil {
 				return err
@@ -142,7 +113,7 @@ is set, this takes the PIN.`,
 				if i >= 0 {
 					state = verificationState(list.Verification[i], a.now())
 				}
-				a.out.line("%s %s, %s", a.out.paint(green, name+"d:"), methodName(args[0]), state)
+				a.out.line("%s %s, %s", a.out.paint(green, name+"d:"), describe.Method(args[0]), state)
 			})
 		},
 	}
@@ -180,34 +151,6 @@ func needOf(p api.Prompt, account string) string {
 	return p.UserVerification
 }
 
-// needsWords says what a prompt needs, for people.
-func (a *app) needsWords(p api.Prompt) string {
-	if p.UserVerification != "required" && p.UserVerification != "preferred" {
-		return ""
-	}
-	if p.Verified {
-		return "nothing more: you have shown a moment ago that it is you"
-	}
-	names := []string{}
-	for _, method := range p.VerificationMethods {
-		names = append(names, methodName(method))
-	}
-	if len(names) == 0 {
-		names = []string{"PIN or fingerprint"}
-	}
-	words := "your " + strings.Join(names, " or your ")
-	if p.UserVerification == "preferred" {
-		words += " (the organisation would like it; you may go on without)"
-	}
-	switch {
-	case p.LockedUntil.After(a.now()):
-		words += "; the PIN is locked until " + until(p.LockedUntil, a.now())
-	case p.TriesLeft > 0:
-		words += "; " + tries(p.TriesLeft)
-	}
-	return words
-}
-
 // approveVerified approves a prompt, and asks for the PIN if it takes one and
 // there is somebody to ask.
 func (a *app) approveVerified(ctx context.Context, agent *client.Client, p api.Prompt, d api.Decision) (api.PromptOutcome, error) {
@@ -223,7 +166,7 @@ func (a *app) approveVerified(ctx context.Context, agent *client.Client, p api.P
 	case asks && len(p.VerificationMethods) > 0 && !slices.Contains(p.VerificationMethods, "pin"):
 		if need == "required" {
 			d.Verification = p.VerificationMethods[0]
-			a.errs.line("show that it is you, by your %s", methodName(d.Verification))
+			a.errs.line("show that it is you, by your %s", describe.Method(d.Verification))
 		}
 	case asks && person:
 		return a.approveByPIN(ctx, agent, p, d, need)
@@ -248,7 +191,7 @@ func (a *app) approveByPIN(ctx context.Context, agent *client.Client, p api.Prom
 	case need == "preferred":
 		question = "PIN, or Enter to go on without:"
 	case other != "":
-		question = "PIN, or Enter for your " + methodName(other) + ":"
+		question = "PIN, or Enter for your " + describe.Method(other) + ":"
 	}
 	for {
 		pin, err := a.askSecret(ctx, question)

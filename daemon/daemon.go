@@ -93,6 +93,7 @@ type Daemon struct {
 	enrolments enrolments                    // sign-ins in the browser that wait for a person
 	lately     verifiedLately                // how the person was verified last
 	codes      codesGiven                    // which one-time codes are on record already
+	holds      holds                         // why nothing is asked or signed for now
 	quiet      *time.Timer                   // armed by activity: gives memory back when it ends
 }
 

@@ -57,6 +57,7 @@ var reasons = []struct {
 	{prompt.ErrWithdrawn, http.StatusGone, "prompt_withdrawn", "the browser has given up the sign-in", "start the sign-in again"},
 	{prompt.ErrNoFrontEnd, http.StatusGone, "prompt_expired", "the prompt has expired: nobody was there to show it", "start the sign-in again"},
 	{prompt.ErrDecided, http.StatusConflict, "prompt_decided", "the prompt was decided already", ""},
+	{prompt.ErrOnHold, http.StatusConflict, "on_hold", "nothing is approved for now: the screen is locked, or the agent is paused", "countersign status"},
 	{prompt.ErrUnknownAction, http.StatusBadRequest, "bad_action", `the action must be "approve" or "deny"`, ""},
 	{prompt.ErrAccountNeeded, http.StatusBadRequest, "account_needed", "several accounts fit: name one", ""},
 	{prompt.ErrWrongAccount, http.StatusBadRequest, "wrong_account", "the prompt is not for that account", ""},

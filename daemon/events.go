@@ -88,6 +88,11 @@ func (h *hub) PromptOpened(p prompt.Pending) {
 	h.publish(api.Event{Type: "prompt", Prompt: &view})
 }
 
+// HoldChanged tells of a hold.
+func (h *hub) HoldChanged(hold *prompt.Hold) {
+	h.publish(api.Event{Type: "hold", Hold: holdView(hold)})
+}
+
 func (h *hub) PromptClosed(o prompt.Outcome) {
 	view := api.PromptOutcome(o)
 	h.publish(api.Event{Type: "prompt_closed", Outcome: &view})

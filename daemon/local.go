@@ -180,7 +180,7 @@ func (f front) Acknowledge(ctx context.Context, id string) (api.Account, error) 
 // Prompts lists what waits for the person. Whoever asks is a front end.
 func (f front) Prompts(ctx context.Context, _ string) (api.PromptList, error) {
 	f.d.nudge()
-	list := api.PromptList{Prompts: []api.Prompt{}}
+	list := api.PromptList{Prompts: []api.Prompt{}, Hold: holdView(f.d.prompts.Held())}
 	for _, p := range f.d.prompts.List() {
 		list.Prompts = append(list.Prompts, promptView(p))
 	}

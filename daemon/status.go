@@ -25,6 +25,8 @@ func (f front) Status(ctx context.Context) (api.Status, error) {
 		FrontEnds:      d.prompts.FrontEnds(),
 		PendingPrompts: d.prompts.Len(),
 		Accounts:       len(d.index.Accounts),
+		Hold:           holdView(d.prompts.Held()),
+		Session:        api.Session{Screen: "unknown"},
 	}
 	if s.Loopback.Port == 0 {
 		s.Loopback.State = "no_free_port"

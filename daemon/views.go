@@ -52,6 +52,12 @@ func promptView(p prompt.Pending) api.Prompt {
 		Unusual: p.Unusual, Client: p.Client, Repeats: p.Repeats, RequestedAt: p.IssuedAt,
 		VerificationMethods: p.Methods, TriesLeft: p.TriesLeft, LockedUntil: p.LockedUntil,
 	}
+	if p.Key.Kind != "" {
+		v.Key = &api.PromptKey{Kind: p.Key.Kind, Protection: "software", Demands: p.Key.Demands}
+		if p.Key.Hardware {
+			v.Key.Protection = "hardware"
+		}
+	}
 	for _, c := range p.Choices {
 		v.Choices = append(v.Choices, api.Choice(c))
 	}

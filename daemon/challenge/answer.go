@@ -156,12 +156,31 @@ func (p *Pipeline) question(ctx context.Context, c *Challenge) prompt.Prompt {
 	}
 	if c.account != nil {
 		q.Account, q.User = c.account.ID, c.account.Username
+		q.Key = c.signer()
 	} else {
 		for _, a := range c.accounts {
 			q.Choices = append(q.Choices, prompt.Choice{Account: a.ID, User: a.Username, UserVerification: c.plans[a.ID].choice()})
 		}
 	}
 	return q
+}
+
+// signer says which key an approval would be signed with.
+func (c *Challenge) signer() prompt.Key {
+	m, ok := c.account.Method(uses[c.transport.Kind].method)
+	if !ok {
+		return prompt.Key{}
+	}
+	ref, demands := m.ProofOfPossession, false
+	if c.plan.need == prompt.VerificationRequired {
+		for _, role := range uvRoles {
+			if key, ok := uvKey(m, role); ok {
+				ref, demands = key, true
+				break
+			}
+		}
+	}
+	return prompt.Key{Kind: string(ref.Kind), Hardware: ref.Kind.Hardware(), Demands: demands}
 }
 
 // answer claims, signs, records and sends. wanted ends when nobody waits for the

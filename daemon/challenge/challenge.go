@@ -142,7 +142,7 @@ type Prompter interface {
 type Deliver func(ctx context.Context, a *account.Account, verificationURI string, r okta.AnswerRequest) error
 
 // Config holds the parts of a pipeline; all are required except Verification,
-// Audiences and Log.
+// Held, Audiences and Log.
 type Config struct {
 	Accounts     Accounts
 	Posture      Posture
@@ -150,6 +150,7 @@ type Config struct {
 	Keys         DeviceKeys
 	Verification Verification // nil: nobody can be verified
 	Prompts      Prompter
+	Held         func() bool // whether nothing is to be signed for now, unless the person says so; nil: never
 	Deliver      Deliver
 	Claims       *Claims
 	Record       func(audit.Record) error // an error keeps an answer from being sent
@@ -284,8 +285,12 @@ func (p *Pipeline) admit(ctx context.Context, c *Challenge) error {
 func (p *Pipeline) run(ctx, asking context.Context, c *Challenge) Result {
 	defer c.wipe()
 	err := p.decide(ctx, c)
-	if err == nil && c.asked {
+	switch {
+	case err != nil:
+	case c.asked:
 		err = p.ask(asking, c)
+	case p.Held != nil && p.Held():
+		err = refuse(Locked, errors.New("nothing is signed while the screen is locked or the agent is paused"))
 	}
 	if err == nil {
 		err = p.answer(ctx, asking, c)

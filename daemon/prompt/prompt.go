@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -22,8 +23,10 @@ import (
 // Observer hears of prompts coming and going. It is called with the queue
 // locked, so that the order is right: it must not block or call back.
 type Observer interface {
-	PromptOpened(Pending)
+	PromptOpened(Pending) // again after a hold, for what still waits
 	PromptClosed(Outcome)
+	// HoldChanged says that a hold begins, or with nil that it ends.
+	HoldChanged(*Hold)
 }
 
 // Broker is the queue. Use New.
@@ -37,6 +40,7 @@ type Broker struct {
 	attached map[string]int      // front ends by name
 	pushed   map[string][]*entry // by account: see crowded
 	held     map[string]bool     // accounts: see HoldBack
+	hold     *Hold               // while nobody is to be asked; nil otherwise
 }
 
 type entry struct {
@@ -66,6 +70,7 @@ type nobody struct{}
 
 func (nobody) PromptOpened(Pending) {}
 func (nobody) PromptClosed(Outcome) {}
+func (nobody) HoldChanged(*Hold)    {}
 
 // Ask queues p and waits for the person. It returns an Answer after an
 // explicit decision only; otherwise the zero Answer and the reason. Cancelling
@@ -131,6 +136,7 @@ func (b *Broker) open(p Prompt) (*entry, error) {
 		view: view(p, rand.Text(), now), opened: time.Now(), seen: len(b.attached) > 0,
 		closed: make(chan struct{}), settled: make(chan struct{}),
 	}
+	e.seen = e.seen && b.hold == nil
 	if p.Pushed {
 		if err := b.collapse(e); err != nil {
 			return nil, err
@@ -143,7 +149,9 @@ func (b *Broker) open(p Prompt) (*entry, error) {
 	if p.Pushed {
 		b.pushed[e.view.Account] = append(b.pushed[e.view.Account], e)
 	}
-	b.observer.PromptOpened(e.view)
+	if b.hold == nil {
+		b.observer.PromptOpened(e.view)
+	}
 	return e, nil
 }
 
@@ -197,6 +205,9 @@ func (b *Broker) Check(id string, d Decision) (Pending, error) {
 	if err != nil {
 		return Pending{}, err
 	}
+	if err := b.holds(d); err != nil {
+		return Pending{}, err
+	}
 	if _, err := e.weigh(d); err != nil {
 		return Pending{}, err
 	}
@@ -208,6 +219,9 @@ func (b *Broker) decide(id string, d Decision) (*entry, error) {
 	defer b.mu.Unlock()
 	e, err := b.find(id)
 	if err != nil {
+		return nil, err
+	}
+	if err := b.holds(d); err != nil {
 		return nil, err
 	}
 	answer, err := e.weigh(d)
@@ -305,26 +319,33 @@ func (b *Broker) Settle(id, outcome, reason string) {
 	}
 }
 
-// List returns the pending prompts, newest first. Whoever lists them counts
-// as a front end for each of them.
+// List returns the pending prompts, newest first, and none during a hold.
+// Whoever lists them counts as a front end for each of them.
 func (b *Broker) List() []Pending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	list := make([]Pending, 0, len(b.pending))
-	for _, e := range b.pending {
+	if b.hold != nil {
+		return list
+	}
+	for _, e := range slices.Backward(b.inOrder()) {
 		if b.expired(e) {
 			continue // its own timer is about to say so
 		}
 		e.seen = true
 		list = append(list, e.view)
 	}
-	slices.SortFunc(list, func(x, y Pending) int {
-		if c := y.CreatedAt.Compare(x.CreatedAt); c != 0 {
+	return list
+}
+
+// inOrder returns the pending prompts, oldest first. The caller holds the lock.
+func (b *Broker) inOrder() []*entry {
+	return slices.SortedFunc(maps.Values(b.pending), func(x, y *entry) int {
+		if c := x.view.CreatedAt.Compare(y.view.CreatedAt); c != 0 {
 			return c
 		}
-		return strings.Compare(x.ID, y.ID)
+		return strings.Compare(y.view.ID, x.view.ID)
 	})
-	return list
 }
 
 // Len counts the pending prompts without looking at them.
@@ -341,9 +362,7 @@ func (b *Broker) Attach(name string) (detach func()) {
 	defer b.mu.Unlock()
 	name = Clean(name, 32)
 	b.attached[name]++
-	for _, e := range b.pending {
-		e.seen = true
-	}
+	b.show()
 	return sync.OnceFunc(func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()

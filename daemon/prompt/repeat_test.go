@@ -181,6 +181,7 @@ type opened struct{ n int }
 
 func (o *opened) PromptOpened(Pending) { o.n++ }
 func (*opened) PromptClosed(Outcome)   {}
+func (*opened) HoldChanged(*Hold)      {}
 
 // Somebody who approves is not bombed.
 func TestApprovedDoNotCount(t *testing.T) {

@@ -81,6 +81,8 @@ var (
 	// ErrVerificationRequired refuses an approval by somebody who was not
 	// verified for that very prompt.
 	ErrVerificationRequired = errors.New("the prompt needs your verification")
+	// ErrOnHold refuses anything but a denial during a hold.
+	ErrOnHold = errors.New("nothing is approved for now")
 )
 
 // What prompts say of user verification.
@@ -124,10 +126,20 @@ type Prompt struct {
 	// and an account has only so many of them in a while (B1).
 	Pushed bool
 
+	// Key is the one that signs an approval; zero while several accounts fit.
+	Key Key
+
 	// How the person may be verified, when that is asked for.
 	Methods     []string  // names of methods, the usual one first
 	TriesLeft   int       // of the PIN, before a pause
 	LockedUntil time.Time // of the PIN: no try before
+}
+
+// Key says what a prompt's approval is signed with.
+type Key struct {
+	Kind     string // of key store; "" when it is not known yet
+	Hardware bool
+	Demands  bool // it does nothing before the person was verified
 }
 
 // Choice is one account that a prompt may be answered with.

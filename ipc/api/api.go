@@ -24,6 +24,8 @@ const (
 	PathEnrolment    = "/v1/enrolments/{id}"           // GET waits for the end -> Account; DELETE cancels
 	PathPrompts      = "/v1/prompts"                   // GET PromptList
 	PathDecision     = "/v1/prompts/{id}/decision"     // POST Decision -> PromptOutcome
+	PathShowPrompt   = "/v1/prompts/{id}/show"         // POST: open the dialog of a prompt on the desktop
+	PathPause        = "/v1/pause"                     // POST Pause -> Hold; DELETE ends it
 	PathVerification = "/v1/verification"              // GET VerificationList
 	PathMethod       = "/v1/verification/{id}"         // POST EnableVerification -> VerificationList; the id is the method
 	PathPIN          = "/v1/pin"                       // POST SetPIN -> PINSet; DELETE RemovePIN -> VerificationList
@@ -34,6 +36,7 @@ const (
 	PathAudit        = "/v1/audit"                     // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
 	PathEvents       = "/v1/events"                    // GET text/event-stream of Event; ?front_end=cli|tray|…
 	PathDoctor       = "/v1/doctor"                    // GET Report; ?topic=loopback
+	PathShowDoctor   = "/v1/doctor/show"               // POST: show the report in a window on the desktop
 	PathOpenAPI      = "/v1/openapi.json"              // GET
 )
 
@@ -51,6 +54,9 @@ type Status struct {
 	// one counts.
 	Verification []Verification `json:"verification,omitempty"`
 	GraceSeconds int            `json:"verificationGraceSeconds,omitempty"`
+	// Hold is set while nothing is asked and nothing is signed.
+	Hold    *Hold   `json:"hold,omitempty"`
+	Session Session `json:"session"`
 }
 
 // Agent identifies the running daemon.
@@ -155,6 +161,8 @@ type RenameAccount struct {
 // PromptList is what waits for the person, newest first.
 type PromptList struct {
 	Prompts []Prompt `json:"prompts"`
+	// Hold is set while nothing is shown; the list is empty then, whatever waits.
+	Hold *Hold `json:"hold,omitempty"`
 }
 
 // Prompt is one sign-in that waits for the person. All text is already
@@ -181,6 +189,9 @@ type Prompt struct {
 	LockedUntil         time.Time `json:"lockedUntil,omitzero"`          // no PIN is taken before
 	// Verified says that an earlier verification counts for this one still.
 	Verified bool `json:"verified,omitempty"`
+	// Key is the one that signs an approval; nil when that is not known yet,
+	// since several accounts fit.
+	Key *PromptKey `json:"key,omitempty"`
 
 	// Of pushes.
 	Numbers         []string  `json:"numbers,omitempty"`         // to pick from: the decision's number is one of them
@@ -281,15 +292,18 @@ type AuditRecord struct {
 }
 
 // Event is one element of the event stream. Type names the event; the member
-// that belongs to it is set.
+// that belongs to it is set. "hold" begins a hold, or ends it when Hold is nil:
+// what front ends showed before it is to be put away when it begins, and prompts
+// that still wait come again when it ends.
 type Event struct {
 	ID      uint64         `json:"id"`
-	Type    string         `json:"type"` // "hello", "prompt", "prompt_closed", "account", "notice", "audit", "status"
+	Type    string         `json:"type"` // "hello", "prompt", "prompt_closed", "account", "notice", "audit", "status", "hold"
 	Time    time.Time      `json:"time"`
 	Prompt  *Prompt        `json:"prompt,omitempty"`
 	Outcome *PromptOutcome `json:"outcome,omitempty"`
 	Account *Account       `json:"account,omitempty"`
 	Notice  *Notice        `json:"notice,omitempty"`
+	Hold    *Hold          `json:"hold,omitempty"`
 	Audit   *AuditRecord   `json:"audit,omitempty"`
 }
 

@@ -211,6 +211,27 @@ func (c *Client) DecidePrompt(ctx context.Context, id string, d api.Decision) (o
 	return o, err
 }
 
+// ShowPrompt opens the dialog of a prompt on the desktop.
+func (c *Client) ShowPrompt(ctx context.Context, id string) error {
+	return c.call(ctx, quick, http.MethodPost, withID(api.PathShowPrompt, id), nil, api.ShowOnDesktop{}, nil)
+}
+
+// ShowDoctor shows the report of a self-examination in a window on the desktop.
+func (c *Client) ShowDoctor(ctx context.Context) error {
+	return c.call(ctx, slow, http.MethodPost, api.PathShowDoctor, nil, api.ShowOnDesktop{}, nil)
+}
+
+// Pause makes the agent ask nothing and sign nothing for a while.
+func (c *Client) Pause(ctx context.Context, p api.Pause) (h api.Hold, err error) {
+	err = c.call(ctx, quick, http.MethodPost, api.PathPause, nil, p, &h)
+	return h, err
+}
+
+// Unpause ends a pause.
+func (c *Client) Unpause(ctx context.Context) error {
+	return c.call(ctx, quick, http.MethodDelete, api.PathPause, nil, nil, nil)
+}
+
 // Verification is how the person can be verified.
 func (c *Client) Verification(ctx context.Context) (l api.VerificationList, err error) {
 	err = c.call(ctx, quick, http.MethodGet, api.PathVerification, nil, nil, &l)

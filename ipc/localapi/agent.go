@@ -46,6 +46,16 @@ type Agent interface {
 	// DecidePrompt answers one prompt and reports how it ended.
 	DecidePrompt(ctx context.Context, id string, d api.Decision, p peer.Peer) (api.PromptOutcome, error)
 
+	// ShowPrompt opens the dialog of a prompt on the desktop. It does not wait for
+	// the person.
+	ShowPrompt(ctx context.Context, id string) error
+	// ShowDoctor shows the report of Doctor in a window on the desktop.
+	ShowDoctor(ctx context.Context) error
+
+	// Pause begins a hold, and Unpause ends it.
+	Pause(ctx context.Context, p api.Pause) (api.Hold, error)
+	Unpause(ctx context.Context) error
+
 	// Verification is how the person can be verified.
 	Verification(ctx context.Context) (api.VerificationList, error)
 	// EnableVerification turns a method on or off.

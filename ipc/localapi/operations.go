@@ -66,6 +66,14 @@ func (s *Server) decide(c *call) (any, error) {
 	return s.agent.DecidePrompt(c.ctx, c.id, d, c.peer)
 }
 
+func (s *Server) showPrompt(c *call) (any, error) { return nil, s.agent.ShowPrompt(c.ctx, c.id) }
+
+func (s *Server) showDoctor(c *call) (any, error) { return nil, s.agent.ShowDoctor(c.ctx) }
+
+func (s *Server) pause(c *call) (any, error) { return s.agent.Pause(c.ctx, *c.in.(*api.Pause)) }
+
+func (s *Server) unpause(c *call) (any, error) { return nil, s.agent.Unpause(c.ctx) }
+
 func (s *Server) verification(c *call) (any, error) { return s.agent.Verification(c.ctx) }
 
 func (s *Server) enableVerification(c *call) (any, error) {

@@ -349,10 +349,10 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 28 {
-		t.Errorf("%d operations are described, want 28: extend this test with the new ones", n)
+	if n != 32 {
+		t.Errorf("%d operations are described, want 32: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathVerification, api.PathMethod, api.PathPIN, api.PathResetPIN, api.PathKeys, api.PathAccountKeys, api.PathAcknowledge, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathShowPrompt, api.PathPause, api.PathShowDoctor, api.PathVerification, api.PathMethod, api.PathPIN, api.PathResetPIN, api.PathKeys, api.PathAccountKeys, api.PathAcknowledge, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}

@@ -52,9 +52,12 @@ type Agent struct {
 	Ends        map[string]error             // by org as given: how its enrolment ends instead of well
 	Rekeys      []api.Rekey                  // changes of the vault key, in order
 	RekeyHints  []string                     // what goes with their answers
-	changing    string                       // id of the account that the last enrolment changes; "" for a new one
-	waiting     map[string]chan error        // by enrolment id
-	awaited     map[string]bool              // enrolments that somebody waits for
+	Shown       []string                     // prompts whose dialog was opened, and "doctor", in order
+	NoWindow    bool                         // nothing can be shown on a desktop
+	hold        *api.Hold
+	changing    string                // id of the account that the last enrolment changes; "" for a new one
+	waiting     map[string]chan error // by enrolment id
+	awaited     map[string]bool       // enrolments that somebody waits for
 	subscribers []*subscriber
 	lastEvent   uint64
 }
@@ -74,7 +77,7 @@ func (a *Agent) Status(context.Context) (api.Status, error) {
 	a.Lock()
 	defer a.Unlock()
 	s := a.StatusReply
-	s.Accounts, s.PendingPrompts = len(a.AccountsHeld), len(a.PromptsHeld)
+	s.Accounts, s.PendingPrompts, s.Hold = len(a.AccountsHeld), len(a.PromptsHeld), a.hold
 	s.FrontEnds, s.Problems = append([]string{}, s.FrontEnds...), append([]api.Problem{}, s.Problems...)
 	s.FrontEnds = append(s.FrontEnds, a.frontEnds()...)
 	return s, a.Fail
@@ -325,6 +328,9 @@ func (a *Agent) Prompts(_ context.Context, frontEnd string) (api.PromptList, err
 	a.Lock()
 	defer a.Unlock()
 	a.Asked = append(a.Asked, frontEnd)
+	if a.hold != nil {
+		return api.PromptList{Prompts: []api.Prompt{}, Hold: a.hold}, a.Fail
+	}
 	return api.PromptList{Prompts: append([]api.Prompt{}, a.PromptsHeld...)}, a.Fail
 }
 
@@ -333,7 +339,9 @@ func (a *Agent) Ask(p api.Prompt) {
 	a.Lock()
 	defer a.Unlock()
 	a.PromptsHeld = append([]api.Prompt{p}, a.PromptsHeld...)
-	a.tell(api.Event{Type: "prompt", Prompt: &p})
+	if a.hold == nil {
+		a.tell(api.Event{Type: "prompt", Prompt: &p})
+	}
 }
 
 // DecidePrompt ends a prompt as asked, or as Outcomes says.

@@ -1,0 +1,99 @@
+package daemon
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"countersign.dev/daemon/prompt"
+	"countersign.dev/ipc/api"
+)
+
+// holds are the reasons why for now nothing is asked and nothing is signed. The
+// prompt queue has the strongest of them; everybody else asks the queue.
+type holds struct {
+	mu     sync.Mutex
+	begun  map[string]api.Hold // by reason
+	resume *time.Timer         // ends a pause
+}
+
+// strongest is the order of reasons.
+var strongest = []string{api.HoldAsleep, api.HoldScreenLocked, api.HoldPaused}
+
+// hold begins a hold for a reason, or changes when it ends by itself.
+func (d *Daemon) hold(reason string, until time.Time) api.Hold {
+	d.holds.mu.Lock()
+	defer d.holds.mu.Unlock()
+	h := api.Hold{Reason: reason, Since: d.now().UTC(), Until: until}
+	if before, there := d.holds.begun[reason]; there {
+		h.Since = before.Since
+	}
+	if d.holds.begun == nil {
+		d.holds.begun = map[string]api.Hold{}
+	}
+	d.holds.begun[reason] = h
+	d.tellHold()
+	return h
+}
+
+// release ends a hold for a reason.
+func (d *Daemon) release(reason string) {
+	d.holds.mu.Lock()
+	defer d.holds.mu.Unlock()
+	if _, there := d.holds.begun[reason]; there {
+		delete(d.holds.begun, reason)
+		d.tellHold()
+	}
+}
+
+// tellHold tells the queue of prompts. The caller holds the lock.
+func (d *Daemon) tellHold() {
+	for _, reason := range strongest {
+		if h, there := d.holds.begun[reason]; there {
+			d.prompts.SetHold(&prompt.Hold{Reason: h.Reason, Since: h.Since, Until: h.Until})
+			return
+		}
+	}
+	d.prompts.SetHold(nil)
+}
+
+// holdView is a hold as front ends see it.
+func holdView(h *prompt.Hold) *api.Hold {
+	if h == nil {
+		return nil
+	}
+	return &api.Hold{Reason: h.Reason, Since: h.Since, Until: h.Until}
+}
+
+// Pause asks nothing and signs nothing for a while.
+func (f front) Pause(_ context.Context, p api.Pause) (api.Hold, error) {
+	length := time.Duration(p.Seconds) * time.Second
+	if p.Seconds <= 0 || p.Seconds > int(api.MaxPause/time.Second) {
+		return api.Hold{}, &api.Error{Status: http.StatusBadRequest, Code: "bad_pause", Message: "a pause is between 1 second and 24 hours long"}
+	}
+	h := f.d.hold(api.HoldPaused, f.d.now().Add(length).UTC())
+	f.d.holds.mu.Lock()
+	defer f.d.holds.mu.Unlock()
+	if f.d.holds.resume != nil {
+		f.d.holds.resume.Stop()
+	}
+	f.d.holds.resume = time.AfterFunc(length, func() { f.d.release(api.HoldPaused) })
+	return h, nil
+}
+
+// Unpause ends a pause.
+func (f front) Unpause(context.Context) error {
+	f.d.release(api.HoldPaused)
+	return nil
+}
+
+// errNoWindow says that there is nothing to show a window with.
+var errNoWindow = &api.Error{Status: http.StatusConflict, Code: "no_window", Message: "there is no way to show a window here",
+	Hint: "on a terminal: countersign prompt watch"}
+
+// ShowPrompt opens the dialog of a prompt on the desktop.
+func (f front) ShowPrompt(context.Context, string) error { return errNoWindow }
+
+// ShowDoctor shows the report of a self-examination in a window.
+func (f front) ShowDoctor(context.Context) error { return errNoWindow }
