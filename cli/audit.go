@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"countersign.dev/cli/internal/layout"
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
 	"countersign.dev/ipc/describe"
@@ -102,7 +103,7 @@ func (a *app) printRecord(r api.AuditRecord, who string) {
 		}
 	}
 	const eventWidth, outcomeWidth = 12, 12
-	lead := pad(words(r.Event), eventWidth) + "  " + pad(words(r.Outcome), outcomeWidth) + "  "
+	lead := layout.Pad(words(r.Event), eventWidth) + "  " + layout.Pad(words(r.Outcome), outcomeWidth) + "  "
 	when := r.Time.Local().Format("2006-01-02 15:04:05")
 	a.out.hang(a.out.paint(dim, when)+"  "+lead, len(when)+2+len(lead), strings.Join(facts, ", "))
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"countersign.dev/cli/internal/layout"
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/describe"
 	"countersign.dev/ipc/localapi"
@@ -128,6 +129,7 @@ func prompt(id, app string) api.Prompt {
 // vault KIND | rekeyed KIND PASSPHRASE CURRENT | rekeyed none | rekey-hint HINT |
 // changed WORD … | proof PIN | lostkeys | verifying | notice DEVICE |
 // pin PIN | pinis PIN | typed ID PIN | without ID … | methods | grace | nopin |
+// lists N | away REASON | back | showed WHAT … | windowless |
 // fail CODE MESSAGE HINT | late ID CODE MESSAGE HINT | break | empty | problem | hostile
 func steer(ts *testscript.TestScript, neg bool, args []string) {
 	w := ts.Value(agentKey{}).(*world)
@@ -195,6 +197,15 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	case "event":
 		w.Tell(api.Event{Type: args[1]})
+		return
+	case "lists": // N: prompts were listed so often
+		awaits(ts, func() bool { w.Lock(); defer w.Unlock(); return fmt.Sprint(len(w.Asked)) == args[1] })
+		return
+	case "away": // REASON: a hold begins
+		w.SetHold(&api.Hold{Reason: args[1], Since: time.Now()})
+		return
+	case "back": // it ends
+		w.SetHold(nil)
 		return
 	}
 	w.Lock()
@@ -273,6 +284,12 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case "fail":
 		w.Fail = &api.Error{Status: 409, Code: args[1], Message: args[2], Hint: args[3]}
+	case "windowless":
+		w.NoWindow = true
+	case "showed": // WHAT …: in windows on the desktop, in order
+		if !slices.Equal(w.Shown, args[1:]) {
+			ts.Fatalf("showed %q", w.Shown)
+		}
 	case "late":
 		w.TooLate = map[string]error{args[1]: &api.Error{Status: 410, Code: args[2], Message: args[3], Hint: args[4]}}
 	case "vault":
@@ -503,9 +520,33 @@ func TestNarrowScreen(t *testing.T) {
 	if !strings.Contains(b.String(), "countersign prompt approve VEYEP4EWEKKC2MHUPCKEYKURMU\n") {
 		t.Errorf("a command was broken: %q", b.String())
 	}
-	long := "https://id.example.com/" + strings.Repeat("x", 60)
-	if got := wrap("see "+long+" there", 30, 30); len(got) != 3 || got[1] != long {
-		t.Errorf("a word that does not fit was broken: %q", got)
+}
+
+// At 80 columns the facts of a prompt are wrapped under each other, and its
+// commands stay whole, in the same column.
+func TestPromptAt80Columns(t *testing.T) {
+	var b bytes.Buffer
+	p := prompt("VEYEP4EWEKKC2MHUPCKEYKURMU", "Payroll")
+	p.Kind, p.NeedsNumber, p.Numbers = "push", true, []string{"17", "42"}
+	p.UserVerification, p.VerificationMethods, p.TriesLeft = "preferred", []string{"pin"}, 3
+	p.Key = &api.PromptKey{Kind: "software", Protection: "software", Demands: true}
+	p.Choices = []api.Choice{{Account: "acc-1", User: "alice@example.com"}, {Account: "acc-2", User: "bob@example.com"}}
+	p.Unusual = []string{strings.Repeat("a new place, ", 9) + "東京 東京 東京 東京 東京 東京"}
+	(&app{out: screen{w: &b, width: 80}, now: time.Now}).printPrompt(p)
+	want := "  needs         your PIN (the organisation would like it; you may go on\n" +
+		"                without); 3 tries left\n"
+	if !strings.Contains(b.String(), want) {
+		t.Errorf("not wrapped:\n%s", b.String())
+	}
+	for _, line := range strings.Split(b.String(), "\n") {
+		if command := strings.Contains(line, "countersign prompt "); layout.Width(line) > 80 && !command {
+			t.Errorf("wider than 80 columns: %q", line)
+		} else if command && !strings.HasPrefix(line[16:], "countersign prompt ") {
+			t.Errorf("not in its column: %q", line)
+		}
+	}
+	if !strings.Contains(b.String(), "  approve       countersign prompt approve VEYEP4EWEKKC2MHUPCKEYKURMU --number N --account ID\n") {
+		t.Errorf("a command was broken:\n%s", b.String())
 	}
 }
 

@@ -5,24 +5,48 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
+	"countersign.dev/cli/internal/layout"
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
 	"countersign.dev/ipc/describe"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
-	return &cobra.Command{
+	window := false
+	c := &cobra.Command{
 		Use: "doctor [loopback]", Short: "Find out what is wrong and how to mend it",
 		Args: cobra.MatchAll(takes(0, 1), oneOf), ValidArgs: []string{"loopback"},
 		Long: "Check everything the agent needs, or only the way in for browsers (loopback), name what is wrong\nand how to mend it. Works without the agent, too.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.doctor(cmd.Context(), strings.Join(args, ""))
+			if !window {
+				return a.doctor(cmd.Context(), strings.Join(args, ""))
+			}
+			if len(args) > 0 {
+				return usageError(cmd, errors.New("a window shows everything: leave the topic out"))
+			}
+			return a.doctorWindow(cmd.Context())
 		},
 	}
+	c.Flags().BoolVar(&window, "window", false, "show what the agent says of itself in a window on the desktop")
+	return c
+}
+
+// doctorWindow has the agent show its report on the desktop.
+func (a *app) doctorWindow(ctx context.Context) error {
+	agent, err := a.agent()
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	if err := agent.ShowDoctor(ctx); err != nil {
+		return failed("show the report", err)
+	}
+	return show(a, shown{Shown: true}, func(a *app, _ shown) {
+		a.out.line("%s the report is in a window on the desktop", a.out.paint(green, "shown:"))
+	})
 }
 
 // doctor joins what the agent knows about itself with what can be seen from
@@ -109,13 +133,13 @@ func (a *app) printReport(r api.Report) {
 	name := func(c api.Check) string { return strings.ReplaceAll(clean(c.Name), "_", " ") }
 	widest := 0
 	for _, c := range r.Checks {
-		widest = max(widest, utf8.RuneCountInString(name(c)))
+		widest = max(widest, layout.Width(name(c)))
 	}
 	widest = min(widest, 30) // an org's address must not push the rest off the screen
 	a.out.line("")
 	for _, c := range r.Checks {
 		under := 7 + 2 + widest + 2
-		a.out.hang(a.out.paint(colours[c.State], pad(clean(c.State), 7))+"  "+a.out.paint(dim, pad(name(c), widest))+"  ", under, clean(c.Message))
+		a.out.hang(a.out.paint(colours[c.State], layout.Pad(clean(c.State), 7))+"  "+a.out.paint(dim, layout.Pad(name(c), widest))+"  ", under, clean(c.Message))
 		if c.Hint != "" {
 			if a.out.width > 0 && a.out.width-under < 30 {
 				under = 2

@@ -17,7 +17,7 @@ import (
 
 func (a *app) promptCommand() *cobra.Command {
 	c := group("prompt", "Sign-ins that wait for your answer", "")
-	c.AddCommand(a.promptList(), a.promptWatch(), a.promptApprove(), a.promptDeny(), a.promptCancel(), a.promptResume())
+	c.AddCommand(a.promptList(), a.promptWatch(), a.promptShow(), a.promptApprove(), a.promptDeny(), a.promptCancel(), a.promptResume())
 	return c
 }
 
@@ -59,6 +59,37 @@ func (a *app) promptWatch() *cobra.Command {
 	}
 }
 
+func (a *app) promptShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show [ID]", Short: "Open the dialog of a sign-in on the desktop", Args: takes(0, 1),
+		Long: "Open the dialog of a sign-in on the desktop: of the one with this ID, or the only one that is\nwaiting. Nothing is answered by that.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			const tried = "show the sign-in"
+			agent, err := a.agent()
+			if err != nil {
+				return err
+			}
+			defer agent.Close()
+			p, err := pick(cmd.Context(), agent, answer{id: strings.Join(args, "")}, nil)
+			if err != nil {
+				return err
+			}
+			if err := agent.ShowPrompt(cmd.Context(), p.ID); err != nil {
+				return failed(tried, err)
+			}
+			return show(a, shown{ID: p.ID, Shown: true}, func(a *app, _ shown) {
+				a.out.line("%s %s", a.out.paint(green, "shown:"), describe.SignIn(p))
+			})
+		},
+	}
+}
+
+// shown says that a window was opened.
+type shown struct {
+	ID    string `json:"id,omitempty"` // of a prompt
+	Shown bool   `json:"shown"`
+}
+
 func (a *app) watch(ctx context.Context) error {
 	const tried = "watch for sign-ins"
 	a.stream = true
@@ -78,7 +109,12 @@ func (a *app) watch(ctx context.Context) error {
 		return failed(tried, err)
 	}
 	shown := map[string]string{} // id -> app
-	if len(list.Prompts) == 0 && !a.json {
+	switch {
+	case list.Hold != nil:
+		if err := a.watched(shown, api.Event{Type: "hold", Time: list.Hold.Since, Hold: list.Hold}); err != nil {
+			return err
+		}
+	case len(list.Prompts) == 0 && !a.json:
 		a.out.line("no sign-in is waiting; watching, stop with Ctrl-C")
 	}
 	for i := len(list.Prompts) - 1; i >= 0; i-- { // oldest first
@@ -98,9 +134,22 @@ func (a *app) watch(ctx context.Context) error {
 	return nil
 }
 
-// watched shows one event of a watch.
+// watched shows one event of a watch. What waits at the end of a hold is shown
+// again.
 func (a *app) watched(shown map[string]string, e api.Event) error {
 	switch {
+	case e.Type == "hold":
+		if e.Hold == nil {
+			clear(shown)
+		}
+		if a.json {
+			return writeJSON(a.out.w, e)
+		}
+		words := describe.HoldEnded
+		if e.Hold != nil {
+			words = describe.Hold(e.Hold, a.now())
+		}
+		a.out.paragraph(yellow, words)
 	case e.Type == "prompt" && e.Prompt != nil:
 		if _, again := shown[e.Prompt.ID]; again {
 			return nil
@@ -112,16 +161,19 @@ func (a *app) watched(shown map[string]string, e api.Event) error {
 		a.printPrompt(*e.Prompt)
 		a.out.line("")
 	case e.Type == "prompt_closed" && e.Outcome != nil:
-		app := shown[e.Outcome.ID]
+		app, seen := shown[e.Outcome.ID]
 		delete(shown, e.Outcome.ID)
 		if a.json {
 			return writeJSON(a.out.w, e)
 		}
-		reason := ""
-		if e.Outcome.Reason != "" {
-			reason = " (" + clean(e.Outcome.Reason) + ")"
+		if !seen {
+			return nil
 		}
-		a.out.line("%s: sign-in to %s%s", clean(e.Outcome.Outcome), clean(app), reason)
+		word, why := describe.Ended(*e.Outcome)
+		if why != "" {
+			why = " (" + why + ")"
+		}
+		a.out.line("%s: sign-in to %s%s", word, clean(app), why)
 	}
 	return nil
 }
@@ -130,13 +182,14 @@ func (a *app) watched(shown map[string]string, e api.Event) error {
 type answer struct {
 	id       string
 	wait     time.Duration
+	waits    bool // the command has --wait
 	decision api.Decision
 }
 
 var errNegativeWait = errors.New("--wait is not negative")
 
 func (a *app) promptApprove() *cobra.Command {
-	ans := answer{decision: api.Decision{Action: "approve"}}
+	ans := answer{waits: true, decision: api.Decision{Action: "approve"}}
 	var pinStdin bool
 	c := &cobra.Command{
 		Use: "approve [ID]", Short: "Let a sign-in pass", Args: takes(0, 1),
@@ -164,7 +217,7 @@ func (a *app) promptApprove() *cobra.Command {
 }
 
 func (a *app) promptDeny() *cobra.Command {
-	ans := answer{decision: api.Decision{Action: "deny"}}
+	ans := answer{waits: true, decision: api.Decision{Action: "deny"}}
 	c := &cobra.Command{
 		Use: "deny [ID]", Short: "Refuse a sign-in", Args: takes(0, 1),
 		Long: "Refuse a sign-in: the one with this ID, or the only one that is waiting.",
@@ -370,8 +423,11 @@ func pick(ctx context.Context, agent *client.Client, ans answer, next nextEvent)
 		// Not waiting any more: the agent knows how it ended.
 		return api.Prompt{ID: ans.id}, nil
 	default:
-		return api.Prompt{}, &failure{tried: tried, err: errors.New("no sign-in is waiting"),
-			hint: "wait for one with --wait 30s", code: exitFailed}
+		f := &failure{tried: tried, err: errors.New("no sign-in is waiting"), code: exitFailed}
+		if ans.waits {
+			f.hint = "wait for one with --wait 30s"
+		}
+		return api.Prompt{}, f
 	}
 	for {
 		e, err := next()
@@ -398,7 +454,7 @@ func (a *app) outcome(tried string, d api.Decision, p api.Prompt, o api.PromptOu
 			if wanted == "refused" {
 				wanted = "cancelled"
 			}
-			a.out.line("%s %s", a.out.paint(green, wanted+":"), describePrompt(p))
+			a.out.line("%s %s", a.out.paint(green, wanted+":"), describe.SignIn(p))
 			if o.Reason != "" { // e.g. that the org has not confirmed it yet
 				a.out.line("%s", clean(o.Reason))
 			}
@@ -414,9 +470,9 @@ func (a *app) outcome(tried string, d api.Decision, p api.Prompt, o api.PromptOu
 		return nil
 	}
 	f := &failure{tried: tried, code: exitFailed}
-	reason := ""
-	if o.Reason != "" {
-		reason = " (" + strings.ReplaceAll(o.Reason, "_", " ") + ")"
+	_, reason := describe.Ended(o)
+	if reason != "" {
+		reason = " (" + reason + ")"
 	}
 	switch o.Outcome {
 	case "denied":
@@ -431,15 +487,4 @@ func (a *app) outcome(tried string, d api.Decision, p api.Prompt, o api.PromptOu
 		f.err = errors.New("it was refused" + reason)
 	}
 	return f
-}
-
-func describePrompt(p api.Prompt) string {
-	if p.App == "" {
-		return "sign-in " + clean(p.ID)
-	}
-	s := "sign-in to " + clean(p.App)
-	if p.User != "" {
-		s += " as " + clean(p.User)
-	}
-	return s
 }

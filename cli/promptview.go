@@ -11,9 +11,9 @@ import (
 // is as near as saying yes. What is unusual comes first.
 func (a *app) printPrompt(p api.Prompt) {
 	for _, odd := range describe.Unusual(p) {
-		a.out.line("%s", a.out.paint(yellow, odd))
+		a.out.paragraph(yellow, odd)
 	}
-	a.out.line("%s", a.out.paint(bold, describe.Question(p)))
+	a.out.paragraph(bold, describe.Question(p))
 	var fields []string
 	for _, f := range describe.Facts(p, a.now()) {
 		fields = append(fields, f.Name, f.Value)
@@ -32,12 +32,15 @@ func (a *app) printPrompt(p api.Prompt) {
 	if p.Kind == "push" {
 		report = "countersign prompt deny " + id + " --report"
 	}
-	whole := a.out
-	whole.width = 0 // the commands are there to be copied
-	whole.fields("  ", append(fields,
-		"numbers", numbers,
-		"approve", "countersign prompt approve "+id+number,
-		"deny", "countersign prompt deny "+id,
+	fields = append(fields, "numbers", numbers)
+	commands := []string{
+		"approve", "countersign prompt approve " + id + number,
+		"deny", "countersign prompt deny " + id,
 		"not me", report,
-	)...)
+	}
+	under := max(widest(fields), widest(commands))
+	a.out.columns("  ", under, fields)
+	whole := a.out
+	whole.width = 0 // they are there to be copied
+	whole.columns("  ", under, commands)
 }

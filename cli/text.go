@@ -6,10 +6,10 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/term"
 
+	"countersign.dev/cli/internal/layout"
 	"countersign.dev/ipc/describe"
 )
 
@@ -73,54 +73,46 @@ func (s screen) line(format string, args ...any) { fmt.Fprintf(s.w, format+"\n",
 // further left where that leaves too little room.
 func (s screen) hang(lead string, wide int, text string) {
 	under := wide
-	if s.width > 0 && s.width-wide < 24 && wide+utf8.RuneCountInString(text) > s.width {
+	if s.width > 0 && s.width-wide < 24 && wide+layout.Width(text) > s.width {
 		if wide > 12 {
 			s.line("%s", strings.TrimRight(lead, " "))
 			lead, wide = "  ", 2
 		}
 		under = 2
 	}
-	for _, line := range wrap(text, s.width-wide, s.width-under) {
+	for _, line := range layout.Wrap(text, s.width-wide, s.width-under) {
 		s.line("%s%s", lead, line)
 		lead = strings.Repeat(" ", under)
 	}
 }
 
-// wrap breaks text between words; a word that is too long stays whole, so that
-// it can be copied. The first line may have another width than the rest; no
-// width breaks nothing.
-func wrap(text string, width, rest int) []string {
-	if width <= 0 {
-		return []string{text}
+// paragraph prints text in one colour, in as many lines as it takes.
+func (s screen) paragraph(code, text string) {
+	for _, line := range layout.Wrap(text, s.width, s.width) {
+		s.line("%s", s.paint(code, line))
 	}
-	var lines []string
-	line := ""
-	for _, word := range strings.Split(text, " ") {
-		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
-			width = rest
-			lines, line = append(lines, line), word
-			continue
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-	}
-	return append(lines, line)
 }
 
 // fields prints names and values in two columns; a name without a value is
 // left out.
-func (s screen) fields(indent string, pairs ...string) {
-	widest := 0
+func (s screen) fields(indent string, pairs ...string) { s.columns(indent, widest(pairs), pairs) }
+
+// widest is how wide the names are of those pairs that have a value.
+func widest(pairs []string) int {
+	n := 0
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			widest = max(widest, utf8.RuneCountInString(pairs[i]))
+			n = max(n, layout.Width(pairs[i]))
 		}
 	}
+	return n
+}
+
+// columns prints pairs with names so many columns wide.
+func (s screen) columns(indent string, widest int, pairs []string) {
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			s.hang(indent+s.paint(dim, pad(pairs[i], widest))+"  ", len(indent)+widest+2, pairs[i+1])
+			s.hang(indent+s.paint(dim, layout.Pad(pairs[i], widest))+"  ", len(indent)+widest+2, pairs[i+1])
 		}
 	}
 }
@@ -144,7 +136,7 @@ func (s screen) table(headers []string, rows [][]string) {
 	widths := make([]int, len(headers))
 	for _, row := range append([][]string{headers}, rows...) {
 		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			widths[i] = max(widths[i], layout.Width(cell))
 		}
 	}
 	if s.width > 0 {
@@ -153,9 +145,9 @@ func (s screen) table(headers []string, rows [][]string) {
 	print := func(row []string, code string) {
 		var b strings.Builder
 		for i, cell := range row {
-			cell = cut(cell, widths[i])
+			cell = layout.Cut(cell, widths[i])
 			if i < len(row)-1 {
-				cell = pad(cell, widths[i]+2)
+				cell = layout.Pad(cell, widths[i]+2)
 			}
 			b.WriteString(cell)
 		}
@@ -182,17 +174,6 @@ func shrink(widths []int, room int) {
 		}
 		widths[widest]--
 	}
-}
-
-func pad(s string, width int) string {
-	return s + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(s)))
-}
-
-func cut(s string, width int) string {
-	if utf8.RuneCountInString(s) <= width {
-		return s
-	}
-	return string([]rune(s)[:width-1]) + "…"
 }
 
 // clean makes text from outside safe to show: one line, no control characters,

@@ -29,7 +29,38 @@ func Question(p api.Prompt) string {
 	if p.TransactionType == "CIBA" {
 		return clean(p.App) + " asks: " + Clean(p.BindingMessage, MaxMessage)
 	}
+	if p.App == "" {
+		return "Sign in?"
+	}
 	return "Sign in to " + clean(p.App) + "?"
+}
+
+// SignIn names a prompt within a sentence or after a word: "sign-in to Payroll
+// as alice@example.com".
+func SignIn(p api.Prompt) string {
+	switch {
+	case p.App == "":
+		return "sign-in " + clean(p.ID)
+	case p.TransactionType == "CIBA":
+		return Question(p)
+	case p.User == "":
+		return "sign-in to " + clean(p.App)
+	}
+	return "sign-in to " + clean(p.App) + " as " + clean(p.User)
+}
+
+// Ended is how a prompt ended, in a word, and why; the reason is empty when it
+// says no more than the word.
+func Ended(o api.PromptOutcome) (word, why string) {
+	word = Clean(o.Outcome, 32)
+	if word == "" {
+		word = "refused" // what says nothing approves nothing
+	}
+	why = clean(strings.ReplaceAll(o.Reason, "_", " "))
+	if why == "prompt expired" || why == word {
+		why = ""
+	}
+	return word, strings.TrimPrefix(why, "prompt ")
 }
 
 // Unusual are the unusual things about a prompt, each a line of its own, to be
@@ -105,7 +136,7 @@ func Key(k *api.PromptKey) string {
 	if k == nil {
 		return ""
 	}
-	words := "a key in software, sealed by the agent"
+	words := "a key in a file on this computer, sealed by the agent"
 	switch {
 	case k.Kind == "tpm":
 		words = "a key in this computer's TPM"
@@ -146,6 +177,9 @@ func Needs(p api.Prompt, now time.Time) string {
 	return words
 }
 
+// HoldEnded says that a hold has ended.
+const HoldEnded = "back: what waits is shown again"
+
 // Hold says why nothing is asked, in a sentence without its full stop; empty
 // for none.
 func Hold(h *api.Hold, now time.Time) string {
@@ -163,5 +197,9 @@ func Hold(h *api.Hold, now time.Time) string {
 		}
 		return "paused: nothing is shown or signed until " + Until(h.Until, now)
 	}
-	return "held: nothing is shown or signed (" + clean(h.Reason) + ")"
+	words := "held: nothing is shown or signed"
+	if h.Reason != "" {
+		words += " (" + clean(h.Reason) + ")"
+	}
+	return words
 }

@@ -61,7 +61,7 @@ func Org(org string, development bool) string {
 
 // methods are the ways to verify a person, in their words.
 var methods = map[string]string{
-	"pin": "PIN", "fingerprint": "fingerprint", "password": "password of this computer", "security_key": "security key",
+	"pin": "PIN", "fingerprint": "fingerprint", "password": "password on this computer", "security_key": "security key",
 }
 
 // Method is a way to verify a person, in their words.
