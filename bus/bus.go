@@ -25,6 +25,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,6 +71,8 @@ type Bus struct {
 	conn *dbus.Conn
 	line *line
 	name string // of the service
+
+	interfaces []string // whose signals are wanted; all when there are none
 
 	signals chan *dbus.Signal
 	life    context.Context // ends when the service changes hands
@@ -117,6 +120,7 @@ func dial(ctx context.Context, address string, owner int) (*Bus, error) {
 		b.Close()
 		return nil, fmt.Errorf("%w: %w", ErrNoBus, errors.Join(ctx.Err(), err))
 	}
+	context.AfterFunc(b.conn.Context(), b.lose) // a bus that ends takes the service with it
 	return b, nil
 }
 
@@ -197,10 +201,24 @@ func (b *Bus) Close() {
 	}
 }
 
+// Look says whether anybody serves name now, and whether the bus knows how to
+// start somebody. It starts nobody.
+func (b *Bus) Look(ctx context.Context, name string) (served, startable bool, err error) {
+	var names []string
+	if err = b.driver(ctx, "NameHasOwner", name).Store(&served); err == nil {
+		err = b.driver(ctx, "ListActivatableNames").Store(&names)
+	}
+	if err != nil {
+		return false, false, fmt.Errorf("%w: %w", ErrNoBus, err)
+	}
+	return served, slices.Contains(names, name), nil
+}
+
 // Find makes name the service of this conversation, started by the bus if need
-// be. From here on it may not change hands.
-func (b *Bus) Find(ctx context.Context, name string) error {
-	b.name = name
+// be. From here on it may not change hands. Where interfaces are named, signals
+// of others are not heard: a desktop's shell has many for everybody.
+func (b *Bus) Find(ctx context.Context, name string, interfaces ...string) error {
+	b.name, b.interfaces = name, interfaces
 	change := fmt.Sprintf("type='signal',sender='%s',path='%s',interface='%s',member='NameOwnerChanged',arg0='%s'", driver, driverPath, driver, name)
 	if err := b.driver(ctx, "AddMatch", change).Err; err != nil {
 		return fmt.Errorf("%w: %w", ErrNoBus, err)
@@ -220,8 +238,14 @@ func (b *Bus) Find(ctx context.Context, name string) error {
 	b.mu.Lock()
 	b.owner = owner
 	b.mu.Unlock()
-	if err := b.driver(ctx, "AddMatch", fmt.Sprintf("type='signal',sender='%s'", owner)).Err; err != nil {
-		return fmt.Errorf("%w: %w", ErrNoBus, err)
+	rules := []string{fmt.Sprintf("type='signal',sender='%s'", owner)}
+	for i, iface := range interfaces {
+		rules = append(rules[:i], fmt.Sprintf("type='signal',sender='%s',interface='%s'", owner, iface))
+	}
+	for _, rule := range rules {
+		if err := b.driver(ctx, "AddMatch", rule).Err; err != nil {
+			return fmt.Errorf("%w: %w", ErrNoBus, err)
+		}
 	}
 	// A change before that was noted is seen now, one after it is signalled.
 	if err := b.driver(ctx, "GetNameOwner", name).Store(&still); err != nil || still != owner {
@@ -259,7 +283,8 @@ func (b *Bus) Call(ctx context.Context, path dbus.ObjectPath, method string, arg
 // Signals are those of the service, in their order.
 func (b *Bus) Signals() <-chan *dbus.Signal { return b.signals }
 
-// Gone is closed when the service has changed hands, or flooded us.
+// Gone is closed when the service has changed hands, or flooded us, or the bus
+// has ended.
 func (b *Bus) Gone() <-chan struct{} { return b.life.Done() }
 
 // Lost says the same now. What was read before is worth nothing then.
@@ -288,6 +313,9 @@ func (b *Bus) DeliverSignal(_, _ string, signal *dbus.Signal) {
 		if b.owner != "" && signal.Body[2] != b.owner {
 			b.lose()
 		}
+		return
+	}
+	if iface := signal.Name[:max(0, strings.LastIndexByte(signal.Name, '.'))]; len(b.interfaces) > 0 && !slices.Contains(b.interfaces, iface) {
 		return
 	}
 	select {

@@ -25,8 +25,24 @@ const patience = 20 * time.Second
 // a real system bus must not be what makes a test pass.
 const config = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>session</type><listen>unix:path=%s</listen><auth>EXTERNAL</auth>
+<busconfig><type>session</type><listen>unix:path=%s</listen><servicedir>%s</servicedir><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`
+
+// services is the folder of the services that the bus can start.
+const services = "services"
+
+// Startable tells a bus of a service that it can start with a command.
+func Startable(t testing.TB, address, name, command string) {
+	t.Helper()
+	path, _, _ := strings.Cut(strings.TrimPrefix(address, "unix:path="), ",")
+	text := fmt.Sprintf("[D-BUS Service]\nName=%s\nExec=%s\n", name, command)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), services, name+".service"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Conn(t, address).BusObject().Call("org.freedesktop.DBus.ReloadConfig", 0).Err; err != nil {
+		t.Fatal(err)
+	}
+}
 
 // Start runs a bus that counts as the system bus until the test ends, and
 // returns its address.
@@ -38,7 +54,10 @@ func Start(t testing.TB) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	file := filepath.Join(dir, "config")
-	if err := os.WriteFile(file, fmt.Appendf(nil, config, filepath.Join(dir, "bus")), 0o600); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, services), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, fmt.Appendf(nil, config, filepath.Join(dir, "bus"), filepath.Join(dir, services)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	daemon := exec.Command(need(t, "dbus-daemon", "dbus"), "--nofork", "--nopidfile", "--print-address", "--config-file="+file)

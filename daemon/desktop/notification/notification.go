@@ -12,8 +12,14 @@ import (
 	"errors"
 )
 
-// ErrNone says that there is no way to notify on this desktop.
-var ErrNone = errors.New("no notification service")
+// Errors, for callers to branch on.
+var (
+	// ErrNone says that there is no way to notify on this desktop.
+	ErrNone = errors.New("no notification service")
+	// ErrGone says that the service has ended, changed hands, does not answer, or
+	// talks nonsense. What it showed is not known any more.
+	ErrGone = errors.New("the notification service does not work any more")
+)
 
 // Default is the key of a press on the note itself.
 const Default = "default"
