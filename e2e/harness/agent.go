@@ -26,10 +26,14 @@ type Agent struct {
 	programs Programs
 	ports    []int
 	args     []string
+	env      []string
 }
 
-func startAgent(ctx context.Context, programs Programs, dir string, ports []int, args []string) (*Agent, error) {
-	a := &Agent{args: args, State: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "agent.sock"), dir: dir, programs: programs, ports: ports}
+func startAgent(ctx context.Context, programs Programs, dir string, ports []int, args, env []string) (*Agent, error) {
+	if env == nil {
+		env = programEnv(dir)
+	}
+	a := &Agent{args: args, env: env, State: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "agent.sock"), dir: dir, programs: programs, ports: ports}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -46,7 +50,7 @@ func (a *Agent) Restart(ctx context.Context) error {
 	// The OS keyring of the person who runs this is none of our business.
 	args := append([]string{"run", "--state", a.State, "--socket", a.Socket, "--loopback-ports", portList(a.ports),
 		"--device-key", "software", "--vault-key", "file"}, a.args...)
-	p, err := startProcess(ctx, a.dir, filepath.Base(a.dir), &ready, a.programs.Agent, args...)
+	p, err := startProcess(ctx, a.dir, filepath.Base(a.dir), a.env, &ready, a.programs.Agent, args...)
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func startOrg(ctx context.Context, programs Programs, dir string, ports []int, o
 		AdminToken string `json:"adminToken"`
 	}
 	again := func(ctx context.Context, listen string) (*Process, error) {
-		return startProcess(ctx, dir, "org", &ready, programs.Org, append(slices.Clone(args), "--listen", listen)...)
+		return startProcess(ctx, dir, "org", programEnv(dir), &ready, programs.Org, append(slices.Clone(args), "--listen", listen)...)
 	}
 	p, err := again(ctx, listen)
 	if err != nil {

@@ -39,16 +39,17 @@ type Process struct {
 	inside   func() error // ends what is no process at all; else nil
 }
 
-// startProcess runs bin in its own process group and waits for the line that
-// says it is ready, which it decodes into ready.
-func startProcess(ctx context.Context, dir, name string, ready any, bin string, args ...string) (*Process, error) {
+// startProcess runs bin in its own process group, with nothing but env to see of
+// its surroundings, and waits for the line that says it is ready, which it
+// decodes into ready.
+func startProcess(ctx context.Context, dir, name string, env []string, ready any, bin string, args ...string) (*Process, error) {
 	logPath := filepath.Join(dir, name+".log")
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(bin, args...)
-	cmd.Env = programEnv(dir)
+	cmd.Env = env
 	cmd.Stderr = log
 	cmd.SysProcAttr = ownGroup()
 	stdout, err := cmd.StdoutPipe()
@@ -95,12 +96,13 @@ func inProcess(name string, stop func() error) *Process {
 	return p
 }
 
-// programEnv is all a program sees of its surroundings: no session bus, no
-// keyring and no settings of the person who runs the tests. A program with the
-// race detector says by its exit code that it found one, and does not wait a
-// second for more at every exit.
+// programEnv is all a program sees of its surroundings: no bus, no keyring and
+// no settings of the person who runs the tests. A program with the race detector
+// says by its exit code that it found one, and does not wait a second for more
+// at every exit.
 func programEnv(home string) []string {
-	return []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "NO_COLOR=1", "GORACE=exitcode=66 atexit_sleep_ms=10"}
+	return []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "NO_COLOR=1", "GORACE=exitcode=66 atexit_sleep_ms=10",
+		"DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + filepath.Join(home, "no-bus")}
 }
 
 // Stop asks the process to end and waits for it. It fails when the process

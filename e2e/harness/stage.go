@@ -19,7 +19,7 @@ type Stage struct {
 	Agents   []*Agent
 	programs Programs
 
-	agentArgs []string
+	agentArgs, agentEnv []string
 }
 
 // StageOptions change how the org of a stage is started. The zero value is
@@ -32,12 +32,13 @@ type StageOptions struct {
 	TrustedOrigins []string // besides the demo's http://localhost:*
 	OrgArgs        []string // further arguments of the org
 	AgentArgs      []string // further arguments of every agent; the last of a kind counts
+	AgentEnv       []string // what agents see of their surroundings, e.g. a desktop's; default: nothing
 	Clock          *Clock   // runs the org in this process, by this clock
 }
 
 // NewStage starts the demo org.
 func NewStage(ctx context.Context, programs Programs, o StageOptions) (*Stage, error) {
-	s := &Stage{Dir: o.Dir, Ports: o.LoopbackPorts, programs: programs, agentArgs: o.AgentArgs}
+	s := &Stage{Dir: o.Dir, Ports: o.LoopbackPorts, programs: programs, agentArgs: o.AgentArgs, agentEnv: o.AgentEnv}
 	if s.Dir == "" {
 		dir, err := os.MkdirTemp("", "cs-e2e-")
 		if err != nil {
@@ -70,7 +71,7 @@ func (s *Stage) StartAgent(ctx context.Context, ports ...int) (*Agent, error) {
 		ports = s.Ports
 	}
 	name := fmt.Sprintf("agent%d", len(s.Agents)+1)
-	a, err := startAgent(ctx, s.programs, filepath.Join(s.Dir, name), ports, s.agentArgs)
+	a, err := startAgent(ctx, s.programs, filepath.Join(s.Dir, name), ports, s.agentArgs, s.agentEnv)
 	if err != nil {
 		return nil, err
 	}

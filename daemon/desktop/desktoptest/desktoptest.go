@@ -119,7 +119,7 @@ func (d *Desktop) Run(c *exec.Cmd) error {
 	if c.Env == nil {
 		c.Env = d.Env()
 	}
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // should the test be killed
 	if err := c.Start(); err != nil {
 		return err
 	}

@@ -1,0 +1,3 @@
+package harness
+
+const trayProgram = "countersign-tray"
