@@ -1,7 +1,6 @@
 //go:build linux
 
-// Package bus talks to one service of a message bus, the system's or the
-// session's, over a connection of its own.
+// Package bus talks to services of a message bus, the system's or the session's.
 //
 // A bus is trusted as its owner is: it says who owns a name and who sent a
 // message. The system bus must be root's, whose policy says who may own the
@@ -12,27 +11,20 @@
 // unique name. On the session bus any program of the user may take a name that
 // is free: what a service there says is a convenience, and no proof of a person.
 //
-// Whoever verifies a person keeps a connection for as long as that takes;
-// whoever waits for a signal keeps it, and one that says nothing wakes nobody.
+// Two kinds of connection: a Bus is for one conversation with one service, whose
+// end is the end of that service; a Kept stays, for services that come and go.
+// One that says nothing wakes nobody.
 package bus
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
 )
 
 // Words of the library that callers need; nobody else imports it.
@@ -58,18 +50,12 @@ var (
 	ErrReplaced  = errors.New("the service has gone, or another took its place")
 )
 
-const (
-	systemAddress = "unix:path=/var/run/dbus/system_bus_socket"
-	driver        = "org.freedesktop.DBus"
-	driverPath    = dbus.ObjectPath("/org/freedesktop/DBus")
-	afterwards    = 5 * time.Second // beyond a caller's deadline, to clean up
-	maxSignals    = 32              // unread ones; a service that sends more is not well
-)
+// maxSignals bounds the unread ones; a service that sends more is not well.
+const maxSignals = 32
 
 // Bus is a connection for one conversation. Close it.
 type Bus struct {
-	conn *dbus.Conn
-	line *line
+	link
 	name string // of the service
 
 	interfaces []string // whose signals are wanted; all when there are none
@@ -85,120 +71,32 @@ type Bus struct {
 // System connects to the system bus, which must belong to the user owner: 0 but
 // in tests. A deadline of ctx is that of the whole conversation.
 func System(ctx context.Context, owner int) (*Bus, error) {
-	return dial(ctx, cmp.Or(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), systemAddress), owner)
+	return converse(ctx, systemAddress(), owner)
 }
 
 // Session connects to the session bus, which must belong to this user. A
 // deadline of ctx is that of the whole conversation.
 func Session(ctx context.Context) (*Bus, error) {
-	address := os.Getenv("DBUS_SESSION_BUS_ADDRESS")
-	if runtime := os.Getenv("XDG_RUNTIME_DIR"); address == "" && filepath.IsAbs(runtime) {
-		address = "unix:path=" + url.PathEscape(filepath.Join(runtime, "bus")) // where systemd puts it
-	}
-	return dial(ctx, address, os.Geteuid())
+	address, owner := sessionAddress()
+	return converse(ctx, address, owner)
 }
 
-func dial(ctx context.Context, address string, owner int) (*Bus, error) {
-	l, err := connect(ctx, address, owner)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
-	}
-	b := &Bus{line: l, signals: make(chan *dbus.Signal, maxSignals)}
+func converse(ctx context.Context, address string, owner int) (*Bus, error) {
+	b := &Bus{signals: make(chan *dbus.Signal, maxSignals)}
 	b.life, b.lose = context.WithCancel(context.Background())
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	if b.conn, err = dbus.NewConn(l, dbus.WithSignalHandler(b), dbus.WithIncomingInterceptor(b.sift)); err != nil {
+	var err error
+	if b.link, err = dial(ctx, address, owner, b); err != nil {
 		b.lose()
-		l.Close()
-		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
-	}
-	if err = b.conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}); err == nil {
-		l.reading.Store(true)
-		err = b.conn.Hello()
-	}
-	if err != nil {
-		b.Close()
-		return nil, fmt.Errorf("%w: %w", ErrNoBus, errors.Join(ctx.Err(), err))
+		return nil, err
 	}
 	context.AfterFunc(b.conn.Context(), b.lose) // a bus that ends takes the service with it
 	return b, nil
 }
 
-func connect(ctx context.Context, address string, owner int) (*line, error) {
-	path, err := socket(address)
-	if err != nil {
-		return nil, err
-	}
-	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil, err
-	}
-	uid, err := peer(c.(*net.UnixConn))
-	if err == nil && uid != owner {
-		err = fmt.Errorf("the bus at %s belongs to user %d, not to %d", path, uid, owner)
-	}
-	if err == nil {
-		if deadline, ok := ctx.Deadline(); ok {
-			err = c.SetDeadline(deadline.Add(afterwards))
-		}
-	}
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return &line{Conn: c, ended: make(chan struct{})}, nil
-}
-
-// socket is the path in a bus address (D-Bus specification, "Server
-// Addresses"): the first one of kind unix, "@" before an abstract name.
-func socket(address string) (string, error) {
-	for one := range strings.SplitSeq(address, ";") {
-		members, ok := strings.CutPrefix(one, "unix:")
-		if !ok {
-			continue
-		}
-		for member := range strings.SplitSeq(members, ",") {
-			key, value, _ := strings.Cut(member, "=")
-			value, err := url.PathUnescape(value)
-			switch {
-			case err != nil || value == "":
-			case key == "path":
-				return value, nil
-			case key == "abstract":
-				return "@" + value, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("no usable address of a bus in %q", address)
-}
-
-// peer is the user who opened the socket for listening.
-func peer(c *net.UnixConn) (int, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	uid := -1
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		var cred *unix.Ucred
-		if cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); failed == nil {
-			uid = int(cred.Uid)
-		}
-	}); err != nil {
-		return -1, err
-	}
-	return uid, failed
-}
-
 // Close ends the connection and waits for what read from it.
 func (b *Bus) Close() {
 	b.lose()
-	b.conn.Close()
-	b.line.Close()
-	if b.line.reading.Load() {
-		<-b.line.ended
-	}
+	b.close()
 }
 
 // Look says whether anybody serves name now, and whether the bus knows how to
@@ -219,8 +117,7 @@ func (b *Bus) Look(ctx context.Context, name string) (served, startable bool, er
 // of others are not heard: a desktop's shell has many for everybody.
 func (b *Bus) Find(ctx context.Context, name string, interfaces ...string) error {
 	b.name, b.interfaces = name, interfaces
-	change := fmt.Sprintf("type='signal',sender='%s',path='%s',interface='%s',member='NameOwnerChanged',arg0='%s'", driver, driverPath, driver, name)
-	if err := b.driver(ctx, "AddMatch", change).Err; err != nil {
+	if err := b.driver(ctx, "AddMatch", ownerChanges(name)).Err; err != nil {
 		return fmt.Errorf("%w: %w", ErrNoBus, err)
 	}
 	var owner, still string
@@ -252,10 +149,6 @@ func (b *Bus) Find(ctx context.Context, name string, interfaces ...string) error
 		return fmt.Errorf("%s: %w", name, ErrReplaced)
 	}
 	return nil
-}
-
-func (b *Bus) driver(ctx context.Context, method string, args ...any) *dbus.Call {
-	return b.conn.Object(driver, driverPath).CallWithContext(ctx, driver+"."+method, dbus.FlagNoAutoStart, args...)
 }
 
 // Call calls the service, never a successor of it. It ends when the service
@@ -297,7 +190,7 @@ func (b *Bus) sift(m *dbus.Message) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if m.Type == dbus.TypeMethodCall || sender == "" || sender != driver && sender != b.owner {
-		m.Type = 0 // no type at all: the library drops it
+		drop(m)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 func TestSocket(t *testing.T) {
 	for address, want := range map[string]string{
 		"":                               "",
-		systemAddress:                    "/var/run/dbus/system_bus_socket",
+		usualSystem:                      "/var/run/dbus/system_bus_socket",
 		"unix:path=/a/b":                 "/a/b",
 		"unix:guid=1,path=/a%20b":        "/a b",
 		"unix:abstract=/x,guid=7":        "@/x",

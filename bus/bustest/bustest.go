@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package bustest gives tests a system bus of their own, services on it made
-// with python-dbusmock, and strangers.
+// Package bustest gives tests a system bus and a session bus of their own,
+// services made with python-dbusmock, and strangers.
 package bustest
 
 import (
@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,32 +49,63 @@ func Startable(t testing.TB, address, name, command string) {
 // returns its address.
 func Start(t testing.TB) string {
 	t.Helper()
+	address := Run(t).Address
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+	return address
+}
+
+// StartSession runs a bus that counts as the session bus until the test ends,
+// and returns its address.
+func StartSession(t testing.TB) string {
+	t.Helper()
+	address := Run(t).Address
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", address)
+	return address
+}
+
+// Daemon is a bus that a test may stop, and start again at the same address.
+type Daemon struct {
+	Address string
+	t       testing.TB
+	file    string
+	stop    func()
+}
+
+// Run runs a bus that counts as nothing yet until the test ends.
+func Run(t testing.TB) *Daemon {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "bus") // a socket's path holds 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	file := filepath.Join(dir, "config")
 	if err := os.Mkdir(filepath.Join(dir, services), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, fmt.Appendf(nil, config, filepath.Join(dir, "bus"), filepath.Join(dir, services)), 0o600); err != nil {
+	d := &Daemon{t: t, file: filepath.Join(dir, "config"), Address: "unix:path=" + filepath.Join(dir, "bus")}
+	if err := os.WriteFile(d.file, fmt.Appendf(nil, config, filepath.Join(dir, "bus"), filepath.Join(dir, services)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	daemon := exec.Command(need(t, "dbus-daemon", "dbus"), "--nofork", "--nopidfile", "--print-address", "--config-file="+file)
+	d.Start()
+	return d
+}
+
+// Start starts a bus that was stopped.
+func (d *Daemon) Start() {
+	d.t.Helper()
+	daemon := exec.Command(need(d.t, "dbus-daemon", "dbus"), "--nofork", "--nopidfile", "--print-address", "--config-file="+d.file)
 	out, err := daemon.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	run(t, daemon)
-	address, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("dbus-daemon: %v", err)
+	d.stop = run(d.t, daemon)
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		d.t.Fatalf("dbus-daemon: %v", err)
 	}
-	address = strings.TrimSpace(address)
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-	return address
 }
+
+// Stop ends the bus and all connections to it.
+func (d *Daemon) Stop() { d.stop() }
 
 func need(t testing.TB, program, pkg string) string {
 	t.Helper()
@@ -84,15 +116,18 @@ func need(t testing.TB, program, pkg string) string {
 	return path
 }
 
-func run(t testing.TB, c *exec.Cmd) {
+// run starts a program that the end of the test stops, or stop before that.
+func run(t testing.TB, c *exec.Cmd) (stop func()) {
 	t.Helper()
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		c.Process.Kill()
 		c.Wait()
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // Conn is a stranger on the bus.
@@ -113,12 +148,25 @@ type Mock struct {
 	name  string
 	path  dbus.ObjectPath
 	calls chan *dbus.Signal
+	stop  func()
 }
 
 const mock = "org.freedesktop.DBus.Mock"
 
 // NewMock starts a service with one object of one interface.
 func NewMock(t testing.TB, address, name string, path dbus.ObjectPath, iface string) *Mock {
+	t.Helper()
+	return start(t, address, name, path, name, string(path), iface)
+}
+
+// NewTemplate starts one of python-dbusmock's own services; path is that of its
+// main object.
+func NewTemplate(t testing.TB, address, template, name string, path dbus.ObjectPath) *Mock {
+	t.Helper()
+	return start(t, address, name, path, "-t", template)
+}
+
+func start(t testing.TB, address, name string, path dbus.ObjectPath, args ...string) *Mock {
 	t.Helper()
 	m := &Mock{t: t, conn: Conn(t, address), name: name, path: path, calls: make(chan *dbus.Signal, 256)}
 	m.conn.Signal(m.calls)
@@ -133,12 +181,78 @@ func NewMock(t testing.TB, address, name string, path dbus.ObjectPath, iface str
 	if out, err := exec.Command(python, "-c", "import dbusmock").CombinedOutput(); err != nil {
 		t.Fatalf("python-dbusmock is missing; install the package python3-dbusmock: %s", out)
 	}
-	run(t, exec.Command(python, "-m", "dbusmock", "--system", name, string(path), iface))
+	service := exec.Command(python, append([]string{"-m", "dbusmock", "--system"}, args...)...)
+	service.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+address, "DBUS_SESSION_BUS_ADDRESS="+address)
+	m.stop = run(t, service)
 	for {
+		// A service may have its name before its objects are whole.
 		if s := m.next(); strings.HasSuffix(s.Name, ".NameOwnerChanged") {
+			m.must(m.conn.Object(name, path).Call("org.freedesktop.DBus.Introspectable.Introspect", 0))
 			return m
 		}
 	}
+}
+
+// Stop ends the service.
+func (m *Mock) Stop() { m.stop() }
+
+// Do calls a method of the service as a stranger.
+func (m *Mock) Do(path dbus.ObjectPath, method string, args ...any) {
+	m.t.Helper()
+	m.must(m.conn.Object(m.name, path).Call(method, 0, args...))
+}
+
+// Get asks a method of the service as a stranger.
+func (m *Mock) Get(into any, path dbus.ObjectPath, method string, args ...any) {
+	m.t.Helper()
+	if err := m.conn.Object(m.name, path).Call(method, 0, args...).Store(into); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// Set changes properties of an object, which tells of it.
+func (m *Mock) Set(path dbus.ObjectPath, iface string, values map[string]any) {
+	m.t.Helper()
+	to := map[string]dbus.Variant{}
+	for name, v := range values {
+		to[name] = dbus.MakeVariant(v)
+	}
+	m.Do(path, mock+".UpdateProperties", iface, to)
+}
+
+// Emit has the service send a signal.
+func (m *Mock) Emit(path dbus.ObjectPath, iface, name, signature string, args ...any) {
+	m.t.Helper()
+	values := []dbus.Variant{}
+	for _, v := range args {
+		values = append(values, dbus.MakeVariant(v))
+	}
+	m.Do(path, mock+".EmitSignal", iface, name, signature, values)
+}
+
+// Forge sends a signal in the place of a service: to everybody, and to each one
+// alone, which no rule of theirs keeps away. It returns when the bus has passed
+// it on.
+func Forge(t testing.TB, stranger *dbus.Conn, path dbus.ObjectPath, iface, member string, body ...any) {
+	t.Helper()
+	if err := stranger.Emit(path, iface+"."+member, body...); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range Everybody(t, stranger) {
+		m := &dbus.Message{
+			Type: dbus.TypeSignal,
+			Headers: map[dbus.HeaderField]dbus.Variant{
+				dbus.FieldDestination: dbus.MakeVariant(name), dbus.FieldPath: dbus.MakeVariant(path),
+				dbus.FieldInterface: dbus.MakeVariant(iface), dbus.FieldMember: dbus.MakeVariant(member),
+			},
+			Body: body,
+		}
+		if len(body) > 0 {
+			m.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(body...))
+		}
+		stranger.Send(m, nil)
+	}
+	Everybody(t, stranger)
 }
 
 func (m *Mock) next() *dbus.Signal {
