@@ -21,7 +21,7 @@ func label(s string) string {
 	if utf8.RuneCountInString(s) <= maxLabel {
 		return s
 	}
-	return strings.TrimRight(string([]rune(s)[:maxLabel-1]), " ") + "…"
+	return strings.TrimRight(string([]rune(s)[:maxLabel-1]), " …") + "…"
 }
 
 // text is entries that only say something, as many lines as it takes.
@@ -29,6 +29,16 @@ func text(s string) []Entry {
 	var list []Entry
 	for _, line := range wrap(describe.Clean(s, maxText)) {
 		list = append(list, Entry{Label: line})
+	}
+	return list
+}
+
+// few is text with at most n lines, for what nobody decides upon.
+func few(s string, n int) []Entry {
+	list := text(s)
+	if len(list) > n {
+		list = list[:n]
+		list[n-1].Label = label(list[n-1].Label + strings.Repeat("…", maxLabel))
 	}
 	return list
 }

@@ -12,11 +12,31 @@ import (
 
 // A menu is as long as a screen is high, and no longer.
 const (
-	maxPrompts  = 8
-	maxProblems = 5
-	maxAccounts = 20
-	maxNotices  = 5
+	maxSaid      = 6 // lines
+	maxPrompts   = 8
+	maxAttention = 6
+	maxProblems  = 5
+	maxAccounts  = 20
+	maxNotices   = 5
+	fewLines     = 3 // of a problem, its hint, why nothing is asked
 )
+
+// Rooms are places of a menu for so many lines, or submenus.
+type Rooms struct {
+	Submenus bool
+	Number   int
+}
+
+// Sections are the parts of every menu, with a separator between them, and what
+// there is room for in each, in this order. Systems that cannot put a line into
+// the middle of a menu make all of them at first and show those that are used.
+// No part is ever empty.
+var Sections = [...][]Rooms{
+	{{false, maxSaid}, {true, maxPrompts}, {false, 2}},
+	{{true, maxAttention}, {false, maxProblems*2*fewLines + 3}, {true, 2}},
+	{{false, fewLines + 1}, {true, 1}, {false, 2}},
+	{{false, 1}},
+}
 
 // pauses are how long the agent can be made to rest from here.
 var pauses = []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour}
@@ -35,30 +55,12 @@ func (s Scene) View() View {
 		return s.without()
 	}
 	open := s.open()
-	v := View{Icon: Idle, Tooltip: "Countersign: no sign-in is waiting", Refresh: s.refresh(open)}
-	var menu sections
-	for _, line := range s.Said {
-		menu.add(text(line)...)
-	}
-	menu.next()
-	for i, p := range open {
-		if i == maxPrompts {
-			menu.add(text(fmt.Sprintf("and %d more: %s", len(open)-i, onTerminal))...)
-			break
-		}
-		menu.add(s.promptEntry(p))
-	}
-	if len(open) == 0 && s.Hold == nil {
-		menu.add(Entry{Label: "No sign-in is waiting"})
-	}
-	menu.next()
 	attention := s.attention()
-	menu.add(attention...)
 	problems, loud := s.problems()
-	menu.add(problems...)
 	if loud == "" && len(attention) > 0 {
 		loud = attention[0].Label
 	}
+	v := View{Icon: Idle, Tooltip: "Countersign: no sign-in is waiting", Refresh: s.refresh(open)}
 	switch {
 	case s.Hold != nil:
 		v.Icon, v.Tooltip = Resting, label("Countersign: "+describe.Hold(s.Hold, s.Now))
@@ -67,14 +69,12 @@ func (s Scene) View() View {
 	case loud != "":
 		v.Icon, v.Tooltip = Attention, label("Countersign: "+loud)
 	}
-	menu.next()
-	menu.add(s.accounts(), s.codes())
-	menu.next()
-	menu.add(s.holds()...)
-	menu.add(s.doctor()...)
-	menu.next()
-	menu.add(quit())
-	v.Menu = menu.list
+	v.Menu = menu(
+		append(s.said(), s.waiting(open)...),
+		append(append(attention, problems...), s.accounts(), s.codes()),
+		append(s.holds(), s.doctor()...),
+		[]Entry{quit},
+	)
 	return v
 }
 
@@ -84,42 +84,55 @@ func (s Scene) without() View {
 	words, hint := "The agent is not running", "It starts with your session, or in a terminal: countersignd run"
 	switch s.Reach {
 	case Looking:
-		v.Icon, words, hint = Resting, "Looking for the agent", ""
+		v.Icon, words = Resting, "Looking for the agent"
 	case Foreign:
-		words, hint = "This is not your agent", "Nothing was said to it. In a terminal: countersign doctor"
+		words, hint = "This is not your agent", "It was told nothing."
 	}
 	v.Tooltip = "Countersign: " + strings.ToLower(words[:1]) + words[1:]
-	var menu sections
-	menu.add(text(words)...)
+	why := text(words)
 	if s.Reach != Looking {
-		menu.add(text(s.Trouble)...)
+		why = append(why, few(s.Trouble, fewLines)...)
 	}
-	menu.add(text(hint)...)
-	menu.next()
-	menu.add(quit())
-	v.Menu = menu.list
+	v.Menu = menu(why, text(hint), text("To check everything, in a terminal: countersign doctor"), []Entry{quit})
 	return v
 }
 
-func quit() Entry {
-	return Entry{Label: "Quit (the agent keeps running)", Action: Action{Kind: Quit}}
-}
+var quit = Entry{Label: "Quit (the agent keeps running)", Action: Action{Kind: Quit}}
 
-// sections are entries with separators between groups that are not empty.
-type sections struct {
-	list []Entry
-	cut  bool
-}
-
-func (m *sections) next() { m.cut = len(m.list) > 0 }
-
-func (m *sections) add(entries ...Entry) {
-	for _, e := range entries {
-		if m.cut {
-			m.list, m.cut = append(m.list, Entry{Separator: true}), false
+// menu joins the sections.
+func menu(parts ...[]Entry) []Entry {
+	var list []Entry
+	for i, part := range parts {
+		if i > 0 {
+			list = append(list, Entry{Separator: true})
 		}
-		m.list = append(m.list, e)
+		list = append(list, part...)
 	}
+	return list
+}
+
+// said is what came of the last click.
+func (s Scene) said() []Entry {
+	var list []Entry
+	for _, line := range s.Said {
+		list = append(list, text(line)...)
+	}
+	return list[:min(len(list), maxSaid)]
+}
+
+// waiting are the prompts.
+func (s Scene) waiting(open []api.Prompt) []Entry {
+	var list []Entry
+	for i, p := range open {
+		if i == maxPrompts {
+			return append(list, text(fmt.Sprintf("and %d more: %s", len(open)-i, onTerminal))...)
+		}
+		list = append(list, s.promptEntry(p))
+	}
+	if len(list) == 0 {
+		return text("No sign-in is waiting")
+	}
+	return list
 }
 
 // attention is what accounts have to say, and what can be done about it.
@@ -133,31 +146,38 @@ func (s Scene) attention() []Entry {
 			list = append(list, held(a))
 		}
 	}
+	if more := len(list) - maxAttention; more > 0 {
+		list = append(list[:maxAttention], text(fmt.Sprintf("and %d more: countersign status", more))...)
+	}
 	return list
 }
 
 // notices is what happened to the person's other devices, until they have said
 // that they saw it.
 func (s Scene) notices(a api.Account) Entry {
-	e := Entry{Label: label("News of " + a.Name)}
+	return Entry{Label: label("News of " + a.Name), Children: s.news(a)}
+}
+
+func (s Scene) news(a api.Account) (list []Entry) {
 	for i, n := range a.Notices {
 		if i == maxNotices {
-			e.Children = append(e.Children, text(fmt.Sprintf("and %d more: countersign account show %s", len(a.Notices)-i, a.ID))...)
+			list = append(list, text(fmt.Sprintf("and %d more: countersign account show %s", len(a.Notices)-i, a.ID))...)
 			break
 		}
-		e.Children = append(e.Children, text(sentence(n.Message)+" ("+describe.Ago(n.At, s.Now)+")")...)
+		list = append(list, text(sentence(n.Message)+" ("+describe.Ago(n.At, s.Now)+")")...)
 	}
-	e.Children = append(e.Children, text("If that was not you: change your password, remove that device at "+describe.Org(a.Org, a.Development)+", and tell its administrator")...)
-	e.Children = append(e.Children, Entry{Separator: true}, Entry{Label: "I have seen this", Action: Action{Kind: Acknowledge, Account: a.ID}})
-	return e
+	list = append(list, text("If that was not you: change your password, remove that device at "+describe.Org(a.Org, a.Development)+", and tell its administrator")...)
+	return append(list, Entry{Label: "I have seen this", Action: Action{Kind: Acknowledge, Account: a.ID}})
 }
 
 // held is an account whose pushes are held back.
 func held(a api.Account) Entry {
-	e := Entry{Label: label("Pushes of " + a.Name + " are held back")}
-	e.Children = append(text("A sign-in was reported. Further ones are neither shown nor answered."),
-		Entry{Separator: true}, Entry{Label: "Let pushes through again", Action: Action{Kind: ResumePushes, Account: a.ID}})
-	return e
+	return Entry{Label: label("Pushes of " + a.Name + " are held back"), Children: letThrough(a)}
+}
+
+func letThrough(a api.Account) []Entry {
+	return append(text("A sign-in was reported. Further pushes are neither shown nor answered."),
+		Entry{Label: "Let pushes through again", Action: Action{Kind: ResumePushes, Account: a.ID}})
 }
 
 // problems are lines that say what is wrong and how to mend it; loud is the
@@ -174,9 +194,9 @@ func (s Scene) problems() (list []Entry, loud string) {
 		if shown++; shown > maxProblems {
 			continue
 		}
-		list = append(list, text(sentence(p.Message))...)
+		list = append(list, few(sentence(p.Message), fewLines)...)
 		if p.Hint != "" {
-			list = append(list, text("hint: "+p.Hint)...)
+			list = append(list, few("hint: "+p.Hint, fewLines)...)
 		}
 	}
 	if more := shown - maxProblems; more > 0 {
@@ -209,15 +229,11 @@ func (s Scene) accounts() Entry {
 		account.Children = append(account.Children, text("Account: "+a.User)...)
 		account.Children = append(account.Children, text("State: "+state)...)
 		account.Children = append(account.Children, text("Signs with: "+describe.Key(&api.PromptKey{Protection: a.Protection}))...)
-		var todo []Entry
 		if len(a.Notices) > 0 {
-			todo = append(todo, s.notices(a))
+			account.Children = append(account.Children, s.news(a)...)
 		}
 		if a.PushesHeld {
-			todo = append(todo, Entry{Label: "Let pushes through again", Action: Action{Kind: ResumePushes, Account: a.ID}})
-		}
-		if len(todo) > 0 {
-			account.Children = append(append(account.Children, Entry{Separator: true}), todo...)
+			account.Children = append(account.Children, letThrough(a)...)
 		}
 		e.Children = append(e.Children, account)
 	}
@@ -231,7 +247,7 @@ func (s Scene) accounts() Entry {
 func (s Scene) codes() Entry {
 	e := Entry{Label: "One-time codes"}
 	if s.NoClipboard != "" && len(s.Codes) > 0 {
-		e.Children = append(text(s.NoClipboard), Entry{Separator: true})
+		e.Children = text(s.NoClipboard)
 	}
 	for i, c := range s.Codes {
 		if i == maxAccounts {
@@ -252,7 +268,7 @@ func (s Scene) codes() Entry {
 
 // holds is why nothing is asked, and a pause.
 func (s Scene) holds() []Entry {
-	list := text(sentence(describe.Hold(s.Hold, s.Now)))
+	list := few(sentence(describe.Hold(s.Hold, s.Now)), fewLines)
 	if s.Hold != nil && s.Hold.Reason == api.HoldPaused {
 		return append(list, Entry{Label: "End the pause", Action: Action{Kind: Resume}})
 	}

@@ -25,17 +25,20 @@ func (s Scene) promptEntry(p api.Prompt) Entry {
 	for _, f := range describe.Facts(p, s.Now) {
 		e.Children = append(e.Children, text(sentence(f.Name)+": "+f.Value)...)
 	}
-	e.Children = append(e.Children, Entry{Separator: true})
-	if s.busy(p.ID) {
-		e.Children = append(e.Children, Entry{Label: "Your answer is on its way"})
-		return e
-	}
-	e.Children = append(e.Children, s.approvals(p)...)
-	e.Children = append(e.Children, Entry{Label: "Deny", Action: act(p, Deny)})
-	if p.Kind == "push" {
-		e.Children = append(e.Children, Entry{Label: "This wasn't me", Action: act(p, Report)})
-	}
+	e.Children = append(e.Children, s.answers(p)...)
 	return e
+}
+
+// answers are what can be said to a prompt.
+func (s Scene) answers(p api.Prompt) []Entry {
+	if s.busy(p.ID) {
+		return []Entry{{Label: "Your answer is on its way"}}
+	}
+	list := append(s.approvals(p), Entry{Label: "Deny", Action: act(p, Deny)})
+	if p.Kind == "push" {
+		list = append(list, Entry{Label: "This wasn't me", Action: act(p, Report)})
+	}
+	return list
 }
 
 // act is an action for a prompt as it is shown now.

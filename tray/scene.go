@@ -92,7 +92,8 @@ type Action struct {
 // Decides says whether it answers a prompt.
 func (a Action) Decides() bool { return a.Kind == Approve || a.Kind == Deny || a.Kind == Report }
 
-// Entry is one line of the menu: something to click, a submenu, or text.
+// Entry is one line of the menu: something to click, a submenu, text, or what
+// separates two sections of it.
 type Entry struct {
 	Label     string
 	Action    Action

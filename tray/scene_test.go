@@ -77,6 +77,36 @@ func labels(menu []Entry) (list []string) {
 	return list
 }
 
+// fits checks that every section has something, and room for it.
+func fits(t *testing.T, menu []Entry) {
+	t.Helper()
+	section, rooms, used, filled := 0, 0, 0, 0
+	next := func() {
+		if filled == 0 {
+			t.Errorf("section %d is empty:\n%s", section, lines(menu, ""))
+		}
+		section, rooms, used, filled = section+1, 0, 0, 0
+	}
+	for _, e := range menu {
+		if e.Separator {
+			next()
+			continue
+		}
+		filled++
+		for rooms < len(Sections[section]) && (Sections[section][rooms].Submenus != (len(e.Children) > 0) || used == Sections[section][rooms].Number) {
+			rooms, used = rooms+1, 0
+		}
+		if rooms == len(Sections[section]) {
+			t.Errorf("section %d has no room for %q:\n%s", section, e.Label, lines(menu, ""))
+			return
+		}
+		used++
+	}
+	if next(); section != len(Sections) {
+		t.Errorf("%d sections:\n%s", section, lines(menu, ""))
+	}
+}
+
 func TestIcon(t *testing.T) {
 	problem := func(code string) func(*Scene) {
 		return func(s *Scene) {
@@ -119,11 +149,7 @@ func TestIcon(t *testing.T) {
 			if len(v.Menu) == 0 || v.Menu[len(v.Menu)-1].Action.Kind != Quit {
 				t.Errorf("the last entry is not Quit:\n%s", lines(v.Menu, ""))
 			}
-			for i, e := range v.Menu {
-				if e.Separator && (i == 0 || v.Menu[i-1].Separator) {
-					t.Errorf("separator at %d:\n%s", i, lines(v.Menu, ""))
-				}
-			}
+			fits(t, v.Menu)
 		})
 	}
 }
@@ -141,7 +167,6 @@ func TestMenu(t *testing.T) {
 		s.Status.Problems = []api.Problem{{Code: "pushes_held", Message: "not said twice"}, {Code: "account_gone", Message: "the org no longer knows bob", Hint: "countersign account remove acc-2"}}
 	})
 	want := `Denied: the sign-in to Mail
----
 Sign in to Payroll? alice@example.com
   New place: Lisbon
   Sign in to Payroll?
@@ -150,7 +175,6 @@ Sign in to Payroll? alice@example.com
   From: Lisbon, 192.0.2.7
   When: 1 minute ago, 11:59; ends in 4 minutes
   Signs with: a key in software, sealed by the agent
-  ---
   [Approve]
   [Deny]
   [This wasn't me]
@@ -159,29 +183,25 @@ News of Work
   Pixel was added to the account Work (2 minutes ago, 11:58)
   If that was not you: change your password, remove that device at
   id.example.com, and tell its administrator
-  ---
   [I have seen this]
 Pushes of Work are held back
-  A sign-in was reported. Further ones are neither shown nor
+  A sign-in was reported. Further pushes are neither shown nor
   answered.
-  ---
   [Let pushes through again]
 The org no longer knows bob
 hint: countersign account remove acc-2
----
 Accounts
   Work
     Organisation: id.example.com
     Account: alice@example.com
     State: ready
     Signs with: a key in this computer's hardware
-    ---
-    News of Work
-      Pixel was added to the account Work (2 minutes ago, 11:58)
-      If that was not you: change your password, remove that device at
-      id.example.com, and tell its administrator
-      ---
-      [I have seen this]
+    Pixel was added to the account Work (2 minutes ago, 11:58)
+    If that was not you: change your password, remove that device at
+    id.example.com, and tell its administrator
+    [I have seen this]
+    A sign-in was reported. Further pushes are neither shown nor
+    answered.
     [Let pushes through again]
   bob (no longer known to the organisation)
     Organisation: localhost:8080 (development)
@@ -243,12 +263,11 @@ func TestAnswers(t *testing.T) {
 					dialog(&s)
 				}
 				entry := s.promptEntry(s.Prompts[0])
-				cut := slices.IndexFunc(entry.Children, func(e Entry) bool { return e.Separator })
 				want += "\n[Deny]\n"
 				if s.Prompts[0].Kind == "push" {
 					want += "[This wasn't me]\n"
 				}
-				if got := lines(entry.Children[cut+1:], ""); got != want {
+				if got := lines(s.answers(s.Prompts[0]), ""); got != want {
 					t.Errorf("got\n%swant\n%s", got, want)
 				}
 				for label, a := range actions(entry.Children) {
@@ -353,17 +372,22 @@ func TestB9Labels(t *testing.T) {
 
 // A menu stays as long as a screen is high.
 func TestBounds(t *testing.T) {
+	long := strings.Repeat("very long ", 60)
 	s := at(func(s *Scene) {
 		for i := range 100 {
 			id := fmt.Sprint(i)
+			s.Said = append(s.Said, long)
 			s.Prompts = append(s.Prompts, ask("p"+id))
-			s.Accounts = append(s.Accounts, api.Account{ID: id, Name: "n" + id, State: "active"})
+			s.Accounts = append(s.Accounts, api.Account{ID: id, Name: "n" + id, State: "active", PushesHeld: true, Notices: make([]api.Notice, 9)})
 			s.Codes = append(s.Codes, api.CodeEntry{ID: id, Name: "c" + id})
-			s.Status.Problems = append(s.Status.Problems, api.Problem{Code: "x" + id, Message: "m" + id})
+			s.Status.Problems = append(s.Status.Problems, api.Problem{Code: "x" + id, Message: id + long, Hint: long})
 		}
 	})
 	menu := s.View().Menu
-	if len(menu) > 35 {
+	fits(t, menu)
+	fits(t, at(func(s *Scene) { s.Hold = &api.Hold{Reason: long} }).View().Menu)
+	fits(t, Scene{Reach: Unreachable, Trouble: long}.View().Menu)
+	if len(menu) > 70 {
 		t.Errorf("%d lines:\n%s", len(menu), lines(menu, ""))
 	}
 	for _, want := range []string{"and 92 more: countersign prompt watch", "and 80 more: countersign account list", "and 80 more: countersign code list", "and 95 more problems: countersign status"} {
@@ -371,7 +395,8 @@ func TestBounds(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, lines(menu, ""))
 		}
 	}
-	if first := menu[0].Children[len(menu[0].Children)-1].Action.Prompt; first != "p0" {
+	newest := menu[maxSaid].Children
+	if first := newest[len(newest)-1].Action.Prompt; first != "p0" {
 		t.Errorf("the newest is not the first: %s", first)
 	}
 }
