@@ -82,16 +82,18 @@ func (s Scene) View() View {
 func (s Scene) without() View {
 	v := View{Icon: Missing}
 	words, hint := "The agent is not running", "It starts with your session, or in a terminal: countersignd run"
-	switch s.Reach {
-	case Looking:
+	switch {
+	case s.Reach == Looking:
 		v.Icon, words = Resting, "Looking for the agent"
-	case Foreign:
+	case s.Reach == Foreign:
 		words, hint = "This is not your agent", "It was told nothing."
+	case s.Trouble != "":
+		words = "The agent does not answer"
 	}
 	v.Tooltip = "Countersign: " + strings.ToLower(words[:1]) + words[1:]
 	why := text(words)
 	if s.Reach != Looking {
-		why = append(why, few(s.Trouble, fewLines)...)
+		why = append(why, few(sentence(s.Trouble), fewLines)...)
 	}
 	v.Menu = menu(why, text(hint), text("To check everything, in a terminal: countersign doctor"), []Entry{quit})
 	return v

@@ -44,7 +44,7 @@ const (
 // Scene is all that the tray knows at a moment.
 type Scene struct {
 	Reach    Reach
-	Trouble  string // why the agent cannot be reached, for people
+	Trouble  string // why it cannot, for people; nothing when it is not running
 	Status   api.Status
 	Prompts  []api.Prompt // newest first
 	Hold     *api.Hold

@@ -126,6 +126,7 @@ func TestIcon(t *testing.T) {
 	}{
 		{"nothing is known yet", Scene{}, Resting, "Countersign: looking for the agent", 0},
 		{"no agent", Scene{Reach: Unreachable}, Missing, "Countersign: the agent is not running", 0},
+		{"no answer", Scene{Reach: Unreachable, Trouble: "no answer in time"}, Missing, "Countersign: the agent does not answer", 0},
 		{"somebody else's", Scene{Reach: Foreign}, Missing, "Countersign: this is not your agent", 0},
 		{"quiet", at(), Idle, "Countersign: no sign-in is waiting", 0},
 		{"one waits", at(prompts(ask("a"))), Waiting, "Countersign: 1 sign-in waiting", 10 * time.Second},
