@@ -175,7 +175,8 @@ Sign in to Payroll? alice@example.com
   Account: alice@example.com
   From: Lisbon, 192.0.2.7
   When: 1 minute ago, 11:59; ends in 4 minutes
-  Signs with: a key in software, sealed by the agent
+  Signs with: a key in a file on this computer, sealed by the
+  agent
   [Approve]
   [Deny]
   [This wasn't me]
@@ -208,7 +209,8 @@ Accounts
     Organisation: localhost:8080 (development)
     Account: bob@example.com
     State: no longer known to the organisation
-    Signs with: a key in software, sealed by the agent
+    Signs with: a key in a file on this computer, sealed by the
+    agent
 One-time codes
   [Copy the code of alice@example.com at id.example.com]
 ---

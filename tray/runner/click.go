@@ -141,25 +141,20 @@ func (r *Runner) decide(ctx context.Context, a tray.Action, p api.Prompt, d api.
 	if err != nil {
 		return failed(err)
 	}
-	what := "sign-in to " + p.App
-	if p.User != "" {
-		what += " as " + p.User
+	word, why := describe.Ended(o)
+	said := []string{"It was " + word + ": " + describe.SignIn(p)}
+	switch {
+	case word == map[string]string{"approve": "approved", "deny": "denied"}[d.Action]:
+		said[0] = sentence(word) + ": " + describe.SignIn(p)
+	case word == "approved" || word == "denied":
+		said[0] = "It was " + word + " already: " + describe.SignIn(p)
+	case word == "expired":
+		said[0] = "It had expired: " + describe.SignIn(p)
 	}
-	var said []string
-	switch o.Outcome {
-	case map[string]string{"approve": "approved", "deny": "denied"}[d.Action]:
-		said = []string{sentence(o.Outcome) + ": " + what}
-	case "approved", "denied":
-		said = []string{"It was " + o.Outcome + " already: " + what}
-	case "expired":
-		said = []string{"It had expired: " + what}
-	default:
-		said = []string{"It was refused: " + what}
+	if why != "" {
+		said = append(said, sentence(why))
 	}
-	if o.Reason != "" {
-		said = append(said, sentence(strings.ReplaceAll(o.Reason, "_", " ")))
-	}
-	if a.Kind == tray.Report && o.Outcome == "denied" {
+	if a.Kind == tray.Report && word == "denied" {
 		said = append(said, "Reported. Further pushes of this account are held back until you let them through again.")
 	}
 	return said
