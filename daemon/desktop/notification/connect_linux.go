@@ -50,7 +50,11 @@ func Look(ctx context.Context) (buttons bool, err error) {
 		return false, none(err)
 	case served:
 		s, err := ask(ctx, b)
-		return err == nil && s.buttons, err
+		if err != nil {
+			return false, err
+		}
+		s.leave()
+		return s.buttons, nil
 	case startable && (os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""):
 		return true, nil // as nearly all have
 	case startable:
@@ -72,7 +76,7 @@ func Connect(ctx context.Context) (Server, error) {
 		b.Close()
 		return nil, err
 	}
-	s.work.Go(s.pump)
+	s.pumping.Go(s.pump)
 	return s, nil
 }
 
@@ -103,11 +107,12 @@ func ask(ctx context.Context, b *bus.Bus) (*server, error) {
 	if err := b.Call(ctx, object, service+".GetCapabilities").Store(&can); err != nil {
 		return nil, none(err)
 	}
+	life, leave := context.WithCancel(context.Background())
 	return &server{
 		bus: b, markup: slices.Contains(can, "body-markup"),
 		// Nobody should press a button without having read what for.
 		buttons: slices.Contains(can, "actions") && slices.Contains(can, "body"),
-		notes:   map[ID][]string{}, events: make(chan Event, 8), gone: make(chan struct{}), leaving: make(chan struct{}),
+		notes:   map[ID][]string{}, events: make(chan Event, 8), gone: make(chan struct{}), life: life, leave: leave,
 	}, nil
 }
 
@@ -118,10 +123,11 @@ type server struct {
 
 	events  chan Event
 	gone    chan struct{}
-	once    sync.Once // closes gone
-	leaving chan struct{}
-	leave   sync.Once // closes leaving
-	work    sync.WaitGroup
+	once    sync.Once       // closes gone
+	life    context.Context // ends with Disconnect
+	leave   context.CancelFunc
+	pumping sync.WaitGroup
+	putting sync.WaitGroup // away what was pressed
 
 	// mu is held while a note is shown, so that nothing is heard of it before it
 	// is known. A press waits meanwhile; the deadline of a call bounds that.
@@ -242,12 +248,12 @@ func (s *server) pump() {
 			select {
 			case s.events <- event:
 			case <-s.bus.Gone():
-			case <-s.leaving:
+			case <-s.life.Done():
 			}
 		case <-s.bus.Gone():
 			_ = s.fail(bus.ErrReplaced)
 			return
-		case <-s.leaving:
+		case <-s.life.Done():
 			return
 		}
 	}
@@ -285,7 +291,7 @@ func (s *server) understand(signal *bus.Signal) (Event, bool) {
 	if key != "" {
 		// Not every service closes what was pressed. The answer is not waited for:
 		// what the person pressed is more urgent.
-		s.work.Go(func() { _ = s.put(context.Background(), ID(id)) })
+		s.putting.Go(func() { _ = s.put(s.life, ID(id)) })
 	}
 	return Event{Note: ID(id), Key: key}, true
 }
@@ -297,17 +303,12 @@ func (s *server) Disconnect() {
 	left := s.notes
 	s.notes = map[ID][]string{}
 	s.mu.Unlock()
-	if !s.over() {
-		ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
-		defer cancel()
-		var closing sync.WaitGroup
-		for id := range left {
-			closing.Go(func() { _ = s.put(ctx, id) })
-		}
-		closing.Wait()
+	s.leave()
+	s.pumping.Wait() // nothing more is put away by it
+	for id := range left {
+		s.putting.Go(func() { _ = s.put(s.life, id) }) // for a moment; see call
 	}
-	s.leave.Do(func() { close(s.leaving) })
+	s.putting.Wait()
 	s.bus.Close()
 	s.once.Do(func() { close(s.gone) })
-	s.work.Wait()
 }
