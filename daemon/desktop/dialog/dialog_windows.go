@@ -237,6 +237,8 @@ func (w *window) command(id, code int) {
 	case w.over:
 	case id == idEntry && code == enChange, id == idChoices && code == lbnSelChange:
 		w.refresh()
+	case id == idText && code == enSetFocus: // would show all of it as selected
+		procPostMessage.Call(w.item(id), emSetSel, 0, 0)
 	case code != bnClicked:
 	case id == idNotNow:
 		w.end(Closed)

@@ -85,11 +85,13 @@ const (
 	wmEnd         = 0x8000 + 1 // ours: the question has ended
 	dmSetDefID    = wmUser + 1
 	emLimitText   = 0x00c5
+	emSetSel      = 0x00b1
 	bmSetStyle    = 0x00f4
 	lbAddString   = 0x0180
 	lbGetCurSel   = 0x0188
 	bnClicked     = 0
 	enChange      = 0x0300
+	enSetFocus    = 0x0100
 	lbnSelChange  = 1
 	timerReady    = 1
 	timerUntil    = 2
