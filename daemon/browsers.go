@@ -51,6 +51,7 @@ func (b browsers) AllowOrigin(ctx context.Context, origin string) bool {
 
 // Challenge runs one challenge to its end.
 func (b browsers) Challenge(ctx context.Context, r loopback.Request) loopback.Reply {
+	b.d.lookAround()
 	c := b.d.core.Load()
 	if c == nil {
 		b.d.askForUnlock()

@@ -90,8 +90,7 @@ func (d *Daemon) openCore() (_ *core, err error) {
 	c.orgKeys = keys.New(c.fetchKeys)
 	c.pipeline = challenge.New(challenge.Config{
 		Accounts: c.book, Posture: d.posture, OrgKeys: c.orgKeys, Keys: c.store, Verification: c.verification, Prompts: d.prompts, Claims: claims,
-		Held:    func() bool { return d.prompts.Held() != nil },
-		Deliver: c.deliver, Now: d.now, Log: d.log,
+		Held: d.held, Deliver: c.deliver, Now: d.now, Log: d.log,
 		Record: func(r audit.Record) error { return d.record(c, r) },
 	})
 	return c, nil

@@ -23,6 +23,7 @@ import (
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/devicekey/tpm"
+	"countersign.dev/daemon/desktop/session"
 	"countersign.dev/daemon/posture"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/daemon/vault"
@@ -44,11 +45,15 @@ type Config struct {
 	// VerificationGrace is for how long a verification of the person counts for
 	// further sign-ins: none by default, 15 minutes at most.
 	VerificationGrace time.Duration
-	Version           string
-	Log               *slog.Logger
-	Now               func() time.Time // nil: time.Now
+	// ScreenLock says what a locked screen does: "hold" (also "") holds everything
+	// back, "ignore" nothing.
+	ScreenLock string
+	Version    string
+	Log        *slog.Logger
+	Now        func() time.Time // nil: time.Now
 
-	sealer unlock.Sealer // tests: instead of the TPM
+	sealer  unlock.Sealer   // tests: instead of the TPM
+	session session.Watcher // tests: instead of the system's
 }
 
 // stopWithin is how long a stopping agent waits for what is under way.
@@ -94,6 +99,8 @@ type Daemon struct {
 	lately     verifiedLately                // how the person was verified last
 	codes      codesGiven                    // which one-time codes are on record already
 	holds      holds                         // why nothing is asked or signed for now
+	screen     *screen                       // whether it is locked
+	presents   presents                      // people who were verified before something was begun
 	quiet      *time.Timer                   // armed by activity: gives memory back when it ends
 }
 
@@ -119,6 +126,10 @@ func Open(ctx context.Context, c Config) (*Daemon, error) {
 		d.now = time.Now
 	}
 	d.started = d.now()
+	if c.session == nil {
+		c.session = session.New(session.Options{Log: d.log})
+	}
+	d.screen = newScreen(c.session)
 	if c.VerificationGrace < 0 || c.VerificationGrace > maxGrace {
 		return nil, fmt.Errorf("a verification counts for %s at most, not %s", maxGrace, c.VerificationGrace)
 	}
@@ -190,6 +201,7 @@ func (d *Daemon) port() int {
 func (d *Daemon) Run(ctx context.Context) error {
 	broken := make(chan error, 2)
 	c := d.core.Load() // before anybody can ask for an unlock, which sees to it by itself
+	d.watchSession()
 	d.spawn(func() { broken <- d.api.Serve(d.local) })
 	if d.pages != nil {
 		d.spawn(func() { broken <- d.browser.Serve(d.pages) })
@@ -219,6 +231,7 @@ func (d *Daemon) close() error {
 	d.stop()
 	d.working.Unlock()
 	d.quiet.Stop()
+	d.stopPause()
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	c := d.core.Load()

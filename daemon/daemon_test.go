@@ -44,6 +44,7 @@ func testConfig(t testing.TB) Config {
 	return Config{
 		StateDir: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "agent.sock"),
 		LoopbackPorts: []int{0}, DeviceKey: "software", TPM: filepath.Join(dir, "no-tpm"), VaultKey: "file", Version: "test",
+		session: &fakeSession{},
 	}
 }
 

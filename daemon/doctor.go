@@ -57,6 +57,7 @@ func (f front) Doctor(ctx context.Context, topic string) (api.Report, error) {
 	x.otherPorts(ctx)
 	x.orgs(ctx)
 	x.frontEnds()
+	x.session()
 	if topic == "" {
 		x.verification(ctx)
 		x.pushes()

@@ -180,6 +180,7 @@ func (f front) Acknowledge(ctx context.Context, id string) (api.Account, error) 
 // Prompts lists what waits for the person. Whoever asks is a front end.
 func (f front) Prompts(ctx context.Context, _ string) (api.PromptList, error) {
 	f.d.nudge()
+	f.d.lookAround()
 	list := api.PromptList{Prompts: []api.Prompt{}, Hold: holdView(f.d.prompts.Held())}
 	for _, p := range f.d.prompts.List() {
 		list.Prompts = append(list.Prompts, promptView(p))
@@ -190,6 +191,7 @@ func (f front) Prompts(ctx context.Context, _ string) (api.PromptList, error) {
 
 // DecidePrompt answers a prompt, and says what became of it.
 func (f front) DecidePrompt(ctx context.Context, id string, d api.Decision, p peer.Peer) (api.PromptOutcome, error) {
+	f.d.lookAround()
 	o, err := f.decide(ctx, id, d)
 	if err != nil {
 		return api.PromptOutcome{}, explain(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"sync"
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/verification"
@@ -15,14 +16,51 @@ import (
 // present is a person who was verified before something was begun that takes
 // their verification at its end. In between is a sign-in in the browser, which
 // may take longer than a verification is good for: then they are verified once
-// more, by the same PIN, or asked again. The PIN lies in memory until done.
+// more, by the same PIN, or asked again. The PIN lies in memory until done, or
+// until the screen is locked.
 type present struct {
-	f        front
-	c        *core
-	about    audit.Record
-	requests []verification.Request
-	held     []verification.Verified // by request; the zero value was used or has ended
+	f     front
+	c     *core
+	about audit.Record
+
+	mu        sync.Mutex // guards what follows
+	requests  []verification.Request
+	held      []verification.Verified // by request; the zero value was used or has ended
+	forgotten bool                    // what they gave was wiped
 }
+
+// presents are those that are not done.
+type presents struct {
+	mu  sync.Mutex
+	all map[*present]struct{}
+}
+
+func (ps *presents) add(p *present) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.all == nil {
+		ps.all = map[*present]struct{}{}
+	}
+	ps.all[p] = struct{}{}
+}
+
+func (ps *presents) remove(p *present) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	delete(ps.all, p)
+}
+
+// forget wipes what people gave who are in the middle of something.
+func (ps *presents) forget() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for p := range ps.all {
+		p.forget()
+	}
+}
+
+// errForgotten says that what was begun takes the person once more.
+var errForgotten = &api.Error{Status: http.StatusForbidden, Code: "verification_ended", Message: "the screen was locked meanwhile, which has ended your verification", Hint: "begin again"}
 
 // present verifies who asks, in all the ways that they give, so that nothing is
 // begun by somebody who is not the person. Nothing given is nobody verified, and
@@ -41,6 +79,7 @@ func (f front) present(ctx context.Context, c *core, purpose, reason string, abo
 		p.requests = append(p.requests, verification.Request{Purpose: purpose, Reason: reason, Method: m, Fresh: true})
 	}
 	p.held = make([]verification.Verified, len(p.requests))
+	f.d.presents.add(p)
 	if err := p.refresh(ctx); err != nil {
 		p.done()
 		return nil, err
@@ -48,22 +87,57 @@ func (f front) present(ctx context.Context, c *core, purpose, reason string, abo
 	return p, nil
 }
 
-// refresh verifies the person again where that has ended.
+// refresh verifies the person again where that has ended. One caller at a time.
 func (p *present) refresh(ctx context.Context) error {
-	for i, r := range p.requests {
-		if p.held[i].For(r.Purpose) {
+	for i := range p.requests {
+		r, ended, err := p.lapsed(i)
+		if err != nil || !ended {
+			clear(r.PIN)
+			if err != nil {
+				return err
+			}
 			continue
 		}
-		p.held[i].Wipe()
-		p.held[i] = verification.Verified{}
-		ctx, cancel := context.WithTimeout(ctx, verifyWait)
-		verified, err := p.f.d.verifyBy(ctx, p.c, p.about, r)
+		verifying, cancel := context.WithTimeout(ctx, verifyWait)
+		verified, err := p.f.d.verifyBy(verifying, p.c, p.about, r)
 		cancel()
+		clear(r.PIN)
+		if err == nil {
+			err = p.keep(i, verified)
+		}
 		if err != nil {
 			return err
 		}
-		p.held[i] = verified
 	}
+	return nil
+}
+
+// lapsed returns a request whose verification has ended, with a PIN of its own,
+// which the caller clears.
+func (p *present) lapsed(i int) (r verification.Request, ended bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r = p.requests[i]
+	r.PIN = slices.Clone(r.PIN)
+	if p.forgotten {
+		return r, false, errForgotten
+	}
+	if p.held[i].For(r.Purpose) {
+		return r, false, nil
+	}
+	p.held[i].Wipe()
+	p.held[i] = verification.Verified{}
+	return r, true, nil
+}
+
+func (p *present) keep(i int, v verification.Verified) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.forgotten {
+		v.Wipe()
+		return errForgotten
+	}
+	p.held[i] = v
 	return nil
 }
 
@@ -77,17 +151,31 @@ func (p *present) presence() account.Presence {
 		if err := p.refresh(ctx); err != nil {
 			return nil, err
 		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.forgotten {
+			return nil, errForgotten
+		}
 		taken := slices.Clone(p.held)
 		clear(p.held)
 		return taken, nil
 	}
 }
 
-// done wipes what was not taken.
-func (p *present) done() {
+// forget wipes what was not taken, and has whoever comes for it begin again.
+func (p *present) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forgotten = len(p.requests) > 0
 	for i := range p.requests {
 		clear(p.requests[i].PIN)
 		p.held[i].Wipe()
 	}
 	clear(p.held)
+}
+
+// done is forget, for good.
+func (p *present) done() {
+	p.f.d.presents.remove(p)
+	p.forget()
 }

@@ -25,6 +25,7 @@ func (d *Daemon) newPoller(c *core) *push.Poller {
 		},
 		Receive: func(ctx context.Context, account, token string) (later bool) {
 			defer d.quiet.Reset(quietAfter)
+			d.lookAround()
 			return worthAnotherTry(c.pipeline.Receive(ctx, token, challenge.Transport{Kind: challenge.Push, Account: account}).Outcome)
 		},
 		Watched:  func() bool { return len(d.prompts.FrontEnds()) > 0 },

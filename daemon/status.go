@@ -16,6 +16,7 @@ import (
 func (f front) Status(ctx context.Context) (api.Status, error) {
 	d := f.d
 	d.awaitUnlock(ctx)
+	d.lookAround()
 	kind, state := d.vault.State()
 	s := api.Status{
 		Agent:          api.Agent{Version: d.config.Version, PID: d.pid(), StartedAt: d.started.UTC()},
@@ -26,7 +27,7 @@ func (f front) Status(ctx context.Context) (api.Status, error) {
 		PendingPrompts: d.prompts.Len(),
 		Accounts:       len(d.index.Accounts),
 		Hold:           holdView(d.prompts.Held()),
-		Session:        api.Session{Screen: "unknown"},
+		Session:        d.screen.view(),
 	}
 	if s.Loopback.Port == 0 {
 		s.Loopback.State = "no_free_port"

@@ -47,6 +47,7 @@ type verifiedLately struct {
 	mu     sync.Mutex
 	method verification.Method
 	at     time.Time
+	ended  uint64    // how often all of it was forgotten
 	locked time.Time // the end of the lock that is on record already
 	minute time.Time // since when failures on record are counted
 	failed int
@@ -70,6 +71,32 @@ func (v *verifiedLately) note(method verification.Method, at time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.method, v.at = method, at
+}
+
+// forget ends it all: also what is being verified now is not to be remembered.
+func (v *verifiedLately) forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.method, v.at = "", time.Time{}
+	v.ended++
+}
+
+// epoch is what was forgotten so far.
+func (v *verifiedLately) epoch() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.ended
+}
+
+// noteIn is note, unless all was forgotten since that epoch.
+func (v *verifiedLately) noteIn(epoch uint64, method verification.Method, at time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ended != epoch {
+		return false
+	}
+	v.method, v.at = method, at
+	return true
 }
 
 // counts says whether a verification may count still.
@@ -186,6 +213,7 @@ func (f front) verify(ctx context.Context, id string, d api.Decision, decision p
 // verifyBy verifies the person, and records it when that fails. about says what
 // for.
 func (d *Daemon) verifyBy(ctx context.Context, c *core, about audit.Record, r verification.Request) (verification.Verified, error) {
+	epoch := d.lately.epoch()
 	verified, err := c.verification.Verify(ctx, r)
 	if err == nil && !verified.For(r.Purpose) {
 		verified.Wipe()
@@ -198,7 +226,9 @@ func (d *Daemon) verifyBy(ctx context.Context, c *core, about audit.Record, r ve
 		}
 		return verification.Verified{}, d.unverified(r.Method, err)
 	}
-	d.lately.note(verified.Method(), verified.At())
+	if !d.lately.noteIn(epoch, verified.Method(), verified.At()) {
+		c.verification.Forget() // the screen was locked meanwhile
+	}
 	return verified, nil
 }
 

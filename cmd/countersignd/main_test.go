@@ -26,6 +26,7 @@ func TestUsage(t *testing.T) {
 		{"unknown flag", []string{"run", "--nope"}, program.Usage, "nope"},
 		{"unknown key store", []string{"run", "--device-key", "usb"}, program.Usage, "usb"},
 		{"unknown vault key", []string{"run", "--vault-key", "none"}, program.Usage, "none"},
+		{"unknown screen lock", []string{"run", "--screen-lock", "maybe"}, program.Usage, "\"maybe\", not one of hold, ignore"},
 		{"unknown level", []string{"run", "--log-level", "loud"}, program.Usage, "loud"},
 		{"no port", []string{"run", "--loopback-ports", "70000"}, program.Usage, "70000"},
 		{"argument", []string{"run", "now"}, program.Usage, "hint: see: countersignd run --help"},

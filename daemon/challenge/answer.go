@@ -235,6 +235,15 @@ func (p *Pipeline) prove(ctx context.Context, c *Challenge) (string, error) {
 	return p.sign(ctx, c, m, now, signature{okta.KeyProofOfPossession, m.ProofOfPossession, devicekey.Authorisation{}, c.consent, []string{}})
 }
 
+// onHold refuses during a hold what the person is not asked about. From the claim
+// on, which comes next, an answer has begun and is brought to its end.
+func (p *Pipeline) onHold(c *Challenge) error {
+	if c.asked || p.Held == nil || !p.Held() {
+		return nil
+	}
+	return refuse(Locked, errors.New("nothing is signed while the screen is locked or the agent is paused"))
+}
+
 // signature says by which key an answer is signed, and what it says of the
 // person.
 type signature struct {
@@ -257,6 +266,9 @@ func (p *Pipeline) sign(ctx context.Context, c *Challenge, m account.Method, now
 	}
 	if err != nil {
 		return "", fmt.Errorf("open the key: %w", err)
+	}
+	if err := p.onHold(c); err != nil { // the key may have been long in coming
+		return "", err
 	}
 	if err := p.Claims.take(ctx, c.claim); err != nil {
 		return "", err

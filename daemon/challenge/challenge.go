@@ -289,8 +289,8 @@ func (p *Pipeline) run(ctx, asking context.Context, c *Challenge) Result {
 	case err != nil:
 	case c.asked:
 		err = p.ask(asking, c)
-	case p.Held != nil && p.Held():
-		err = refuse(Locked, errors.New("nothing is signed while the screen is locked or the agent is paused"))
+	default:
+		err = p.onHold(c)
 	}
 	if err == nil {
 		err = p.answer(ctx, asking, c)

@@ -148,6 +148,10 @@ func tell(c chan<- struct{}) {
 	}
 }
 
+// Restart asks anew for all accounts, over new connections: the computer has
+// slept, and what was open may be dead without a word.
+func (p *Poller) Restart() { p.reconnect() }
+
 // Nudge says that somebody wants to know now: a front end has come, or asks.
 func (p *Poller) Nudge() {
 	p.each(func(l *listener) { l.nudge() })

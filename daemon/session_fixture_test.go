@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"countersign.dev/daemon/desktop/session"
+	"countersign.dev/ipc/api"
+)
+
+// fakeSession is a session that the test locks.
+type fakeSession struct {
+	silent bool // says nothing at first
+
+	mu    sync.Mutex // guards what follows
+	h     session.Handler
+	looks int
+}
+
+func (f *fakeSession) Watch(ctx context.Context, h session.Handler) {
+	f.mu.Lock()
+	f.h = h
+	f.mu.Unlock()
+	if !f.silent {
+		h.Screen(session.Screen{})
+	}
+	<-ctx.Done()
+}
+
+func (f *fakeSession) Look() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.looks++
+}
+
+// lock and unlock are the person at the screen.
+func (a *agent) lock()   { a.screenIs(true) }
+func (a *agent) unlock() { a.screenIs(false) }
+
+func (a *agent) screenIs(locked bool) {
+	desk{a.Daemon}.Screen(session.Screen{Known: true, Locked: locked, Sources: []string{"logind"}})
+}
+
+// nextHold waits for the event of a hold, or of its end.
+func nextHold(t *testing.T, events <-chan api.Event) *api.Hold {
+	t.Helper()
+	for e := range events {
+		if e.Type == "hold" {
+			return e.Hold
+		}
+	}
+	t.Fatal("the events ended without a hold")
+	return nil
+}
+
+func (a *agent) status(t *testing.T) api.Status {
+	t.Helper()
+	s, err := a.client.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
