@@ -86,6 +86,8 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 		a.accountCommand(),
 		a.keyCommand(),
 		a.promptCommand(),
+		a.pauseCommand(),
+		a.resumeCommand(),
 		a.pinCommand(),
 		a.verificationCommand(),
 		a.codeCommand(),

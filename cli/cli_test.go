@@ -62,6 +62,7 @@ func setup(env *testscript.Env) error {
 			DeviceKey: api.Component{Kind: "software", State: "ready"},
 			VaultKey:  api.Component{Kind: "file", State: "file_permissions_only"},
 			Loopback:  api.Loopback{Port: 8769, State: "listening"},
+			Session:   api.Session{Screen: "unlocked", Sources: []string{"logind"}},
 		},
 		AccountsHeld: []api.Account{
 			{ID: "acc-1", Name: "Work", Org: "https://id.example.com", User: "alice@example.com", UserID: "00u1", Methods: []string{"push", "signed_nonce"},

@@ -35,7 +35,10 @@ func (a *app) promptList() *cobra.Command {
 				return failed("list what is waiting", err)
 			}
 			return show(a, list, func(a *app, list api.PromptList) {
-				if len(list.Prompts) == 0 {
+				switch {
+				case list.Hold != nil:
+					a.printHold(list.Hold)
+				case len(list.Prompts) == 0:
 					a.out.line("no sign-in is waiting")
 				}
 				for i, p := range list.Prompts {
@@ -70,7 +73,7 @@ func (a *app) promptShow() *cobra.Command {
 				return err
 			}
 			defer agent.Close()
-			p, err := pick(cmd.Context(), agent, answer{id: strings.Join(args, "")}, nil)
+			p, err := a.pick(cmd.Context(), agent, answer{id: strings.Join(args, "")}, nil)
 			if err != nil {
 				return err
 			}
@@ -314,7 +317,7 @@ func (a *app) decide(ctx context.Context, ans answer, args []string) error {
 		return err
 	}
 	defer stop()
-	p, err := pick(ctx, agent, ans, next)
+	p, err := a.pick(ctx, agent, ans, next)
 	if err != nil {
 		return err
 	}
@@ -392,7 +395,7 @@ func await(ctx context.Context, agent *client.Client, wait time.Duration) (next 
 // pick returns the prompt that is meant, after waiting for it when next is
 // there to wait with. Two that wait at once are never told apart by guessing
 // (B5).
-func pick(ctx context.Context, agent *client.Client, ans answer, next nextEvent) (api.Prompt, error) {
+func (a *app) pick(ctx context.Context, agent *client.Client, ans answer, next nextEvent) (api.Prompt, error) {
 	const tried = "find the sign-in"
 	list, err := agent.Prompts(ctx, frontEnd)
 	if err != nil {
@@ -423,6 +426,9 @@ func pick(ctx context.Context, agent *client.Client, ans answer, next nextEvent)
 		// Not waiting any more: the agent knows how it ended.
 		return api.Prompt{ID: ans.id}, nil
 	default:
+		if f := a.onHold(tried, list.Hold); f != nil {
+			return api.Prompt{}, f
+		}
 		f := &failure{tried: tried, err: errors.New("no sign-in is waiting"), code: exitFailed}
 		if ans.waits {
 			f.hint = "wait for one with --wait 30s"

@@ -34,7 +34,16 @@ func (a *app) printStatus(s api.Status) {
 	if len(s.Problems) > 0 {
 		state = a.out.paint(yellow, "running, with "+describe.Plural(len(s.Problems), "problem"))
 	}
+	if s.Hold != nil {
+		state = a.out.paint(yellow, "on hold")
+		if len(s.Problems) > 0 {
+			state += ", with " + describe.Plural(len(s.Problems), "problem")
+		}
+	}
 	a.out.line("agent %s, %s, %s waiting", state, describe.Plural(s.Accounts, "account"), describe.Plural(s.PendingPrompts, "sign-in"))
+	if s.Hold != nil {
+		a.printHold(s.Hold)
+	}
 	for _, p := range s.Problems {
 		a.out.hang(a.out.paint(yellow, "problem:")+" ", 9, clean(p.Message))
 		if p.Hint != "" {
@@ -53,9 +62,10 @@ func (a *app) printStatus(s api.Status) {
 		"vault key", component(s.VaultKey),
 		"browsers", loopbackState(s.Loopback),
 		"front ends", frontEnds,
+		"screen", describe.Screen(s.Session),
 		"verification", a.verificationLine(s),
 	)
-	if s.PendingPrompts > 0 {
+	if s.PendingPrompts > 0 && s.Hold == nil {
 		a.out.line("hint: see what is waiting with: countersign prompt list")
 	}
 }

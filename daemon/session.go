@@ -8,6 +8,7 @@ import (
 
 	"countersign.dev/daemon/desktop/session"
 	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/describe"
 )
 
 // ScreenLockIgnore is the Config.ScreenLock with which a locked screen holds
@@ -165,24 +166,17 @@ func (x *examination) session() {
 	x.d.lookAround()
 	now := x.d.screen.view()
 	if h := x.d.prompts.Held(); h != nil {
-		long := x.d.now().Sub(h.Since).Round(time.Second)
-		switch h.Reason {
-		case api.HoldScreenLocked:
-			x.warn(name, fmt.Sprintf("the screen is locked, for %s: nothing is shown or signed until it is unlocked", long), "if it is not locked: loginctl unlock-session")
-		case api.HoldPaused:
-			x.warn(name, "paused: nothing is shown or signed until "+h.Until.Local().Format("15:04"), "to end that: countersign resume")
-		default:
-			x.warn(name, fmt.Sprintf("the computer is about to sleep, for %s: nothing is shown or signed until it is awake", long), "start the agent again if it is awake")
-		}
+		view := holdView(h)
+		x.warn(name, fmt.Sprintf("%s (since %s)", describe.Hold(view, x.d.now()), describe.Ago(h.Since, x.d.now())), describe.HoldHint(view))
 		return
 	}
-	told := strings.Join(now.Sources, " and ")
+	told := describe.Sources(now)
 	switch {
 	case now.Screen == "unknown":
 		x.warn(name, "nobody tells whether the screen is locked: sign-ins are shown and answered either way", "a desktop with logind or a screen saver tells; countersign pause holds everything back")
 	case x.d.config.ScreenLock == ScreenLockIgnore:
-		x.ok(name, "the screen is "+now.Screen+", as "+told+" tells; that holds nothing back (--screen-lock ignore)")
+		x.ok(name, "the screen is "+now.Screen+", says "+told+"; that holds nothing back (--screen-lock ignore)")
 	default:
-		x.ok(name, "the screen is "+now.Screen+", as "+told+" tells")
+		x.ok(name, "the screen is "+now.Screen+", says "+told)
 	}
 }

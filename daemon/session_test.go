@@ -54,7 +54,7 @@ func TestNothingIsSignedBehindALock(t *testing.T) {
 	if s := a.status(t); s.Session.Screen != "unlocked" || s.Hold != nil {
 		t.Fatalf("%+v", s)
 	}
-	if got := check(t, a, "session"); got.State != "ok" || got.Message != "the screen is unlocked, as logind tells" {
+	if got := check(t, a, "session"); got.State != "ok" || got.Message != "the screen is unlocked, says logind" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -355,6 +355,9 @@ func (a *Agent) DecidePrompt(_ context.Context, id string, d api.Decision, p pee
 	if i < 0 {
 		return api.PromptOutcome{}, notFound("prompt")
 	}
+	if a.hold != nil && d.Action != "deny" {
+		return api.PromptOutcome{}, &api.Error{Status: http.StatusConflict, Code: "on_hold", Message: "nothing is approved for now: the screen is locked, or the agent is paused", Hint: "countersign status"}
+	}
 	if err := a.verified(a.PromptsHeld[i], d); err != nil {
 		return api.PromptOutcome{}, err
 	}

@@ -48,9 +48,14 @@ func (a *Agent) Pause(_ context.Context, p api.Pause) (api.Hold, error) {
 	return h, a.Fail
 }
 
-// Unpause ends the hold.
+// Unpause ends a pause.
 func (a *Agent) Unpause(context.Context) error {
-	a.SetHold(nil)
+	a.Lock()
+	paused := a.hold != nil && a.hold.Reason == api.HoldPaused
+	a.Unlock()
+	if paused {
+		a.SetHold(nil)
+	}
 	a.Lock()
 	defer a.Unlock()
 	return a.Fail
