@@ -51,6 +51,7 @@ var onlyIn = map[string]string{
 	"github.com/godbus/dbus/v5":       "bus",
 	"github.com/keys-pub/go-libfido2": "authenticators/securitykey/helper", // cgo; leaks and races stay in a child process
 	"github.com/google/go-tpm":        "authenticators/devicekey/tpm",
+	"github.com/ebitengine/purego":    "daemon/desktop/macos", // calls what the compiler has not checked
 	"github.com/getlantern/systray":   "tray",
 	"fyne.io/systray":                 "tray",
 	"modernc.org/sqlite":              "org/store",
