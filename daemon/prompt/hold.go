@@ -20,6 +20,9 @@ func (b *Broker) SetHold(h *Hold) {
 	if h == nil && b.hold == nil {
 		return
 	}
+	if h == nil {
+		b.sweep() // it may have lasted over a sleep of which nobody told
+	}
 	b.hold = h
 	b.observer.HoldChanged(h)
 	if h != nil {
@@ -43,7 +46,12 @@ func (b *Broker) Held() *Hold {
 func (b *Broker) Sweep() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, e := range b.pending {
+	b.sweep()
+}
+
+// sweep is Sweep; the caller holds the lock.
+func (b *Broker) sweep() {
+	for _, e := range b.inOrder() {
 		if b.expired(e) {
 			b.end(e, ErrExpired)
 		}
