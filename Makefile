@@ -1,7 +1,7 @@
 # Countersign. `make` lists what there is to do.
 
 BIN      := bin
-PROGRAMS := countersignd countersign countersign-org
+PROGRAMS := countersignd countersign countersign-org countersign-tray
 LDFLAGS  := -s -w
 
 export CGO_ENABLED ?= 0
@@ -16,7 +16,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build man run demo test test-slow lint fuzz bench screenshots clean setup-demo setup-test
+.PHONY: help build man run demo test test-slow lint fuzz bench screenshots icons tray-gtk clean setup-demo setup-test
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ run: build ## org and agent in the foreground, to try by hand; Ctrl-C stops both
 
 test: setup-test build ## every test, with the race detector, and the real browser
 	@cd tools && go build -o ../$(BIN)/gotest ./gotest
-	@CGO_ENABLED=1 $(BIN)/gotest -dir . -dir e2e -- -race -timeout 20m ./...
+	@CGO_ENABLED=1 $(BIN)/gotest -dir . -dir tools -dir e2e -- -race -timeout 20m ./...
 
 test-slow: setup-test build ## the fault, crash and canary tests whole: every fault at every step, 200 kills
 	@cd tools && go build -o ../$(BIN)/gotest ./gotest
@@ -62,6 +62,13 @@ bench: build ## the table of ratios to floors and peers measured in the same run
 
 screenshots: setup-test build ## render docs/screenshots anew
 	@cd e2e && UPDATE_SCREENSHOTS=1 go test -count=1 -run Screenshot ./...
+
+icons: ## render the tray's icons from their SVG sources
+	@cd tools && go run ./icons ../tray/icon/svg ../tray/icon/rendered ../docs/screenshots/tray-icons.png
+
+tray-gtk: ## build bin/countersign-tray-gtk with GTK instead of the message bus, and test it (needs GTK, Ayatana and Xvfb)
+	@CGO_ENABLED=1 go build -trimpath -tags gtktray -ldflags '$(LDFLAGS)' -o $(BIN)/countersign-tray-gtk ./cmd/countersign-tray
+	@CGO_ENABLED=1 xvfb-run -a go test -count=1 -tags gtktray ./tray/... ./cmd/countersign-tray
 
 clean: ## remove what was built
 	rm -rf $(BIN) e2e/bin

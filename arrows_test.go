@@ -158,6 +158,8 @@ func TestProgramsStayLight(t *testing.T) {
 	never := map[string][]string{
 		"cmd/countersignd": {"modernc.org/sqlite", module + "org", module + "cli"},
 		"cmd/countersign":  {"modernc.org/sqlite", module + "org", module + "daemon", module + "okta", "github.com/99designs/keyring", "github.com/go-jose/go-jose/v4"},
+		"cmd/countersign-tray": {"modernc.org/sqlite", module + "org", module + "daemon", module + "okta", module + "authenticators", module + "cli",
+			"github.com/99designs/keyring", "github.com/go-jose/go-jose/v4", "github.com/google/go-tpm"},
 	}
 	for program, forbidden := range never {
 		for _, p := range list(t, module+program) {

@@ -54,7 +54,9 @@ func Main(commands func() *cobra.Command) int {
 func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Args = cobra.NoArgs
-	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	if root.RunE == nil { // a program of one purpose runs without a command
+		root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -27,13 +27,19 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-func setIcon(b []byte)          { systray.SetIcon(b) }
-func setTooltip(tooltip string) { systray.SetTooltip(tooltip) }
+func setIcon(b []byte, tooltip string) {
+	systray.SetTooltip(tooltip)
+	systray.SetIcon(b)
+}
 
-// escape writes characters as themselves that alone mark a key.
+// escape writes characters as themselves that alone mark a key. GTK passes labels
+// on to the panel as they are.
 func escape(label string) string {
-	if runtime.GOOS == "windows" {
+	switch runtime.GOOS {
+	case "windows":
 		return strings.ReplaceAll(label, "&", "&&")
+	case "linux":
+		return strings.ReplaceAll(label, "_", "__")
 	}
 	return label
 }

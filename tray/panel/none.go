@@ -7,6 +7,5 @@ import "context"
 // Run returns ErrNone.
 func Run(context.Context, Options) error { return ErrNone }
 
-func setIcon([]byte)             {}
-func setTooltip(string)          {}
+func setIcon([]byte, string)     {}
 func escape(label string) string { return label }

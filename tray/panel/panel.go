@@ -60,13 +60,10 @@ type item interface {
 func (p *Panel) Show(v tray.View) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.told || v.Icon != p.icon {
-		setIcon(icon.Data(v.Icon, p.theme))
+	if !p.told || v.Icon != p.icon || v.Tooltip != p.tooltip {
+		p.icon, p.tooltip, p.told = v.Icon, v.Tooltip, true
+		setIcon(icon.Data(p.icon, p.theme), p.tooltip)
 	}
-	if !p.told || v.Tooltip != p.tooltip {
-		setTooltip(v.Tooltip)
-	}
-	p.icon, p.tooltip, p.told = v.Icon, v.Tooltip, true
 	p.menu.apply(v.Menu)
 }
 
@@ -76,7 +73,7 @@ func (p *Panel) Theme(t icon.Theme) {
 	defer p.mu.Unlock()
 	if t != p.theme {
 		p.theme = t
-		setIcon(icon.Data(p.icon, t))
+		setIcon(icon.Data(p.icon, t), p.tooltip)
 	}
 }
 
