@@ -233,6 +233,30 @@ func TestNetworkChangesWhileWaiting(t *testing.T) {
 	})
 }
 
+// The computer was asleep: whatever hangs or rests is begun anew, over new
+// connections.
+func TestRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		org, dropped := newWaits(), 0
+		w := run(t, &world{answer: org.answer}, func(c *Config) { c.Reconnect = func() { dropped++ } })
+		w.after(10 * time.Second)
+		w.p.Restart()
+		if asked := w.after(time.Second); len(asked) != 1 || dropped != 1 {
+			t.Fatalf("asked %v, dropped %d", asked, dropped)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := run(t, &world{answer: fails(errOffline)})
+		w.after(3 * time.Hour)
+		w.settle()
+		w.p.Restart()
+		if asked := w.after(time.Second); len(asked) == 0 {
+			t.Fatalf("in a pause after errors: asked %v", asked)
+		}
+	})
+	New(Config{}).Restart() // one that does not run
+}
+
 // Something in between cuts long waits: that is no outage.
 func TestCutWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
