@@ -50,8 +50,9 @@ var (
 	ErrReplaced  = errors.New("the service has gone, or another took its place")
 )
 
-// maxSignals bounds the unread ones; a service that sends more is not well.
-const maxSignals = 32
+// maxSignals bounds the unread ones; a service that sends more is not well. A
+// desktop on which all notifications are cleared at once is.
+const maxSignals = 256
 
 // Bus is a connection for one conversation. Close it.
 type Bus struct {

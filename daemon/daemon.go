@@ -23,6 +23,7 @@ import (
 
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/devicekey/tpm"
+	"countersign.dev/daemon/desktop"
 	"countersign.dev/daemon/desktop/session"
 	"countersign.dev/daemon/posture"
 	"countersign.dev/daemon/prompt"
@@ -48,12 +49,14 @@ type Config struct {
 	// ScreenLock says what a locked screen does: "hold" (also "") holds everything
 	// back, "ignore" nothing.
 	ScreenLock string
+	Desktop    string // DesktopAuto: asks on the desktop, as far as there is one; else it does not
 	Version    string
 	Log        *slog.Logger
 	Now        func() time.Time // nil: time.Now
 
-	sealer  unlock.Sealer   // tests: instead of the TPM
-	session session.Watcher // tests: instead of the system's
+	sealer   unlock.Sealer    // tests: instead of the TPM
+	session  session.Watcher  // tests: instead of the system's
+	surfaces *desktop.Options // tests: instead of what the system has
 }
 
 // stopWithin is how long a stopping agent waits for what is under way.
@@ -74,6 +77,7 @@ type Daemon struct {
 	prompts *prompt.Broker
 	hub     *hub
 	posture *posture.Posture
+	desktop *desktop.Desktop     // asks there; nil when that is switched off
 	core    atomic.Pointer[core] // nil while the vault is locked
 	index   vault.Index          // what a locked agent may know; read-only after Open
 
@@ -143,6 +147,7 @@ func Open(ctx context.Context, c Config) (*Daemon, error) {
 	d.quiet = time.AfterFunc(quietAfter, giveBack)
 	d.prompts = prompt.New(d.now, d.hub)
 	d.posture = posture.New(posture.Local(), c.Version)
+	d.desktop = d.newDesktop()
 	if err := d.open(ctx); err != nil {
 		d.close()
 		return nil, err
@@ -202,6 +207,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	broken := make(chan error, 2)
 	c := d.core.Load() // before anybody can ask for an unlock, which sees to it by itself
 	d.watchSession()
+	if d.desktop != nil {
+		d.spawn(func() { d.desktop.Run(d.ctx) })
+	}
 	d.spawn(func() { broken <- d.api.Serve(d.local) })
 	if d.pages != nil {
 		d.spawn(func() { broken <- d.browser.Serve(d.pages) })

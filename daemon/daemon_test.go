@@ -54,6 +54,12 @@ func startAgent(t testing.TB, c Config) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runAgent(t, d, c)
+}
+
+// runAgent runs an agent that was opened.
+func runAgent(t testing.TB, d *Daemon, c Config) *agent {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()

@@ -56,7 +56,7 @@ func (f front) Doctor(ctx context.Context, topic string) (api.Report, error) {
 	x.port(ctx)
 	x.otherPorts(ctx)
 	x.orgs(ctx)
-	x.frontEnds()
+	x.frontEnds(ctx)
 	x.session()
 	if topic == "" {
 		x.verification(ctx)
@@ -260,14 +260,6 @@ func (x *examination) clock(who okta.Organization, now time.Time, orgURL string)
 	case !who.AnsweredAt.IsZero():
 		x.ok("clock", "agrees with that of "+orgURL)
 	}
-}
-
-func (x *examination) frontEnds() {
-	if list := x.d.prompts.FrontEnds(); len(list) > 0 {
-		x.ok("front ends", fmt.Sprintf("%d can ask you: %v", len(list), list))
-		return
-	}
-	x.warn("front ends", "nothing is running that could ask you; sign-ins that need your word wait 30 seconds and fail", "countersign prompt watch")
 }
 
 func (x *examination) record() {

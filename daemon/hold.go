@@ -146,13 +146,3 @@ func (d *Daemon) stopPause() {
 		d.holds.resume = nil
 	}
 }
-
-// errNoWindow says that there is nothing to show a window with.
-var errNoWindow = &api.Error{Status: http.StatusConflict, Code: "no_window", Message: "there is no way to show a window here",
-	Hint: "on a terminal: countersign prompt watch"}
-
-// ShowPrompt opens the dialog of a prompt on the desktop.
-func (f front) ShowPrompt(context.Context, string) error { return errNoWindow }
-
-// ShowDoctor shows the report of a self-examination in a window.
-func (f front) ShowDoctor(context.Context) error { return errNoWindow }

@@ -17,6 +17,7 @@ func (f front) Status(ctx context.Context) (api.Status, error) {
 	d := f.d
 	d.awaitUnlock(ctx)
 	d.lookAround()
+	d.lookAtDesktop(ctx)
 	kind, state := d.vault.State()
 	s := api.Status{
 		Agent:          api.Agent{Version: d.config.Version, PID: d.pid(), StartedAt: d.started.UTC()},

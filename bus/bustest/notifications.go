@@ -145,6 +145,13 @@ func (n *Notifications) list() []Shown {
 	return slices.SortedFunc(maps.Values(n.shown), func(x, y Shown) int { return int(x.ID) - int(y.ID) })
 }
 
+// Changed is closed when the notes that stand change next.
+func (n *Notifications) Changed() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.changed
+}
+
 // Asked is how many notifications were asked for, replacements as well.
 func (n *Notifications) Asked() int {
 	n.mu.Lock()

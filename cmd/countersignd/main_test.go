@@ -27,6 +27,7 @@ func TestUsage(t *testing.T) {
 		{"unknown key store", []string{"run", "--device-key", "usb"}, program.Usage, "usb"},
 		{"unknown vault key", []string{"run", "--vault-key", "none"}, program.Usage, "none"},
 		{"unknown screen lock", []string{"run", "--screen-lock", "maybe"}, program.Usage, "\"maybe\", not one of hold, ignore"},
+		{"unknown desktop", []string{"run", "--desktop", "kde"}, program.Usage, "kde"},
 		{"unknown level", []string{"run", "--log-level", "loud"}, program.Usage, "loud"},
 		{"no port", []string{"run", "--loopback-ports", "70000"}, program.Usage, "70000"},
 		{"argument", []string{"run", "now"}, program.Usage, "hint: see: countersignd run --help"},
@@ -66,7 +67,7 @@ func TestReadyLine(t *testing.T) {
 	done := make(chan int, 1)
 	go func() {
 		done <- program.Run(ctx, commands(), []string{"run", "--state", filepath.Join(dir, "state"), "--socket", filepath.Join(dir, "a.sock"),
-			"--loopback-ports", "0", "--vault-key", "file"}, w, io.Discard)
+			"--loopback-ports", "0", "--vault-key", "file", "--desktop", "off"}, w, io.Discard)
 		w.Close()
 	}()
 	var ready daemon.Ready

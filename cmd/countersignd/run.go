@@ -30,6 +30,7 @@ type runFlags struct {
 	passphraseFile string
 	grace          time.Duration
 	screenLock     string
+	desktop        string
 	logLevel       string
 }
 
@@ -58,6 +59,7 @@ When it is ready it prints one line of JSON on standard output.`,
 	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file whose first line is the passphrase; implies --vault-key passphrase")
 	flags.DurationVar(&f.grace, "verification-grace", 0, "for how long your PIN or fingerprint counts for further sign-ins, up to "+maxGrace.String())
 	flags.StringVar(&f.screenLock, "screen-lock", "hold", "what a locked screen does: hold (nothing is shown or signed) or ignore")
+	flags.StringVar(&f.desktop, "desktop", daemon.DesktopAuto, "notifications and dialogs: auto, or off, e.g. on a server")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -72,6 +74,7 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 		{"device-key", f.deviceKey, []string{"auto", "tpm", "software"}},
 		{"vault-key", f.vaultKey, []string{"auto", "keyring", "tpm", "passphrase", "file"}},
 		{"screen-lock", f.screenLock, []string{"hold", daemon.ScreenLockIgnore}},
+		{"desktop", f.desktop, []string{daemon.DesktopAuto, daemon.DesktopOff}},
 		{"log-level", f.logLevel, []string{"debug", "info", "warn", "error"}},
 	} {
 		if !slices.Contains(choice.of, choice.value) {
@@ -119,7 +122,7 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 	return daemon.Config{
 		StateDir: state, Socket: socket, LoopbackPorts: f.loopbackPorts,
 		DeviceKey: f.deviceKey, VaultKey: f.vaultKey, PassphraseFile: f.passphraseFile, TPM: f.tpm,
-		VerificationGrace: f.grace, ScreenLock: f.screenLock, Version: version.Number(),
+		VerificationGrace: f.grace, ScreenLock: f.screenLock, Desktop: f.desktop, Version: version.Number(),
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}, nil
 }

@@ -22,6 +22,7 @@ const (
 
 // show opens the dialog of a prompt for somebody who asks for it.
 func (s *screen) show(id string) error {
+	s.catchUp()
 	if s.hold != nil {
 		return ErrHeld
 	}

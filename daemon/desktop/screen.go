@@ -129,6 +129,23 @@ func (s *screen) run() {
 	}
 }
 
+// catchUp handles the events that have come already: who asks for a prompt may
+// have heard of it in the same moment.
+func (s *screen) catchUp() {
+	for {
+		select {
+		case e, open := <-s.events:
+			if !open {
+				s.resubscribe()
+				return
+			}
+			s.event(e)
+		default:
+			return
+		}
+	}
+}
+
 // post has f run between events, if the agent runs still.
 func (s *screen) post(f func()) bool {
 	select {

@@ -172,7 +172,7 @@ func refused(t *testing.T, program, dir, state string, trap trap) {
 	t.Helper()
 	ports, err := harness.FreePorts(1)
 	must(t, err)
-	path, args := programs.Agent, []string{"run", "--state", state, "--socket", filepath.Join(dir, "run", "s"), "--vault-key", "file", "--loopback-ports", strconv.Itoa(ports[0])}
+	path, args := programs.Agent, []string{"run", "--state", state, "--socket", filepath.Join(dir, "run", "s"), "--vault-key", "file", "--loopback-ports", strconv.Itoa(ports[0]), "--desktop", "off"}
 	if program == "org" {
 		path, args = programs.Org, []string{"serve", "--state", state, "--listen", "127.0.0.1:0"}
 	}

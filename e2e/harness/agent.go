@@ -47,9 +47,10 @@ func (a *Agent) Restart(ctx context.Context) error {
 		Socket string `json:"socket"`
 		Port   int    `json:"loopbackPort"`
 	}
-	// The OS keyring of the person who runs this is none of our business.
+	// The OS keyring and the screen of the person who runs this are none of our
+	// business; a test that has a desktop of its own adds --desktop auto.
 	args := append([]string{"run", "--state", a.State, "--socket", a.Socket, "--loopback-ports", portList(a.ports),
-		"--device-key", "software", "--vault-key", "file"}, a.args...)
+		"--device-key", "software", "--vault-key", "file", "--desktop", "off"}, a.args...)
 	p, err := startProcess(ctx, a.dir, filepath.Base(a.dir), a.env, &ready, a.programs.Agent, args...)
 	if err != nil {
 		return err

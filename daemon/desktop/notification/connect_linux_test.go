@@ -249,8 +249,14 @@ func TestB4ImpostorService(t *testing.T) {
 func TestFaults(t *testing.T) {
 	for name, fault := range map[string]func(t *testing.T, n *bustest.Notifications, s Server) error{
 		"hangs": func(t *testing.T, n *bustest.Notifications, s Server) error {
+			left := show(t, s, question("yes"), 0)
 			n.Hang()
 			_, err := s.Show(t.Context(), question(), 0)
+			s.Disconnect()
+			n.Resume() // what was left there is closed when it is well again
+			n.Await("the old note to go", func(list []bustest.Shown) bool {
+				return !slices.ContainsFunc(list, func(s bustest.Shown) bool { return s.ID == uint32(left) })
+			})
 			return err
 		},
 		"hangs while closing": func(t *testing.T, n *bustest.Notifications, s Server) error {

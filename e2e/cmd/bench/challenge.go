@@ -38,7 +38,7 @@ func (b *bench) agent(parent, orgURL string, accounts int) (*process, error) {
 		return nil, err
 	}
 	p, err := start(b.program("countersignd"), "run", "--state", dir, "--socket", filepath.Join(dir, "s"),
-		"--vault-key", "file", "--loopback-ports", strconv.Itoa(port), "--log-level", "error")
+		"--vault-key", "file", "--loopback-ports", strconv.Itoa(port), "--log-level", "error", "--desktop", "off")
 	if err != nil {
 		return nil, err
 	}

@@ -133,7 +133,7 @@ func (b *bench) waiter(ctx context.Context, org *harness.Org, login string) (*wa
 		return nil, err
 	}
 	socket := filepath.Join(dir, "s")
-	p, err := start(b.program("countersignd"), "run", "--state", dir, "--socket", socket, "--vault-key", "file", "--loopback-ports", strconv.Itoa(port), "--log-level", "error")
+	p, err := start(b.program("countersignd"), "run", "--state", dir, "--socket", socket, "--vault-key", "file", "--loopback-ports", strconv.Itoa(port), "--log-level", "error", "--desktop", "off")
 	if err != nil {
 		return nil, err
 	}
