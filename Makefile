@@ -16,7 +16,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build man run demo test test-slow lint fuzz bench screenshots icons tray-gtk clean setup-demo setup-test
+.PHONY: help build man run demo test test-slow lint fuzz wine bench screenshots icons tray-gtk clean setup-demo setup-test
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ lint: ## format, vet, staticcheck, cross builds
 
 fuzz: ## every fuzz target for FUZZTIME (default 1m) each
 	@tools/fuzz $(or $(FUZZTIME),1m)
+
+wine: ## the Windows side of the desktop under Wine: its windows, pressed; optional, a minute
+	@tools/setup wine
+	@tools/wine
 
 bench: build ## the table of ratios to floors and peers measured in the same run
 	@cd e2e && go build -o ../$(BIN)/bench ./cmd/bench
