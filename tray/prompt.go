@@ -22,6 +22,9 @@ func (s Scene) promptEntry(p api.Prompt) Entry {
 		e.Children = append(e.Children, text(odd)...)
 	}
 	e.Children = append(e.Children, text(describe.Question(p))...)
+	for i := range e.Children {
+		e.Children[i].Calm = true
+	}
 	for _, f := range describe.Facts(p, s.Now) {
 		e.Children = append(e.Children, text(sentence(f.Name)+": "+f.Value)...)
 	}

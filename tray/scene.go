@@ -99,10 +99,13 @@ type Entry struct {
 	Action    Action
 	Children  []Entry
 	Separator bool
+	// Calm is text that can be chosen, and does nothing. A keyboard lands on the
+	// first line that can be chosen: Enter must approve nothing.
+	Calm bool
 }
 
-// Enabled says whether there is anything to do with it.
-func (e Entry) Enabled() bool { return e.Action.Kind != Nothing || len(e.Children) > 0 }
+// Enabled says whether it can be chosen.
+func (e Entry) Enabled() bool { return e.Calm || e.Action.Kind != Nothing || len(e.Children) > 0 }
 
 // View is what the panel shows.
 type View struct {

@@ -295,6 +295,18 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// B3: what a keyboard lands on when it opens a prompt does nothing.
+func TestB3EnterApprovesNothing(t *testing.T) {
+	for _, p := range []api.Prompt{ask("a"), ask("b", func(p *api.Prompt) { p.App = "" }), ask("c", func(p *api.Prompt) { p.Unusual = []string{"New place: Lisbon"} }),
+		ask("d", func(p *api.Prompt) { p.NeedsNumber, p.Numbers = true, []string{"1", "2", "3"} })} {
+		children := at(prompts(p)).promptEntry(p).Children
+		first := slices.IndexFunc(children, Entry.Enabled)
+		if first < 0 || children[first].Action != (Action{}) || len(children[first].Children) > 0 {
+			t.Errorf("%s: the first to choose is %+v", p.ID, children[max(0, first)])
+		}
+	}
+}
+
 // B2: the number is in the menu to be picked, and nowhere else.
 func TestB2NumberIsNotTold(t *testing.T) {
 	s := at(prompts(ask("a", func(p *api.Prompt) { p.NeedsNumber, p.Numbers = true, []string{"4711", "17", "93"} })))

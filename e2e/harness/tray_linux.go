@@ -227,7 +227,9 @@ func (t *Tray) Without(ctx context.Context, path ...string) error {
 	return nil
 }
 
-// Press waits for an entry that can be pressed, and presses it.
+// Press waits for an entry that can be pressed, and presses it: again and again
+// until the menu says something else, since the tray takes no press on what has
+// just come.
 func (t *Tray) Press(ctx context.Context, path ...string) error {
 	e, err := t.Await(ctx, path...)
 	if err != nil {
@@ -236,7 +238,28 @@ func (t *Tray) Press(ctx context.Context, path ...string) error {
 	if !e.Enabled || len(e.Children) > 0 {
 		return fmt.Errorf("%q cannot be pressed: %+v", path, e)
 	}
-	return t.conn.Object(t.dest, t.menu).CallWithContext(ctx, menuIface+".Event", 0, e.ID, "clicked", dbus.MakeVariant(""), uint32(0)).Err
+	var before string
+	taken := func() bool {
+		var menu []MenuEntry
+		if menu, err = t.Menu(ctx); err != nil {
+			return false
+		}
+		now, there := lookUp(menu, path)
+		for i := range menu { // what is inside tells the time
+			menu[i].Children = nil
+		}
+		if before == "" {
+			before = Draw(menu)
+		} else if !there || !now.Enabled || Draw(menu) != before {
+			return true
+		}
+		err = t.conn.Object(t.dest, t.menu).CallWithContext(ctx, menuIface+".Event", 0, now.ID, "clicked", dbus.MakeVariant(""), uint32(0)).Err
+		return err != nil
+	}
+	if !await(ctx, taken) {
+		return fmt.Errorf("pressing %q in the tray's menu: %w (%v)\n%s", path, context.Cause(ctx), err, before)
+	}
+	return err
 }
 
 // AwaitTooltip waits until the tooltip contains some words.

@@ -43,6 +43,7 @@ const (
 type Clipboard struct {
 	path        string
 	args, clear []string
+	kept        time.Duration // Kept, but in tests
 
 	mu    sync.Mutex // held while something is copied; guards what follows
 	owner *owner
@@ -68,7 +69,7 @@ func find(getenv func(string) string, folder string, root uint32) (*Clipboard, e
 		}
 		path, wrong := trusted(filepath.Join(folder, t.name), root)
 		if wrong == nil {
-			return &Clipboard{path: path, args: t.args, clear: t.clear}, nil
+			return &Clipboard{path: path, args: t.args, clear: t.clear, kept: Kept}, nil
 		}
 		if !errors.Is(wrong, os.ErrNotExist) {
 			err = fmt.Errorf("%w: %w", ErrNone, wrong)
@@ -135,7 +136,7 @@ func (c *Clipboard) Copy(ctx context.Context, text string) error {
 		o.end()
 		return ctx.Err()
 	}
-	timer := time.AfterFunc(Kept, o.end)
+	timer := time.AfterFunc(c.kept, o.end)
 	o.stop = func() {
 		timer.Stop()
 		o.end()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -217,12 +218,28 @@ func TestAgentComesAndGoes(t *testing.T) {
 	d.await("two", func(v tray.View) bool { return strings.Contains(v.Tooltip, "2 sign-ins") })
 }
 
-// D2: what is not the user's own agent is told nothing.
+// D2: what is not the user's own agent is told nothing, and called so.
 func TestD2ForeignAgent(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Log("not root: nothing can be made another user's")
+		return
+	}
 	d := newDesk(t, &localapitest.Agent{})
 	d.icon(tray.Missing)
-	d.lose(&client.ForeignError{Socket: d.socket, Detail: "a program of user 7 answers"})
+	elsewhere := filepath.Join(filepath.Dir(filepath.Dir(d.socket)), "s")
+	l, err := net.Listen("unix", elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := errors.Join(os.Chown(elsewhere, 65534, 65534), os.Mkdir(filepath.Dir(d.socket), 0o700), os.Rename(elsewhere, d.socket)); err != nil {
+		t.Fatal(err)
+	}
 	d.says("This is not your agent")
+	_ = l.(*net.UnixListener).SetDeadline(time.Now())
+	if c, err := l.Accept(); err == nil {
+		t.Errorf("it was talked to: %v", c)
+	}
 }
 
 // Only a tray that somebody sees is a place where the person can be asked.
