@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"countersign.dev/cli/internal/watch"
 	"countersign.dev/ipc/api"
 	"countersign.dev/ipc/client"
 	"countersign.dev/ipc/describe"
@@ -55,8 +57,17 @@ func (a *app) promptList() *cobra.Command {
 func (a *app) promptWatch() *cobra.Command {
 	return &cobra.Command{
 		Use: "watch", Short: "Show sign-ins as they come, until interrupted", Args: takes(0, 0),
-		Long: "Show sign-ins as they come, until interrupted. While it runs, this terminal counts as\na place where you can be asked. With --json each line is one event.",
+		Long: `Show sign-ins as they come, until interrupted. While it runs, this terminal counts as
+a place where you can be asked. With --json each line is one event.
+
+On a terminal they are answered here, too: the arrow keys choose a sign-in and an
+answer, Enter gives it. Letters: a approve (then Enter), d deny, r this wasn't me
+(then Enter), l later, q leave. Nothing is chosen beforehand, and a key that comes
+within a moment after the screen has changed answers nothing.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if in, person := a.terminal(); person && a.out.tty != nil && !a.json && os.Getenv("TERM") != "dumb" {
+				return a.watchHere(cmd.Context(), in)
+			}
 			return a.watch(cmd.Context())
 		},
 	}
@@ -93,8 +104,21 @@ type shown struct {
 	Shown bool   `json:"shown"`
 }
 
+const watching = "watch for sign-ins"
+
+// watchHere watches on the terminal that in and standard output are.
+func (a *app) watchHere(ctx context.Context, in *os.File) error {
+	a.stream = true
+	agent, err := a.agent()
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	return failed(watching, watch.Run(ctx, watch.Options{Agent: agent, In: in, Out: a.out.tty, Colour: a.out.colour, Now: a.now}))
+}
+
 func (a *app) watch(ctx context.Context) error {
-	const tried = "watch for sign-ins"
+	const tried = watching
 	a.stream = true
 	agent, err := a.agent()
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 type screen struct {
 	w      io.Writer
 	colour bool
-	width  int // 0: unlimited
+	width  int      // 0: unlimited
+	tty    *os.File // the terminal; nil when it is none
 }
 
 // sink remembers that something could not be written: an answer that went
@@ -42,6 +43,7 @@ func newScreen(w io.Writer) screen {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return s
 	}
+	s.tty = f
 	s.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 		s.width = width
@@ -51,20 +53,14 @@ func newScreen(w io.Writer) screen {
 
 // Colours only repeat what the words say.
 const (
-	dim    = "\x1b[2m"
-	bold   = "\x1b[1m"
-	green  = "\x1b[32m"
-	yellow = "\x1b[33m"
-	red    = "\x1b[31m"
-	plain  = "\x1b[0m"
+	dim    = layout.Dim
+	bold   = layout.Bold
+	green  = layout.Green
+	yellow = layout.Yellow
+	red    = layout.Red
 )
 
-func (s screen) paint(code, text string) string {
-	if !s.colour || code == "" || text == "" {
-		return text
-	}
-	return code + text + plain
-}
+func (s screen) paint(code, text string) string { return layout.Paint(s.colour, code, text) }
 
 func (s screen) line(format string, args ...any) { fmt.Fprintf(s.w, format+"\n", args...) }
 

@@ -59,7 +59,7 @@ func TestFacts(t *testing.T) {
 		{"from", "Lisbon, Firefox on Linux, 203.0.113.7"},
 		{"page", "https://id.example.com"},
 		{"when", "2 minutes ago, 14:03; ends in 4 minutes; asked 3 times"},
-		{"signs with", "a key in this computer's TPM, once you have shown that it is you"},
+		{"signs with", "a key in this computer's TPM, which you unlock"},
 		{"needs", "your PIN; 3 tries left"},
 	}
 	if got := Facts(payroll(), noon); !slices.Equal(got, want) {
@@ -95,7 +95,7 @@ func TestKey(t *testing.T) {
 		{nil, ""},
 		{&api.PromptKey{}, "a key in a file on this computer, sealed by the agent"}, // says no more than is known
 		{&api.PromptKey{Kind: "software", Protection: "software"}, "a key in a file on this computer, sealed by the agent"},
-		{&api.PromptKey{Kind: "software", Protection: "software", Demands: true}, "a key in a file on this computer, sealed by the agent, once you have shown that it is you"},
+		{&api.PromptKey{Kind: "software", Protection: "software", Demands: true}, "a key in a file on this computer, sealed by the agent, which you unlock"},
 		{&api.PromptKey{Kind: "tpm", Protection: "hardware"}, "a key in this computer's TPM"},
 		{&api.PromptKey{Kind: "enclave", Protection: "hardware"}, "a key in this computer's hardware"},
 	} {

@@ -144,7 +144,7 @@ func Key(k *api.PromptKey) string {
 		words = "a key in this computer's hardware"
 	}
 	if k.Demands {
-		words += ", once you have shown that it is you"
+		words += ", which you unlock"
 	}
 	return words
 }
