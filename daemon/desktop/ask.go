@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"countersign.dev/daemon/desktop/dialog"
 	"countersign.dev/ipc/api"
@@ -404,13 +405,19 @@ func (c *conversation) showHow(method string, cancel context.CancelFunc) (done f
 
 // sentence makes one of an error's words.
 func sentence(s string) string {
-	s = describe.Clean(s, 300)
-	if s == "" {
+	if s = describe.Clean(s, 300); s == "" {
 		return ""
 	}
-	r := []rune(s)
-	r[0] = unicode.ToUpper(r[0])
-	return strings.TrimRight(string(r), ".") + "."
+	return upper(strings.TrimRight(s, ".")) + "."
+}
+
+// upper begins a line as a line begins.
+func upper(s string) string {
+	first, size := utf8.DecodeRuneInString(s)
+	if size == 0 {
+		return ""
+	}
+	return string(unicode.ToUpper(first)) + s[size:]
 }
 
 // failure says what became of a decision that did not count; empty when there is

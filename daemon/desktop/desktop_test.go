@@ -30,7 +30,7 @@ func TestAnsweredOnTheNote(t *testing.T) {
 					!slices.Equal(labels(list[0]), []string{"Open", "Approve", "Deny", "This wasn't me"}) {
 					t.Fatalf("%+v", list)
 				}
-				want := "New place: Lisbon\nid.example.com, alice@example.com\nfrom Lisbon, Firefox on Linux, 203.0.113.7\nnow, " +
+				want := "New place: Lisbon\nid.example.com, alice@example.com\nFrom Lisbon, Firefox on Linux, 203.0.113.7\nNow, " +
 					p.CreatedAt.Local().Format("15:04") + "; asked 3 times"
 				if list[0].Body != want {
 					t.Errorf("%q", list[0].Body)

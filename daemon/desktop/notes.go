@@ -239,9 +239,9 @@ func (s *screen) note(it *item) notification.Note {
 	}
 	lines = append(lines, join(facts["organisation"], facts["account"]))
 	if from := facts["from"]; from != "" {
-		lines = append(lines, "from "+from)
+		lines = append(lines, "From "+from)
 	}
-	lines = append(lines, facts["when"])
+	lines = append(lines, upper(facts["when"]))
 
 	buttons, windows, straight := s.server.Buttons(), s.window != nil, direct(it.prompt)
 	if buttons && windows {
