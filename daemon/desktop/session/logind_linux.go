@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"os"
 	"slices"
 
@@ -20,8 +19,6 @@ const (
 	lockedHint   = "LockedHint"
 	noSuchObject = bus.ObjectPath("/")
 )
-
-var errNoSession = errors.New("logind knows no session of this user")
 
 // logind is what is known of it over one connection.
 type logind struct {
