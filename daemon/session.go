@@ -20,9 +20,15 @@ const ScreenLockIgnore = "ignore"
 // not take it for an open one.
 const firstWord = time.Second
 
+// settleIn is how long after its start the agent looks at the session, unless
+// somebody wants to know before: first it answers who waits for it to be there.
+const settleIn = 50 * time.Millisecond
+
 // screen is what the agent knows of the person's screen.
 type screen struct {
 	watcher session.Watcher
+	wanted  chan struct{} // closed by who wants to know
+	want    func()
 
 	mu    sync.Mutex // guards what follows
 	now   session.Screen
@@ -30,7 +36,11 @@ type screen struct {
 	until time.Time     // which is waited for no longer than this
 }
 
-func newScreen(w session.Watcher) *screen { return &screen{watcher: w, told: make(chan struct{})} }
+func newScreen(w session.Watcher) *screen {
+	s := &screen{watcher: w, told: make(chan struct{}), wanted: make(chan struct{})}
+	s.want = sync.OnceFunc(func() { close(s.wanted) })
+	return s
+}
 
 // note takes what was said last. changed says whether somebody else tells now.
 func (s *screen) note(now session.Screen) (changed bool) {
@@ -55,6 +65,7 @@ func (s *screen) expect() {
 
 // await waits for the first word, for a moment.
 func (s *screen) await(stopped <-chan struct{}) {
+	s.want()
 	s.mu.Lock()
 	left := time.Until(s.until)
 	s.mu.Unlock()
@@ -97,7 +108,17 @@ var _ session.Handler = desk{}
 // watchSession watches until the agent stops.
 func (d *Daemon) watchSession() {
 	d.screen.expect()
-	d.spawn(func() { d.screen.watcher.Watch(d.ctx, desk{d}) })
+	d.spawn(func() {
+		settled := time.NewTimer(settleIn)
+		defer settled.Stop()
+		select {
+		case <-settled.C:
+		case <-d.screen.wanted:
+		case <-d.ctx.Done():
+			return
+		}
+		d.screen.watcher.Watch(d.ctx, desk{d})
+	})
 }
 
 // Screen holds everything back while the screen is locked. First the hold, then

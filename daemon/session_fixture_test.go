@@ -13,17 +13,28 @@ import (
 type fakeSession struct {
 	silent bool // says nothing at first
 
-	mu    sync.Mutex // guards what follows
-	h     session.Handler
+	mu    sync.Mutex                        // guards what follows
+	said  map[session.Handler]chan struct{} // closed after the first word
 	looks int
 }
 
-func (f *fakeSession) Watch(ctx context.Context, h session.Handler) {
+// first is closed when the first word was said to somebody.
+func (f *fakeSession) first(h session.Handler) chan struct{} {
 	f.mu.Lock()
-	f.h = h
-	f.mu.Unlock()
+	defer f.mu.Unlock()
+	if f.said == nil {
+		f.said = map[session.Handler]chan struct{}{}
+	}
+	if f.said[h] == nil {
+		f.said[h] = make(chan struct{})
+	}
+	return f.said[h]
+}
+
+func (f *fakeSession) Watch(ctx context.Context, h session.Handler) {
 	if !f.silent {
 		h.Screen(session.Screen{})
+		close(f.first(h))
 	}
 	<-ctx.Done()
 }
@@ -39,7 +50,17 @@ func (a *agent) lock()   { a.screenIs(true) }
 func (a *agent) unlock() { a.screenIs(false) }
 
 func (a *agent) screenIs(locked bool) {
+	a.heardFirst()
 	desk{a.Daemon}.Screen(session.Screen{Known: true, Locked: locked, Sources: []string{"logind"}})
+}
+
+// heardFirst waits until the session has said its first word, which is not to
+// come after the test's.
+func (a *agent) heardFirst() {
+	if f := a.config.session.(*fakeSession); !f.silent {
+		a.screen.want()
+		<-f.first(desk{a.Daemon})
+	}
 }
 
 // nextHold waits for the event of a hold, or of its end.

@@ -483,6 +483,7 @@ func TestLooksWhenThereIsSomethingToDo(t *testing.T) {
 func TestSessionIsTold(t *testing.T) {
 	a := startAgent(t, testConfig(t))
 	events := a.subscribed(t)
+	a.heardFirst()
 	desk{a.Daemon}.Screen(session.Screen{Known: true, Sources: []string{"screensaver"}})
 	for e := range events {
 		if e.Type == "status" {
