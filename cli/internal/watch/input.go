@@ -94,9 +94,9 @@ func (m *model) keyOfChoice(k key, deliberate bool, now time.Time) effect {
 	case k.kind == up, letter == 'k':
 		m.move(-1)
 	case k.kind == right, k.kind == tab:
-		m.answer = m.answer%later + 1
+		m.step(1)
 	case k.kind == left, k.kind == backTab:
-		m.answer = (max(m.answer, 1)+later-2)%later + 1
+		m.step(-1)
 	case k.kind == escape:
 		m.answer = none
 	case letter == ' ', k.kind == pageDown:
@@ -105,7 +105,7 @@ func (m *model) keyOfChoice(k key, deliberate bool, now time.Time) effect {
 		m.page(-1)
 	case letter == 'a':
 		m.answer = approve
-	case letter == 'r':
+	case letter == 'r' && slices.Contains(offered(m.current()), report):
 		m.answer = report
 	case letter == 'd':
 		return m.act(deny, deliberate, now)
@@ -115,6 +115,16 @@ func (m *model) keyOfChoice(k key, deliberate bool, now time.Time) effect {
 		return m.act(m.answer, deliberate, now)
 	}
 	return effect{}
+}
+
+// step goes to another answer, round and round.
+func (m *model) step(by int) {
+	list := offered(m.current())
+	i := slices.Index(list, m.answer)
+	if i < 0 && by < 0 {
+		i = 0
+	}
+	m.answer = list[(i+by+len(list))%len(list)]
 }
 
 // move goes to another prompt of the list.

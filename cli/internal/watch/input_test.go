@@ -32,6 +32,8 @@ func TestOneSignIn(t *testing.T) {
 		{"later", payroll("p"), "l d Enter", ""},
 		{"later by Enter", payroll("p"), "Left Enter", ""},
 		{"later and looked at again", payroll("p"), "l Enter d", "p deny"},
+		{"no report of what the browser here asks", with(payroll("p"), "browser"), "r Enter Left Left Enter", "p deny"},
+		{"round and round without one", with(payroll("p"), "browser"), "Right Right Right Right Enter", "p approve"},
 		{"capitals", payroll("p"), "A Enter D R L Q Enter", ""},
 		{"other letters", payroll("p"), "y Y o k j 1 Enter ? ü", ""},
 		{"number", with(payroll("p"), "number"), "a Enter 4 2 Enter", "p approve number=42"},

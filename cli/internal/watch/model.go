@@ -33,6 +33,14 @@ const (
 // labels are what the answers are called.
 var labels = [...]string{approve: "Approve", deny: "Deny", report: "This wasn't me", later: "Later"}
 
+// offered are the answers to a prompt, in their order.
+func offered(p *api.Prompt) []choice {
+	if p.Kind == "push" {
+		return []choice{approve, deny, report, later}
+	}
+	return []choice{approve, deny, later}
+}
+
 // stage is what the person is asked for.
 type stage uint8
 

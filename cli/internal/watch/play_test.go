@@ -40,6 +40,8 @@ func with(p api.Prompt, extras ...string) api.Prompt {
 		case "choices":
 			p.Account, p.User = "", ""
 			p.Choices = []api.Choice{{Account: "acc-1", User: "alice@example.com", UserVerification: "none"}, {Account: "acc-2", User: "bob@example.com", UserVerification: "required"}}
+		case "browser":
+			p.Kind = "signed_nonce"
 		case "odd":
 			p.Unusual = []string{"New place: Lisbon"}
 		}

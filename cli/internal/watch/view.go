@@ -65,11 +65,14 @@ func (m *model) compose(now time.Time) page {
 	}
 	head, body, tail := m.head(now), m.body(p, now), m.tail(p)
 	room := m.height() - len(body) - len(tail)
+	gap := []string{""}
 	switch {
-	case len(head) > 0 && room >= len(head)+2:
-		return page{lines: join(head, []string{""}, body, []string{""}, tail), whole: true}
+	case len(head) > 0 && room >= len(head)+3:
+		return page{lines: join(gap, head, gap, body, gap, tail), whole: true}
+	case len(head) == 0 && room >= 2:
+		return page{lines: join(gap, body, gap, tail), whole: true}
 	case len(head) == 0 && room >= 1:
-		return page{lines: join(body, []string{""}, tail), whole: true}
+		return page{lines: join(body, gap, tail), whole: true}
 	case room >= len(head):
 		return page{lines: join(head, body, tail), whole: true}
 	}
@@ -147,7 +150,7 @@ func (m *model) head(now time.Time) []string {
 		}
 		left := ""
 		if d := p.ExpiresAt.Sub(now); d > 0 && !p.ExpiresAt.IsZero() {
-			left = "  " + describe.Span(d)
+			left = "  " + describe.Span(d) + " left"
 		}
 		if m.put[p.ID] {
 			left += "  later"
@@ -225,7 +228,7 @@ func (m *model) tail(p *api.Prompt) []string {
 		}
 		return join(note, m.fold("", words), stop)
 	}
-	return join(note, m.answers(), help(m.help()))
+	return join(note, m.answers(p), help(m.help(p)))
 }
 
 // accounts are those that an approval may be for.
@@ -244,10 +247,10 @@ func (m *model) accounts(p *api.Prompt) []string {
 }
 
 // answers is the row of answers, in two lines where one is too short.
-func (m *model) answers() []string {
+func (m *model) answers(p *api.Prompt) []string {
 	var lines []string
 	line, used := "", 0
-	for c := approve; c <= later; c++ {
+	for _, c := range offered(p) {
 		label, code := " "+labels[c]+" ", ""
 		if c == m.answer {
 			label, code = "["+labels[c]+"]", layout.Bold
@@ -263,7 +266,7 @@ func (m *model) answers() []string {
 }
 
 // help says what the keys do.
-func (m *model) help() string {
+func (m *model) help(p *api.Prompt) string {
 	switch m.answer {
 	case approve:
 		return "Enter approves"
@@ -274,8 +277,12 @@ func (m *model) help() string {
 	case later:
 		return "Enter puts it off; nothing is answered"
 	}
-	if m.cols < 78 {
-		return "a d r l, or arrows and Enter; q leaves"
+	letters, words := "a d l", "a approves, d denies"
+	if p.Kind == "push" {
+		letters, words = "a d r l", words+", r reports"
 	}
-	return "arrows choose, Enter answers; a approves, d denies, r reports; q leaves"
+	if m.cols < 78 {
+		return letters + ", or arrows and Enter; q leaves"
+	}
+	return "arrows choose, Enter answers; " + words + "; q leaves"
 }
