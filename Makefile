@@ -65,7 +65,7 @@ bench: build ## the table of ratios to floors and peers measured in the same run
 	@$(BIN)/bench
 
 screenshots: setup-test build ## render docs/screenshots anew
-	@UPDATE_SCREENSHOTS=1 go test -count=1 -run Screenshot ./daemon/desktop/...
+	@UPDATE_SCREENSHOTS=1 go test -count=1 -run Screenshot ./daemon/desktop/... ./cli/internal/watch
 	@cd e2e && UPDATE_SCREENSHOTS=1 go test -count=1 -run Screenshot ./...
 
 icons: ## render the tray's icons from their SVG sources
