@@ -327,6 +327,10 @@ func (c *conversation) settle(d api.Decision) (over bool) {
 			return !again
 		}
 	}
+	if gone && err != nil && c.ask.Err() == nil && c.need() == "preferred" {
+		c.without, c.problem = true, "You have not shown that it is you. You may go on without."
+		return false
+	}
 	unverified := refused != nil && strings.HasPrefix(refused.Code, "verification_")
 	if err != nil && (gone || unverified && c.ask.Err() != nil) {
 		return true // they closed the window, or the prompt has gone: nothing is decided

@@ -155,7 +155,28 @@ func TestPreferredVerification(t *testing.T) {
 			w.empty()
 		})
 	}
-	// A finger that is not there: gone on without.
+	// A finger that nobody wants to give: gone on without.
+	inDialog(t, func(p *api.Prompt) { preferred(p); p.VerificationMethods = []string{"fingerprint"} }, func(w *world) {
+		w.agent.answer = func(ctx context.Context, id string, d api.Decision) (api.PromptOutcome, error) {
+			if d.Verification != "" {
+				<-ctx.Done()
+				return api.PromptOutcome{}, ctx.Err()
+			}
+			o := api.PromptOutcome{ID: id, Outcome: "approved"}
+			w.agent.close(o)
+			return o, nil
+		}
+		w.answers(dialog.Answer{Verdict: dialog.Approve})
+		w.window.tells()[0].answer <- dialog.Answer{}
+		synctest.Wait()
+		if q := w.one().q; q.Problem != "You have not shown that it is you. You may go on without." || q.Entry != dialog.NoEntry {
+			t.Errorf("%+v", q)
+		}
+		w.answers(dialog.Answer{Verdict: dialog.Approve})
+		w.wants(decided{ID: "p1", Action: "approve", By: "fingerprint"}, decided{ID: "p1", Action: "approve"})
+		w.empty()
+	})
+	// One that is not there.
 	inDialog(t, func(p *api.Prompt) { preferred(p); p.VerificationMethods = []string{"fingerprint"} }, func(w *world) {
 		w.refuses(&api.Error{Code: "verification_timed_out", Message: "nobody showed that it is you"})
 		w.answers(dialog.Answer{Verdict: dialog.Approve})

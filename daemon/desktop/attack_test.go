@@ -31,8 +31,8 @@ func (w *world) approvals() []string {
 // approves this very prompt, and was offered, approves it.
 func TestB3NothingElseApproves(t *testing.T) {
 	keys := []string{
-		"", " ", "approve", "approve ", "Approve", "APPROVE p1", "approve p", "approve p1 ", " approve p1", "approve p2", "approve p1\x00", "deny approve p1",
-		"yes", "ok", "0", "1", "activate", "inline-reply", "deny", "deny p2", "report p2", "report", strings.Repeat("approve p1", 1000),
+		"", " ", "approve", "approve-", "Approve", "APPROVE-p1", "approve-p", "approve-p1 ", " approve-p1", "approve p1", "approve-p2", "approve-p1\x00", "deny-approve-p1",
+		"yes", "ok", "0", "1", "activate", "inline-reply", "deny", "deny-p2", "report-p2", "report", strings.Repeat("approve-p1", 1000),
 	}
 	for name, change := range map[string]func(*api.Prompt){
 		"plain": func(*api.Prompt) {}, "number": number, "verification": verified, "preferred": preferred, "unheard of": unheardOf, "choices": choices, "long": long,

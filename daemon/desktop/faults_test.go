@@ -79,6 +79,27 @@ func TestFailuresAreSaid(t *testing.T) {
 	}
 }
 
+// Also when the org's word comes late, and nothing else is on the screen.
+func TestLateFailureIsSaid(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.have(w.server, nil)
+		w.agent.answer = func(_ context.Context, id string, _ api.Decision) (api.PromptOutcome, error) {
+			w.agent.close(api.PromptOutcome{ID: id, Outcome: "approved"})
+			time.Sleep(10 * time.Second)
+			return api.PromptOutcome{ID: id, Outcome: "refused", Reason: "the org does not want it"}, nil
+		}
+		w.start()
+		w.ask(prompt("p1", "Payroll"))
+		w.server.press(t, "Sign in to Payroll?", "Approve")
+		w.empty()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := w.titles(); !slices.Equal(got, []string{"Countersign"}) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 // A service that goes is looked for again, once; then dialogs do.
 func TestServiceGoes(t *testing.T) {
 	inWorld(t, func(w *world) {

@@ -17,9 +17,9 @@ import (
 // The keys of buttons name the prompt that they were shown for: a press that
 // comes late, when another prompt has taken the place of the note, is none.
 const (
-	approveKey = "approve "
-	denyKey    = "deny "
-	reportKey  = "report "
+	approveKey = "approve-"
+	denyKey    = "deny-"
+	reportKey  = "report-"
 )
 
 const (
@@ -37,7 +37,7 @@ const (
 func (s *screen) arrange() {
 	if s.hold != nil || len(s.items) == 0 {
 		s.takeAway(&s.rest)
-		if s.word == 0 && s.parked == nil {
+		if s.word == 0 && s.parked == nil && s.deciding == 0 {
 			s.disconnect()
 		}
 		return
@@ -179,10 +179,12 @@ func (s *screen) pressedOn(it *item, key string) {
 // to say is that it did not work.
 func (s *screen) decide(it *item, d api.Decision) {
 	it.deciding = true
+	s.deciding++
 	s.work.Go(func() {
 		o, err := s.o.Agent.Decide(s.ctx, it.prompt.ID, d)
 		s.post(func() {
 			it.deciding = false
+			s.deciding--
 			var refused *api.Error
 			if errors.As(err, &refused) && takesMore[refused.Code] {
 				s.open(it)

@@ -45,6 +45,7 @@ type screen struct {
 	restNote   notification.Note
 	restAway   bool            // the person has put it away as it was
 	word       notification.ID // the note that says how a decision failed; 0 none
+	deciding   int             // decisions by a press that are under way: how one failed is to be said
 	parked     *parked         // the note of a prompt that is about to be replaced
 	moved      time.Time       // when a note came or went last
 
