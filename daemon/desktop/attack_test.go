@@ -131,7 +131,7 @@ func TestB3DialogWithoutAnAnswer(t *testing.T) {
 		"nonsense": func(_ *world, a *ask) { a.answer <- dialog.Answer{Verdict: 99, Number: "42", PIN: api.PIN("314159")} },
 		"expired":  func(*world, *ask) { time.Sleep(5 * time.Minute) },
 		"hold":     func(w *world, _ *ask) { w.agent.holdBack(&api.Hold{Reason: api.HoldScreenLocked}) },
-		"decided elsewhere, and pressed in the same moment": func(w *world, a *ask) {
+		"decided elsewhere, and pressed in a window that stays": func(w *world, a *ask) {
 			w.agent.close(api.PromptOutcome{ID: "p1", Outcome: "denied"})
 			synctest.Wait()
 			a.answer <- dialog.Answer{Verdict: dialog.Approve, Number: "42"}
@@ -147,6 +147,7 @@ func TestB3DialogWithoutAnAnswer(t *testing.T) {
 					w.start()
 					p := prompt("p1", "Payroll")
 					change(&p)
+					w.window.deaf = strings.Contains(name, "stays")
 					w.ask(p)
 					ends(w, w.one())
 					synctest.Wait()
