@@ -72,7 +72,7 @@ func TestNoBus(t *testing.T) {
 	<-stopped.exited
 	w.bus.Start()
 	w.panel().icon().see("No sign-in is waiting")
-	if n := strings.Count(tray.words(), "waiting"); n != 1 {
+	if n := strings.Count(tray.words(), "session's message bus"); n != 1 {
 		t.Errorf("said %d times: %s", n, tray.words())
 	}
 }

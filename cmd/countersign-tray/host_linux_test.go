@@ -423,12 +423,11 @@ func TestB3ClickAtOnce(t *testing.T) {
 	w.tray()
 	i := w.panel().icon()
 	i.see("No sign-in is waiting")
+	asked := time.Now()
 	w.ask("a")
-	var clicked time.Time
 	await(t, "the entry", func() bool {
 		l, ok := find(i.lines(), "Approve")
 		if ok {
-			clicked = time.Now()
 			if err := i.click(l.id); err != nil {
 				t.Fatal(err)
 			}
@@ -436,8 +435,8 @@ func TestB3ClickAtOnce(t *testing.T) {
 		return ok
 	})
 	i.press("Approve", w.decided("a")) // taken in the end
-	if took := time.Since(clicked); took < 500*time.Millisecond {
-		t.Errorf("taken %s after it appeared", took)
+	if took := time.Since(asked); took < 700*time.Millisecond {
+		t.Errorf("taken %s after it was asked", took)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 func main() { os.Exit(program.Main(commands)) }
 
 func commands() *cobra.Command {
+	cobra.MousetrapHelpText = "" // Windows starts it with the session, not from a console
 	o := app.Options{}
 	root := &cobra.Command{
 		Use:   "countersign-tray",

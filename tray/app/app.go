@@ -65,7 +65,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := desktop.Await(ctx, say); err != nil {
 		return nil // told to stop
 	}
-	switch err = show(ctx, o, theme, fixed); {
+	switch err = show(ctx, o, theme, fixed, say); {
 	case err == nil || ctx.Err() != nil:
 		return nil
 	case errors.Is(err, panel.ErrNone):
@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // show is one life of the icon. ErrLost ends it with its bus.
-func show(ctx context.Context, o Options, theme icon.Theme, fixed bool) error {
+func show(ctx context.Context, o Options, theme icon.Theme, fixed bool, say func(string)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	agent := client.New(o.Socket)
@@ -115,7 +115,15 @@ func show(ctx context.Context, o Options, theme icon.Theme, fixed bool) error {
 		}
 	}
 	r := runner.New(options)
-	hears := desktop.Hears{Seen: r.Seen}
+	var once sync.Once
+	hears := desktop.Hears{Seen: func(seen bool) {
+		once.Do(func() {
+			if !seen {
+				say("no panel shows icons here yet; waiting for one")
+			}
+		})
+		r.Seen(seen)
+	}}
 	if !fixed {
 		hears.Theme = func(t icon.Theme) {
 			if there() {
