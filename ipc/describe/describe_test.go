@@ -95,7 +95,7 @@ func TestKey(t *testing.T) {
 		{nil, ""},
 		{&api.PromptKey{}, "a key in a file on this computer, sealed by the agent"}, // says no more than is known
 		{&api.PromptKey{Kind: "software", Protection: "software"}, "a key in a file on this computer, sealed by the agent"},
-		{&api.PromptKey{Kind: "software", Protection: "software", Demands: true}, "a key in a file on this computer, sealed by the agent, which you unlock"},
+		{&api.PromptKey{Kind: "software", Protection: "software", Demands: true}, "a key in a file on this computer, which you unlock"},
 		{&api.PromptKey{Kind: "tpm", Protection: "hardware"}, "a key in this computer's TPM"},
 		{&api.PromptKey{Kind: "enclave", Protection: "hardware"}, "a key in this computer's hardware"},
 	} {

@@ -136,12 +136,14 @@ func Key(k *api.PromptKey) string {
 	if k == nil {
 		return ""
 	}
-	words := "a key in a file on this computer, sealed by the agent"
+	words := "a key in a file on this computer"
 	switch {
 	case k.Kind == "tpm":
 		words = "a key in this computer's TPM"
 	case k.Protection == "hardware":
 		words = "a key in this computer's hardware"
+	case !k.Demands:
+		words += ", sealed by the agent"
 	}
 	if k.Demands {
 		words += ", which you unlock"

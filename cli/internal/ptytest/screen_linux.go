@@ -200,7 +200,12 @@ func (s *Screen) act(parameters string, final byte) {
 		}
 		s.row = max(s.row-max(n, 1), s.top())
 	case 'J':
+		if s.row == s.top() && s.col == 0 && len(s.lines) > 1 {
+			s.odd = append(s.odd, "all of the screen is erased, which some terminals keep as if it had scrolled off")
+		}
 		s.lines = s.lines[:s.row+1]
+		s.lines[s.row] = s.lines[s.row][:min(s.col, len(s.lines[s.row]))]
+	case 'K':
 		s.lines[s.row] = s.lines[s.row][:min(s.col, len(s.lines[s.row]))]
 	case 'm':
 	case 'h', 'l':

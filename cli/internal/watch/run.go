@@ -31,11 +31,12 @@ type runner struct {
 
 // What the terminal is told: lines run over, or not; pastes are marked, or not.
 const (
-	wrapOff  = "\x1b[?7l"
-	wrapOn   = "\x1b[?7h"
-	pasteOn  = "\x1b[?2004h"
-	pasteOff = "\x1b[?2004l"
-	toEnd    = "\x1b[J" // erases what is below
+	wrapOff   = "\x1b[?7l"
+	wrapOn    = "\x1b[?7h"
+	pasteOn   = "\x1b[?2004h"
+	pasteOff  = "\x1b[?2004l"
+	endOfLine = "\x1b[K" // erases the rest of the line
+	below     = "\x1b[J" // erases the rest of the line, and what is below
 )
 
 // enter takes the terminal over.
@@ -56,8 +57,11 @@ func (r *runner) leave() {
 	}
 	r.entered = false
 	var b strings.Builder
-	r.erase(&b)
+	r.top(&b)
 	r.print(&b, r.model.printed())
+	b.WriteString(strings.Join(make([]string, max(len(r.shown), 1)), endOfLine+"\r\n") + endOfLine)
+	r.top(&b)
+	r.shown = nil
 	b.WriteString(wrapOn + pasteOff)
 	_, _ = io.WriteString(r.options.Out, b.String()) // who would hear that it cannot be written
 	r.terminal.leave()
@@ -186,10 +190,12 @@ func (r *runner) draw() error {
 	lines, stay := r.model.view(now), r.model.printed()
 	if r.stale || len(stay) > 0 || !slices.Equal(lines, r.shown) {
 		var b strings.Builder
-		r.erase(&b)
+		r.top(&b)
 		r.print(&b, stay)
 		// However wide a terminal takes a character to be, a line stays one line.
-		b.WriteString(wrapOff + strings.Join(lines, "\r\n") + wrapOn)
+		// Drawn over rather than erased first: some terminals keep what is erased
+		// from the top of the screen on as if it had scrolled off.
+		b.WriteString(wrapOff + strings.Join(lines, endOfLine+"\r\n") + below + wrapOn)
 		if _, err := io.WriteString(r.options.Out, b.String()); err != nil {
 			return err
 		}
@@ -199,19 +205,17 @@ func (r *runner) draw() error {
 	return nil
 }
 
-// erase moves to where the screen begins, and wipes it.
-func (r *runner) erase(b *strings.Builder) {
+// top moves to where the screen begins.
+func (r *runner) top(b *strings.Builder) {
 	b.WriteString("\r")
 	if up := len(r.shown) - 1; up > 0 {
 		b.WriteString("\x1b[" + strconv.Itoa(up) + "A")
 	}
-	b.WriteString(toEnd)
-	r.shown = nil
 }
 
 // print writes what stays.
 func (r *runner) print(b *strings.Builder, lines []string) {
 	for _, line := range lines {
-		b.WriteString(line + "\r\n")
+		b.WriteString(line + endOfLine + "\r\n")
 	}
 }
