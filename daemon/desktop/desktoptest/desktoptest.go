@@ -166,7 +166,13 @@ func (d *Desktop) Use(t testing.TB) {
 // Screenshot writes what is on the screen to a PNG file.
 func (d *Desktop) Screenshot(t testing.TB, file string) {
 	t.Helper()
-	d.must(t, "import", "imagemagick", "-window", "root", file)
+	d.must(t, "import", "imagemagick", "-silent", "-window", "root", "-strip", file)
+}
+
+// Screenshot writes the window with its frame to a PNG file.
+func (w Window) Screenshot(t testing.TB, file string) {
+	t.Helper()
+	w.d.must(t, "import", "imagemagick", "-silent", "-frame", "-window", w.ID, "-strip", file)
 }
 
 // Do presses keys and moves the mouse: a command of xdotool.

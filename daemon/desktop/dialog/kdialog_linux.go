@@ -24,7 +24,7 @@ const (
 	kdialogCancel = 1 // and Escape, the frame's button, an unknown option, a lost display
 	// hasty is faster than the program is up: what ends then with kdialogCancel was
 	// not closed by anybody.
-	hasty = 50 * time.Millisecond
+	hasty = 250 * time.Millisecond
 )
 
 func (k kdialog) show(ctx context.Context, env []string, o offer) (press, []byte, time.Time, error) {
@@ -54,7 +54,7 @@ func (k kdialog) answers(ctx context.Context, env []string, o offer) (press, []b
 		words[word] = kdialogWords[word]
 		list = append(list, word, label)
 	}
-	add("not-now", sayNotNow)
+	add("not-now", buttonNotNow)
 	switch {
 	case len(o.accounts) > 0:
 		o.page.last = sayAccount
@@ -62,18 +62,16 @@ func (k kdialog) answers(ctx context.Context, env []string, o offer) (press, []b
 			list = append(list, strconv.Itoa(i), "Account: "+account)
 		}
 	case o.entry == NoEntry:
-		o.page.last = sayAdvice
-		add("approve", sayApprove)
+		add("approve", buttonApprove)
 	default:
-		o.page.last = sayAdvice
-		add("enter", sayApprove+"…")
+		add("enter", buttonApprove+"…")
 		if o.optional {
-			add("without", sayWithout)
+			add("without", sayWithout(o.entry))
 		}
 	}
-	add("deny", sayDeny)
+	add("deny", buttonDeny)
 	if o.report {
-		add("report", sayReport)
+		add("report", buttonReport)
 	}
 	began := time.Now()
 	e, err := k.run(ctx, env, "", append([]string{"--title=" + o.page.title, "--menu", kdialogText(o.page, "&amp;")}, list...)...)
@@ -130,16 +128,16 @@ func (k kdialog) entry(ctx context.Context, env []string, o offer) (text []byte,
 // tell shows a few lines in a small window, many in one to scroll.
 func (k kdialog) tell(ctx context.Context, env []string, title string, lines []string) error {
 	const few = 24
-	args, input := []string{"--msgbox", kdialogLines(lines)}, ""
+	args, input := []string{"--msgbox", kdialogLines(lines, `\\`)}, ""
 	if len(lines) > few {
-		args, input = []string{"--textbox", "-", "760", "560"}, strings.Join(lines, "\n")+"\n"
+		args, input = []string{"--textbox", "-", "760", "560"}, kdialogLines(lines, `\`)
 	}
 	began := time.Now()
 	e, err := k.run(ctx, env, input, append([]string{"--title=" + title}, args...)...)
 	if err != nil {
 		return err
 	}
-	if e.code != kdialogOK && e.code != kdialogCancel || time.Since(began) < hasty {
+	if e.code != kdialogOK && e.code != kdialogCancel || e.code == kdialogCancel && time.Since(began) < hasty {
 		return fmt.Errorf("%w: kdialog ended with %d", ErrFailed, e.code)
 	}
 	return nil
@@ -148,15 +146,15 @@ func (k kdialog) tell(ctx context.Context, env []string, title string, lines []s
 // kdialogEscapes makes text stay text in the rich text of a label: Qt guesses
 // whether a text is rich, so it is made rich, and kdialog takes backslashes for
 // escapes.
-func kdialogEscapes(text, and string) string {
-	return strings.NewReplacer("&", and, "<", "&lt;", ">", "&gt;", `"`, "&quot;", `\`, `\\`).Replace(text)
+func kdialogEscapes(text, and, backslash string) string {
+	return strings.NewReplacer("&", and, "<", "&lt;", ">", "&gt;", `"`, "&quot;", `\`, backslash).Replace(text)
 }
 
-func kdialogLines(lines []string) string {
+func kdialogLines(lines []string, backslash string) string {
 	var b strings.Builder
 	for _, l := range lines {
 		for _, part := range wrap(l, 90) {
-			b.WriteString(kdialogEscapes(part, "&amp;") + "<br/>")
+			b.WriteString(kdialogEscapes(part, "&amp;", backslash) + "<br/>")
 		}
 	}
 	return "<qt>" + strings.TrimSuffix(b.String(), "<br/>") + "</qt>"
@@ -168,7 +166,7 @@ func kdialogText(p page, and string) string {
 	put := func(text string, width int) string {
 		var lines []string
 		for _, l := range wrap(text, width) {
-			lines = append(lines, kdialogEscapes(l, and))
+			lines = append(lines, kdialogEscapes(l, and, `\\`))
 		}
 		return strings.Join(lines, "<br/>")
 	}
@@ -181,10 +179,20 @@ func kdialogText(p page, and string) string {
 	for _, f := range p.facts {
 		b.WriteString("<tr><td>" + put(f.Name, width) + "&nbsp;&nbsp;</td><td>" + put(f.Value, width-14) + "</td></tr>")
 	}
-	b.WriteString("</table>")
+	b.WriteString("</table><p>")
+	for i, l := range p.advice {
+		if i > 0 {
+			b.WriteString("<br/>")
+		}
+		b.WriteString(put(l, width))
+	}
+	b.WriteString("</p>")
 	for _, l := range p.problem {
 		b.WriteString("<p><b>" + put(l, width) + "</b></p>")
 	}
-	b.WriteString("<p>" + put(p.last, width) + "</p></qt>")
+	if p.last != "" {
+		b.WriteString("<p>" + put(p.last, width) + "</p>")
+	}
+	b.WriteString("</qt>")
 	return b.String()
 }

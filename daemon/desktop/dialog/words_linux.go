@@ -10,25 +10,28 @@ import (
 
 // What the windows say around what they are given.
 const (
-	sayApprove = "Approve"
-	sayWithout = "Approve without it"
-	sayDeny    = "Deny"
-	sayReport  = "This wasn't me"
-	sayNotNow  = "Not now"
-	sayGoOn    = "Continue"
-	sayClose   = "Close"
+	sayGoOn = "Continue"
 
-	sayAdvice  = "Approve only what you started yourself. Closing this window decides nothing."
-	sayNumber  = "Type the number that the sign-in page shows:"
-	sayPIN     = "Type the PIN that you set on this device:"
+	sayAdvice  = "Approve only what you started yourself."
+	saySafe    = "Closing this window decides nothing."
+	sayNumber  = "To approve, type the number that the sign-in page shows:"
+	sayPIN     = "To approve, type the PIN that you set on this device:"
 	sayAccount = "Which account is it for?"
 
-	sayTooSoon   = "That was faster than anybody reads, so it does not count. Please answer again."
+	sayTooSoon   = "That came before the question could be read, so it was not taken. Please answer again."
 	sayEmpty     = "Nothing was typed, so nothing was approved."
 	sayNoNumber  = "That was no number, so nothing was approved."
 	sayTooLong   = "That was too long, so nothing was approved."
 	sayNoAccount = "No account was chosen."
 )
+
+// sayWithout is the button that approves without what could be typed.
+func sayWithout(e Entry) string {
+	if e == PIN {
+		return "Approve without PIN"
+	}
+	return "Approve without number"
+}
 
 // page is what a window says, from top to bottom.
 type page struct {
@@ -36,6 +39,7 @@ type page struct {
 	unusual []string
 	heading string
 	facts   []describe.Fact
+	advice  []string
 	problem []string
 	last    string // what is to do here
 }
@@ -45,7 +49,7 @@ type page struct {
 const longest = 1000
 
 func newPage(q Question) page {
-	p := page{title: describe.Clean(q.Title, longest), heading: describe.Clean(q.Heading, longest)}
+	p := page{title: describe.Clean(q.Title, longest), heading: describe.Clean(q.Heading, longest), advice: []string{sayAdvice, saySafe}}
 	for _, line := range q.Unusual {
 		p.unusual = append(p.unusual, describe.Clean(line, longest))
 	}

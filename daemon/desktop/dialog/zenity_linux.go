@@ -39,14 +39,14 @@ func (o offer) buttons() (labels []string, presses map[string]press) {
 	case len(o.accounts) > 0:
 	case o.entry == NoEntry:
 		// The first one has the keyboard in a window that has just come up.
-		add(sayNotNow, pressClosed)
-		add(sayApprove, pressApprove)
+		add(buttonNotNow, pressClosed)
+		add(buttonApprove, pressApprove)
 	case o.optional:
-		add(sayWithout, pressWithout)
+		add(sayWithout(o.entry), pressWithout)
 	}
-	add(sayDeny, pressDeny)
+	add(buttonDeny, pressDeny)
 	if o.report {
-		add(sayReport, pressReport)
+		add(buttonReport, pressReport)
 	}
 	return labels, presses
 }
@@ -58,15 +58,14 @@ func (z zenity) show(ctx context.Context, env []string, o offer) (press, []byte,
 	case len(o.accounts) > 0:
 		o.page.last = sayAccount
 		args = append(args, "--list", "--text="+zenityMarkup(o.page), "--width=460", "--height=360",
-			"--column=", "--column=Account", "--hide-column=1", "--print-column=1", "--ok-label="+sayGoOn, "--cancel-label="+sayNotNow)
+			"--column=", "--column=Account", "--hide-column=1", "--print-column=1", "--ok-label="+sayGoOn, "--cancel-label="+buttonNotNow)
 	case o.entry != NoEntry:
 		if o.page.last = sayNumber; o.entry == PIN {
 			o.page.last = sayPIN
 			args = append(args, "--hide-text")
 		}
-		args = append(args, "--entry", "--text="+zenityPlain(o.page), "--ok-label="+sayApprove, "--cancel-label="+sayNotNow)
+		args = append(args, "--entry", "--text="+zenityPlain(o.page), "--ok-label="+buttonApprove, "--cancel-label="+buttonNotNow)
 	default:
-		o.page.last = sayAdvice
 		args = append(args, "--question", "--switch", "--no-wrap", "--text="+zenityMarkup(o.page))
 	}
 	for _, label := range labels {
@@ -97,8 +96,10 @@ func zenityAnswer(e end, presses map[string]press, typed bool) (pressed press, t
 		if !typed {
 			return pressClosed, nil, false
 		}
-		text, ok = line(e.text)
-		return pressOK, text, ok || len(e.text) == 0
+		if text, ok = line(e.text); !ok && len(e.text) > 0 {
+			return pressClosed, nil, false
+		}
+		return pressOK, text, true
 	case zenityCancel:
 		return pressClosed, nil, len(e.text) == 0
 	case zenityEscape:
@@ -141,7 +142,7 @@ func (z zenity) tell(ctx context.Context, env []string, title string, lines []st
 	if len(all) > few {
 		args, input = []string{"--text-info", "--width=760", "--height=560"}, strings.Join(lines, "\n")+"\n"
 	}
-	e, err := z.run(ctx, append(env, zenityCodes...), input, append(args, "--title="+title, "--ok-label="+sayClose)...)
+	e, err := z.run(ctx, append(env, zenityCodes...), input, append(args, "--title="+title, "--ok-label="+buttonClose)...)
 	if err != nil {
 		return err
 	}
@@ -181,10 +182,18 @@ func zenityMarkup(p page) string {
 		put("", f.Name+": "+f.Value, "")
 	}
 	b.WriteString("\n")
+	for _, l := range p.advice {
+		put("", l, "")
+	}
+	if len(p.problem) > 0 || p.last != "" {
+		b.WriteString("\n")
+	}
 	for _, l := range p.problem {
 		put("<b>", l, "</b>")
 	}
-	put("", p.last, "")
+	if p.last != "" {
+		put("", p.last, "")
+	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
@@ -203,6 +212,10 @@ func zenityPlain(p page) string {
 	lines = append(lines, "")
 	for _, f := range p.facts {
 		put(f.Name + ": " + f.Value)
+	}
+	lines = append(lines, "")
+	for _, l := range p.advice {
+		put(l)
 	}
 	lines = append(lines, "")
 	for _, l := range p.problem {

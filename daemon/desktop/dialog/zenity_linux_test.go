@@ -20,16 +20,24 @@ import (
 // One desktop serves the tests of this package that show windows.
 var desktop *desktoptest.Desktop
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if desktop, err = desktoptest.New(); err != nil {
-		fmt.Fprintln(os.Stderr, "dialog:", err)
-		return 1
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if desktop != nil {
+		desktop.Close()
 	}
-	defer desktop.Close()
-	return m.Run()
+	os.Exit(code)
+}
+
+// useDesktop makes the desktop that of this process until the test ends.
+func useDesktop(t *testing.T) {
+	t.Helper()
+	if desktop == nil {
+		var err error
+		if desktop, err = desktoptest.New(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	desktop.Use(t)
 }
 
 // asking is a question that a real program shows, and what becomes of it.
@@ -60,7 +68,7 @@ func question() Question {
 // answer counts as one that took its time.
 func begin(t *testing.T, q Question) *asking {
 	t.Helper()
-	desktop.Use(t)
+	useDesktop(t)
 	w, err := find(os.Getenv, "/usr/bin", 0)
 	if err != nil {
 		t.Fatalf("install the package zenity: %v", err)
@@ -104,13 +112,13 @@ func (a *asking) keys(keys ...string) {
 // press walks to a button by the Tab key and presses it.
 func (a *asking) press(label string, q Question) {
 	a.t.Helper()
-	order := []string{sayNotNow, sayApprove}
+	order := []string{buttonNotNow, buttonApprove}
 	if q.Optional {
-		order = append(order, sayWithout)
+		order = append(order, sayWithout(q.Entry))
 	}
-	order = append(order, sayDeny)
+	order = append(order, buttonDeny)
 	if q.Report {
-		order = append(order, sayReport)
+		order = append(order, buttonReport)
 	}
 	tabs := 0
 	if q.Entry != NoEntry || len(q.Choices) > 0 {
@@ -177,10 +185,10 @@ func TestZenityVerdicts(t *testing.T) {
 		do   func(*asking)
 		want Verdict
 	}{
-		{"approve", func(a *asking) { a.press(sayApprove, q) }, Approve},
-		{"deny", func(a *asking) { a.press(sayDeny, q) }, Deny},
-		{"report", func(a *asking) { a.press(sayReport, q) }, Report},
-		{"not now", func(a *asking) { a.press(sayNotNow, q) }, Closed},
+		{"approve", func(a *asking) { a.press(buttonApprove, q) }, Approve},
+		{"deny", func(a *asking) { a.press(buttonDeny, q) }, Deny},
+		{"report", func(a *asking) { a.press(buttonReport, q) }, Report},
+		{"not now", func(a *asking) { a.press(buttonNotNow, q) }, Closed},
 		{"escape", func(a *asking) { a.keys("Escape") }, Closed},
 		{"closed", func(a *asking) { a.window.Shut(t) }, Closed},
 	} {
@@ -237,13 +245,13 @@ func TestZenityNumber(t *testing.T) {
 	}
 	a = begin(t, q)
 	a.window.Type(t, "42")
-	a.press(sayDeny, q)
+	a.press(buttonDeny, q)
 	if answer := a.end(Deny); answer.Number != "" {
 		t.Errorf("%q", answer.Number)
 	}
 	a = begin(t, q)
 	a.window.Type(t, "42")
-	a.press(sayReport, q)
+	a.press(buttonReport, q)
 	a.end(Report)
 }
 
@@ -251,7 +259,7 @@ func TestZenityOptional(t *testing.T) {
 	q := question()
 	q.Entry, q.Optional = PIN, true
 	a := begin(t, q)
-	a.press(sayWithout, q)
+	a.press(sayWithout(PIN), q)
 	if answer := a.end(Approve); len(answer.PIN) != 0 {
 		t.Error("a PIN")
 	}
@@ -262,10 +270,10 @@ func TestZenityOptional(t *testing.T) {
 func TestB3TooSoon(t *testing.T) {
 	a := begin(t, question())
 	a.took.Store(int64(soonest - time.Millisecond))
-	a.press(sayApprove, question())
+	a.press(buttonApprove, question())
 	a.next()
 	a.took.Store(int64(soonest))
-	a.press(sayApprove, question())
+	a.press(buttonApprove, question())
 	a.end(Approve)
 
 	q := question()
@@ -283,7 +291,7 @@ func TestB3TooSoon(t *testing.T) {
 
 	a = begin(t, question()) // no needs no time
 	a.took.Store(0)
-	a.press(sayDeny, question())
+	a.press(buttonDeny, question())
 	a.end(Deny)
 }
 
@@ -293,7 +301,7 @@ func TestZenityChoices(t *testing.T) {
 	a := begin(t, q)
 	a.keys("Down", "Down", "Return") // the second one, in version 3 and 4
 	a.next()
-	a.press(sayApprove, question())
+	a.press(buttonApprove, question())
 	if answer := a.end(Approve); answer.Choice != "b" {
 		t.Errorf("%q", answer.Choice)
 	}
@@ -393,10 +401,17 @@ func TestDialogEnds(t *testing.T) {
 	if !errors.Is(o.err, ErrFailed) || o.answer.Verdict != Closed {
 		t.Errorf("killed: %+v", o)
 	}
+
+	a = begin(t, question()) // as when the display goes: the program ends with 1
+	desktop.Do(t, "windowkill", a.window.ID)
+	o = <-a.done
+	if !errors.Is(o.err, ErrFailed) || o.answer.Verdict != Closed {
+		t.Errorf("cut off: %+v", o)
+	}
 }
 
 func TestZenityTell(t *testing.T) {
-	desktop.Use(t)
+	useDesktop(t)
 	w, err := find(os.Getenv, "/usr/bin", 0)
 	if err != nil {
 		t.Fatal(err)
