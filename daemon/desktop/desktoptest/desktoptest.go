@@ -86,7 +86,7 @@ func (d *Desktop) start() error {
 	}
 	number, err := bufio.NewReader(said).ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("Xvfb does not start: %w", err)
+		return fmt.Errorf("the server Xvfb does not start: %w", err)
 	}
 	d.Display = ":" + strings.TrimSpace(number)
 
@@ -253,7 +253,7 @@ func (w Window) Shut(t testing.TB) {
 
 // until asks again and again, for events of windows have no waiter but polling.
 func (d *Desktop) until(what string, is func() bool) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(25 * time.Millisecond) {
 		if is() {
 			return nil
 		}

@@ -18,7 +18,7 @@ const maxOutput = 4096
 
 // afterwards is how long what a program has printed is waited for once it has
 // ended: a child of it that has run away may keep the pipe open.
-const afterwards = 100 * time.Millisecond
+const afterwards = time.Second
 
 // program is one that shows windows.
 type program struct {

@@ -57,7 +57,7 @@ func (z zenity) show(ctx context.Context, env []string, o offer) (press, []byte,
 	switch {
 	case len(o.accounts) > 0:
 		o.page.last = sayAccount
-		args = append(args, "--list", "--text="+zenityMarkup(o.page), "--width=460", "--height=360",
+		args = append(args, "--list", "--text="+zenityMarkup(o.page), "--width=460", "--height=420",
 			"--column=", "--column=Account", "--hide-column=1", "--print-column=1", "--ok-label="+sayGoOn, "--cancel-label="+buttonNotNow)
 	case o.entry != NoEntry:
 		if o.page.last = sayNumber; o.entry == PIN {

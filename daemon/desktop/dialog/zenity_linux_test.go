@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -120,26 +121,18 @@ func (a *asking) press(label string, q Question) {
 	if q.Report {
 		order = append(order, buttonReport)
 	}
-	tabs := 0
-	if q.Entry != NoEntry || len(q.Choices) > 0 {
-		tabs = 1 // from the entry
-	}
-	if zenity4() && tabs == 0 {
-		tabs = len(order) // it lists buttons from bottom to top, and begins at the last
-	}
 	for i, l := range order {
 		if l != label {
 			continue
 		}
+		tabs := i // from the first one
+		if q.Entry != NoEntry {
+			tabs++ // from the entry
+		}
 		if zenity4() {
-			tabs += len(order) - 1 - i
-		} else {
-			tabs += i
+			tabs = len(order) - i // upwards, the first one is at the bottom
 		}
-		for range tabs {
-			a.keys("Tab")
-		}
-		a.keys("Return")
+		a.keys(append(slices.Repeat([]string{"Tab"}, tabs), "Return")...)
 		return
 	}
 	a.t.Fatalf("no button %s", label)
@@ -162,19 +155,6 @@ func (a *asking) end(want Verdict) Answer {
 	case <-time.After(20 * time.Second):
 		a.t.Fatal("no answer")
 		return Answer{}
-	}
-}
-
-// open says that the question still stands, in the same window.
-func (a *asking) open() {
-	a.t.Helper()
-	select {
-	case o := <-a.done:
-		a.t.Fatalf("it ended: %+v", o)
-	default:
-	}
-	if list := desktop.Windows(a.title); len(list) != 1 || list[0].ID != a.window.ID {
-		a.t.Fatalf("windows: %v", list)
 	}
 }
 
@@ -205,29 +185,28 @@ func TestZenityVerdicts(t *testing.T) {
 // TestB3EnterApprovesNothing presses Enter and the space bar in windows that
 // have just come up.
 func TestB3EnterApprovesNothing(t *testing.T) {
-	for _, key := range []string{"Return", "KP_Enter", "space"} {
+	for _, key := range []string{"Return", "space"} {
 		a := begin(t, question())
 		a.keys(key)
 		a.end(Closed)
 	}
-	for _, entry := range []Entry{Number, PIN} {
-		for _, optional := range []bool{false, true} {
-			q := question()
-			q.Entry, q.Optional = entry, optional
-			a := begin(t, q)
-			a.keys("Return")
-			a.next() // and says why
-			a.keys("space", "Return")
-			if entry == Number {
-				a.next()
-				a.window.Shut(t)
-				a.end(Closed)
-				continue
-			}
-			if answer := a.end(Approve); answer.PIN.Reveal() != " " { // that was typed
-				t.Error("another PIN")
-			}
-		}
+	q := question()
+	q.Entry = Number
+	a := begin(t, q)
+	a.keys("KP_Enter")
+	a.next() // and says why
+	a.keys("space", "Return")
+	a.next()
+	a.window.Shut(t)
+	a.end(Closed)
+
+	q.Entry, q.Optional = PIN, true
+	a = begin(t, q)
+	a.keys("Return")
+	a.next()
+	a.keys("space", "Return")
+	if answer := a.end(Approve); answer.PIN.Reveal() != " " { // that was typed
+		t.Error("another PIN")
 	}
 }
 
@@ -315,7 +294,7 @@ func TestC8DialogPIN(t *testing.T) {
 	q := question()
 	q.Entry = PIN
 	a := begin(t, q)
-	const pin = `pé9\n_7 &`
+	const pin = `p9\n_7 &` // what xdotool types is not sure beyond ASCII
 	a.window.Type(t, pin)
 	args, env := "", ""
 	for _, p := range children(t) {
