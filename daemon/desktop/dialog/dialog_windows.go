@@ -30,20 +30,16 @@ type native struct{}
 func (native) Name() string { return "Windows" }
 
 func (native) Ask(ctx context.Context, q Question) (Answer, error) {
-	w := &window{ask: true, question: q, title: q.Title, parts: form(q), width: 24}
+	w := &window{ask: true, question: q, title: newPage(q).title, parts: form(q), width: 24}
 	if err := w.run(ctx); err != nil {
 		return Answer{}, err
 	}
-	a := taken(ctx, q, w.answer, time.Now())
-	return a, ctx.Err()
+	return taken(ctx, q, w.answer, time.Now()), nil
 }
 
 func (native) Tell(ctx context.Context, title string, lines []string) error {
-	w := &window{title: title, parts: reading(lines), width: 36}
-	if err := w.run(ctx); err != nil {
-		return err
-	}
-	return ctx.Err()
+	w := &window{title: newPage(Question{Title: title}).title, parts: reading(lines), width: 36}
+	return w.run(ctx)
 }
 
 // The windows that exist, by the number that Windows carries to their procedure:
@@ -75,8 +71,8 @@ type window struct {
 
 // run shows the window until it is over.
 func (w *window) run(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return nil
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -248,9 +244,15 @@ func (w *window) command(id, code int) {
 	case pressed(id) == Approve:
 		// A press from elsewhere, e.g. by a message, finds the button ready or is
 		// none.
-		if w.mayApprove() && !sooner(w.shown, time.Now()) {
-			w.end(Approve)
+		if !w.mayApprove() || sooner(w.shown, time.Now()) {
+			return
 		}
+		if w.question.Entry == Number && w.length() > 0 {
+			if _, wrong := number(w.typed()); wrong != "" {
+				return // the entry takes digits only, so nobody typed this
+			}
+		}
+		w.end(Approve)
 	}
 }
 
@@ -354,8 +356,11 @@ func (w *window) blot() {
 	sendText(edit, wmSetText, 0, over[n:])
 }
 
-// maxTyped bounds what can be typed, in UTF-16 units.
-const maxTyped = 80
+// What can be typed, in UTF-16 units.
+const (
+	maxDigits = 12
+	maxTyped  = 80
+)
 
 func truth(b bool) uintptr {
 	if b {

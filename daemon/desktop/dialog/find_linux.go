@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Find picks the program that shows windows: kdialog on KDE, else zenity, and
@@ -35,6 +36,16 @@ func find(getenv func(string) string, folder string, owner int) (Window, error) 
 		return newAsker(p), nil
 	}
 	return nil, fmt.Errorf("%w: %w", ErrNone, failed)
+}
+
+func newAsker(p program) *asker {
+	a := &asker{name: filepath.Base(p.path), environment: environment, since: time.Since}
+	if a.name == "kdialog" {
+		a.shower = kdialog{p}
+	} else {
+		a.shower = zenity{p}
+	}
+	return a
 }
 
 // displays tells whether there may be a display: one is named, or there is a

@@ -65,9 +65,13 @@ func (w *window) lay() error {
 		procSetWindowPos.Call(control, 0, uintptr(b.X), uintptr(b.Y), uintptr(b.W), uintptr(b.H), swpNoZOrder|swpNoActivate)
 	}
 	for _, c := range w.question.Choices {
-		sendText(w.item(idChoices), lbAddString, 0, append(utf16.Encode([]rune(c.Name)), 0))
+		name := newPage(Question{Heading: c.Name}).heading
+		sendText(w.item(idChoices), lbAddString, 0, append(utf16.Encode([]rune(name)), 0))
 	}
-	if w.question.Entry != NoEntry {
+	switch w.question.Entry {
+	case Number:
+		send(w.item(idEntry), emLimitText, maxDigits, 0)
+	case PIN:
 		send(w.item(idEntry), emLimitText, maxTyped, 0)
 	}
 	x := int(area.left) + max(0, screenW-width-frameW)/2
@@ -85,7 +89,7 @@ func (w *window) show() {
 	flash := flashInfo{hwnd: w.hwnd, flags: flashTray, count: 3}
 	flash.size = uint32(unsafe.Sizeof(flash))
 	procFlashWindowEx.Call(uintptr(unsafe.Pointer(&flash)))
-	procSetTimer.Call(w.hwnd, timerReady, uintptr(Ready/time.Millisecond)+20, 0)
+	procSetTimer.Call(w.hwnd, timerReady, uintptr(readyAfter/time.Millisecond)+20, 0)
 	if !w.question.Until.IsZero() {
 		left := min(max(time.Until(w.question.Until), 0)/time.Millisecond+1, longestTimer)
 		procSetTimer.Call(w.hwnd, timerUntil, uintptr(left), 0)

@@ -123,7 +123,7 @@ func TestLockAndUnlock(t *testing.T) {
 
 // An unlock that the system does not confirm is none; one that it confirms late
 // is one.
-func TestUnlockIsConfirmed(t *testing.T) {
+func TestB4UnlockIsConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := begin(t, glance{known: true, locked: true})
 		s.want("locked")
@@ -248,8 +248,10 @@ func TestInbox(t *testing.T) {
 	}
 	in.put(newsSleep)
 	in.put(newsWake)
+	in.put(newsChanged)
+	in.put(newsChanged)
 	<-in.some
-	if list := in.take(); len(list) != 2 || list[0].news != newsSleep || list[1].news != newsWake {
+	if list := in.take(); len(list) != 3 || list[0].news != newsSleep || list[1].news != newsWake {
 		t.Errorf("%v", list)
 	}
 }

@@ -22,6 +22,7 @@ const (
 	Notice       // stands out
 	Name         // of a fact; its Value is the next part
 	Value
+	Quiet // a plain line
 	Label // of an Entry or List
 	Entry
 	List
@@ -72,7 +73,7 @@ func arrange(parts []Part, r Ruler, width int) (boxes []Box, w, h int) {
 			switch { // what belongs together stands together
 			case p.Kind == Name && before == Value, before == Label:
 				y += gap / 2
-			case p.Kind == Notice && before == Notice:
+			case p.Kind == Notice && before == Notice, p.Kind == Quiet && before == Quiet:
 			default:
 				y += gap
 			}

@@ -10,6 +10,12 @@ import (
 
 // What the windows say around what they are given.
 const (
+	buttonApprove = "Approve"
+	buttonDeny    = "Deny"
+	buttonReport  = "This wasn't me"
+	buttonNotNow  = "Not now"
+	buttonClose   = "Close"
+
 	sayGoOn = "Continue"
 
 	sayAdvice  = "Approve only what you started yourself."

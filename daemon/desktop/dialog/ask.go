@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -53,7 +52,7 @@ type shower interface {
 	tell(ctx context.Context, env []string, title string, lines []string) error
 }
 
-// asker is a Window by one of the programs.
+// asker is a Window by a program, or by a system that shows simple windows alone.
 type asker struct {
 	name string
 	shower
@@ -61,17 +60,7 @@ type asker struct {
 	since       func(time.Time) time.Duration // time.Since but in tests
 }
 
-func newAsker(p program) *asker {
-	a := &asker{name: filepath.Base(p.path), environment: environment, since: time.Since}
-	if a.name == "kdialog" {
-		a.shower = kdialog{p}
-	} else {
-		a.shower = zenity{p}
-	}
-	return a
-}
-
-// Name is that of the program.
+// Name is that of the program or system.
 func (a *asker) Name() string { return a.name }
 
 // Ask shows a question in one window, or in several: one for the account, and
