@@ -139,6 +139,16 @@ func TestDialogIsKilledWhole(t *testing.T) {
 	syscall.Kill(pid, syscall.SIGKILL)
 }
 
+// TestDialogHasItsTime: at its end the program is ended, and nothing answered.
+func TestDialogHasItsTime(t *testing.T) {
+	p, _ := fake(t, "zenity", "exec sleep 1000")
+	q := question()
+	q.Until = time.Now().Add(200 * time.Millisecond)
+	if answer, err := by(p).Ask(t.Context(), q); err != nil || answer.Verdict != Closed || time.Now().Before(q.Until) {
+		t.Errorf("%+v, %v", answer, err)
+	}
+}
+
 // TestF10DialogEnvironment poisons the environment: nothing that names code or
 // changes what an answer means reaches the program.
 func TestF10DialogEnvironment(t *testing.T) {
