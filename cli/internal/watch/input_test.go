@@ -190,13 +190,7 @@ func TestStrayKeys(t *testing.T) {
 	p.ask(with(payroll("p"), "number"))
 	p.burst("a", "Enter")
 	p.expect()
-	p.press("Esc", "a")
-	for range 50 { // held down
-		p.now = p.now.Add(30 * time.Millisecond)
-		p.burst("Enter")
-	}
-	p.expect()
-	p.press("Esc", "Esc")
+	p.press("Esc")
 	p.burst("4", "2", "Enter", "d", "Enter")
 	p.expect()
 	var paste []string
@@ -213,6 +207,30 @@ func TestStrayKeys(t *testing.T) {
 	p.sees("Number: 42")
 	p.press("Enter")
 	p.expect("p approve number=42")
+}
+
+// A key that is held down answers nothing, and no second sign-in after a first.
+func TestHeldKeys(t *testing.T) {
+	p := play(t)
+	p.ask(with(payroll("p-1"), "wiki"))
+	p.ask(payroll("p-2"))
+	hold := func(k string) {
+		for range 100 {
+			p.now = p.now.Add(30 * time.Millisecond)
+			p.burst(k)
+		}
+	}
+	p.press("a")
+	hold("Enter")
+	p.expect()
+	p.press("d")
+	p.expect("p-1 deny")
+	hold("d")
+	p.settles("denied", nil)
+	p.now = p.now.Add(-time.Second) // which it waits
+	hold("d")
+	p.expect("refresh")
+	p.sees("Sign in to Payroll?")
 }
 
 // Digits without end are no number, and a PIN has a bound.
