@@ -154,7 +154,7 @@ func TestHold(t *testing.T) {
 
 	p = play(t)
 	p.m.listed(api.PromptList{Hold: &api.Hold{Reason: api.HoldPaused, Until: p.now.Add(2 * time.Minute)}}, p.now)
-	p.sees("Paused: nothing is shown or signed until 14:07, in 2 minutes.")
+	p.sees("Paused: nothing is shown or signed until 14:07, in 2 minutes.", "countersign resume")
 	p.press("q")
 	p.expect("quit")
 }

@@ -125,7 +125,11 @@ func (m *model) between(now time.Time) []string {
 	case m.away != "":
 		return join(m.fold(layout.Yellow, sentence(m.away)+" Looking for it again and again."), leave)
 	case m.hold != nil:
-		return join(m.fold(layout.Yellow, sentence(describe.Hold(m.hold, now))), leave)
+		lines := m.fold(layout.Yellow, sentence(describe.Hold(m.hold, now)))
+		if hint := describe.HoldHint(m.hold); hint != "" {
+			lines = append(lines, m.fold("", "hint: "+hint)...)
+		}
+		return join(lines, leave)
 	case len(m.prompts) > 0:
 		return join(m.fold("", describe.Plural(len(m.prompts), "sign-in")+" put off: nothing is answered yet."), m.fold(layout.Dim, "Enter shows the newest; q leaves"))
 	}
