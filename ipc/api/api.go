@@ -13,31 +13,39 @@ const Host = "agent"
 
 // Paths of the local API.
 const (
-	PathStatus       = "/v1/status"                    // GET Status
-	PathAccounts     = "/v1/accounts"                  // GET AccountList; POST AddAccount -> Account
-	PathAccount      = "/v1/accounts/{id}"             // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
-	PathResume       = "/v1/accounts/{id}/resume"      // POST -> Account: its pushes are no longer held back
-	PathAccountKeys  = "/v1/accounts/{id}/keys"        // POST ChangeKeys -> Enrolment
-	PathAcknowledge  = "/v1/accounts/{id}/acknowledge" // POST -> Account: its notices have been seen
-	PathKeys         = "/v1/keys"                      // GET KeyList
-	PathEnrolments   = "/v1/enrolments"                // POST BeginEnrolment -> Enrolment
-	PathEnrolment    = "/v1/enrolments/{id}"           // GET waits for the end -> Account; DELETE cancels
-	PathPrompts      = "/v1/prompts"                   // GET PromptList
-	PathDecision     = "/v1/prompts/{id}/decision"     // POST Decision -> PromptOutcome
-	PathShowPrompt   = "/v1/prompts/{id}/show"         // POST: open the dialog of a prompt on the desktop
-	PathPause        = "/v1/pause"                     // POST Pause -> Hold; DELETE ends it
-	PathVerification = "/v1/verification"              // GET VerificationList
-	PathMethod       = "/v1/verification/{id}"         // POST EnableVerification -> VerificationList; the id is the method
-	PathPIN          = "/v1/pin"                       // POST SetPIN -> PINSet; DELETE RemovePIN -> VerificationList
-	PathResetPIN     = "/v1/pin/reset"                 // POST ResetPIN -> PINReset
-	PathCodes        = "/v1/codes"                     // GET CodeList
-	PathCode         = "/v1/codes/{id}/code"           // POST GetCode -> Code; the id may be the name
-	PathDevice       = "/v1/device"                    // GET Device
-	PathAudit        = "/v1/audit"                     // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
-	PathEvents       = "/v1/events"                    // GET text/event-stream of Event; ?front_end=cli|tray|…
-	PathDoctor       = "/v1/doctor"                    // GET Report; ?topic=loopback
-	PathShowDoctor   = "/v1/doctor/show"               // POST: show the report in a window on the desktop
-	PathOpenAPI      = "/v1/openapi.json"              // GET
+	PathStatus       = "/v1/status"                         // GET Status
+	PathAccounts     = "/v1/accounts"                       // GET AccountList; POST AddAccount -> Account
+	PathAccount      = "/v1/accounts/{id}"                  // GET Account; PATCH RenameAccount -> Account; DELETE ?local_only=true
+	PathResume       = "/v1/accounts/{id}/resume"           // POST -> Account: its pushes are no longer held back
+	PathAccountKeys  = "/v1/accounts/{id}/keys"             // POST ChangeKeys -> Enrolment
+	PathAcknowledge  = "/v1/accounts/{id}/acknowledge"      // POST -> Account: its notices have been seen
+	PathKeys         = "/v1/keys"                           // GET KeyList
+	PathEnrolments   = "/v1/enrolments"                     // POST BeginEnrolment -> Enrolment
+	PathEnrolment    = "/v1/enrolments/{id}"                // GET waits for the end -> Account; DELETE cancels
+	PathPrompts      = "/v1/prompts"                        // GET PromptList
+	PathDecision     = "/v1/prompts/{id}/decision"          // POST Decision -> PromptOutcome
+	PathShowPrompt   = "/v1/prompts/{id}/show"              // POST: open the dialog of a prompt on the desktop
+	PathPause        = "/v1/pause"                          // POST Pause -> Hold; DELETE ends it
+	PathVerification = "/v1/verification"                   // GET VerificationList
+	PathMethod       = "/v1/verification/{id}"              // POST EnableVerification -> VerificationList; the id is the method
+	PathPIN          = "/v1/pin"                            // POST SetPIN -> PINSet; DELETE RemovePIN -> VerificationList
+	PathResetPIN     = "/v1/pin/reset"                      // POST ResetPIN -> PINReset
+	PathCodes        = "/v1/codes"                          // GET CodeList
+	PathCode         = "/v1/codes/{id}/code"                // POST GetCode -> Code; the id may be the name
+	PathDevice       = "/v1/device"                         // GET Device
+	PathAudit        = "/v1/audit"                          // GET application/x-ndjson of AuditRecord; ?follow=true; ?verify=true
+	PathEvents       = "/v1/events"                         // GET text/event-stream of Event; ?front_end=cli|tray|…
+	PathDoctor       = "/v1/doctor"                         // GET Report; ?topic=loopback
+	PathShowDoctor   = "/v1/doctor/show"                    // POST: show the report in a window on the desktop
+	PathSecurityKeys = "/v1/securitykeys"                   // GET SecurityKeyList
+	PathSecurityKey  = "/v1/securitykeys/{id}"              // GET SecurityKey
+	PathKeyPIN       = "/v1/securitykeys/{id}/pin"          // POST SetKeyPIN
+	PathKeyCreds     = "/v1/securitykeys/{id}/credentials"  // POST KeyPIN -> KeyCredentialList; DELETE DeleteKeyCredential
+	PathKeyFingers   = "/v1/securitykeys/{id}/fingerprints" // POST KeyPIN -> FingerprintList; PUT ChangeFingerprint -> FingerprintList
+	PathKeyReset     = "/v1/securitykeys/{id}/reset"        // POST ResetKey
+	PathKeyVerifies  = "/v1/securitykeys/{id}/verification" // POST KeyPIN: let this key verify the person to the agent; DELETE ends that
+	PathKeySignIn    = "/v1/securitykeys/signin"            // POST KeySignIn -> KeySignedIn
+	PathOpenAPI      = "/v1/openapi.json"                   // GET
 )
 
 // Status is the agent at a glance.
@@ -297,13 +305,14 @@ type AuditRecord struct {
 // that still wait come again when it ends.
 type Event struct {
 	ID      uint64         `json:"id"`
-	Type    string         `json:"type"` // "hello", "prompt", "prompt_closed", "account", "notice", "audit", "status", "hold"
+	Type    string         `json:"type"` // "hello", "prompt", "prompt_closed", "account", "notice", "audit", "status", "hold", "security_key"
 	Time    time.Time      `json:"time"`
 	Prompt  *Prompt        `json:"prompt,omitempty"`
 	Outcome *PromptOutcome `json:"outcome,omitempty"`
 	Account *Account       `json:"account,omitempty"`
 	Notice  *Notice        `json:"notice,omitempty"`
 	Hold    *Hold          `json:"hold,omitempty"`
+	Key     *KeyEvent      `json:"securityKey,omitempty"`
 	Audit   *AuditRecord   `json:"audit,omitempty"`
 }
 
