@@ -163,9 +163,11 @@ func (c *call) makeCredential(in []byte) (any, error) {
 		return nil, err
 	}
 	k.spend()
-	for _, found := range k.find(rpHash, r.Exclude) {
-		if found.Protect < protectRequired || verified {
-			return nil, CredentialExcluded
+	if len(r.Exclude) > 0 {
+		for _, found := range k.find(rpHash, r.Exclude) {
+			if found.Protect < protectRequired || verified {
+				return nil, CredentialExcluded
+			}
 		}
 	}
 	made := newCredential(algorithm)
