@@ -3,7 +3,10 @@ package softkey
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +18,8 @@ import (
 type pty struct {
 	path          string
 	master, slave *os.File
+	guard         *exec.Cmd
+	alive         io.Closer // the guard's input
 }
 
 func openPTY() (_ *pty, err error) {
@@ -42,7 +47,7 @@ func openPTY() (_ *pty, err error) {
 	if p.slave, err = os.OpenFile(p.path, os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
 		return nil, err
 	}
-	return p, control(p.slave, func(fd int) error {
+	if err = control(p.slave, func(fd int) error {
 		t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 		if err != nil {
 			return err
@@ -50,7 +55,27 @@ func openPTY() (_ *pty, err error) {
 		t.Iflag, t.Oflag, t.Lflag, t.Cflag = 0, 0, 0, unix.CS8|unix.CREAD|unix.CLOCAL
 		t.Cc[unix.VMIN], t.Cc[unix.VTIME] = reportSize, 0 // never part of a report
 		return unix.IoctlSetTermios(fd, unix.TCSETS, t)
-	})
+	}); err != nil {
+		return nil, err
+	}
+	return p, p.occupy()
+}
+
+// occupy makes the slave the terminal of a session of its own. Otherwise a session
+// leader without a terminal that opened it, as a daemon may be, would make it its
+// own, be asked for a PIN there, and be hung up when the key is pulled out.
+func (p *pty) occupy() (err error) {
+	c := exec.Command("cat") // until its input ends
+	if p.alive, err = c.StdinPipe(); err != nil {
+		return err
+	}
+	c.Env = []string{}
+	c.ExtraFiles = []*os.File{p.slave}
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 3}
+	if err = c.Start(); err == nil {
+		p.guard = c
+	}
+	return err
 }
 
 // control leaves the file with the poller, unlike Fd, so that Close ends a Read.
@@ -101,6 +126,10 @@ func (p *pty) close() {
 		if f != nil {
 			f.Close()
 		}
+	}
+	if p.guard != nil {
+		p.alive.Close()
+		_ = p.guard.Wait() // by this, or by the hang-up
 	}
 }
 
