@@ -19,11 +19,11 @@ func TestFingerprints(t *testing.T) {
 		f[5] = tag(2, token, message)
 		return f
 	}
-	wanted := func() *Wanted {
+	print := func() *Wanted {
 		t.Helper()
-		ask, err := finger.Wanted(t.Context())
-		if err != nil || !ask.Fingerprint {
-			t.Fatal(ask, err)
+		ask := wanted(t, finger)
+		if !ask.Fingerprint {
+			t.Fatalf("any touch will do: %+v", ask.Ask)
 		}
 		return ask
 	}
@@ -33,20 +33,20 @@ func TestFingerprints(t *testing.T) {
 	token = h.mustToken(2, "1234", mayEnrol, "")
 	h.fails(InvalidOption, cmdBio, bio(bioList, nil))
 	h.ask(cmdBio, bio(bioEnrol, fields{3: 10000}))
-	wanted().Touch()
+	print().Touch()
 	s, a := h.answer()
 	if s != OK || a.number(t, 6) != fingerSamples-1 {
 		t.Fatal(s, a)
 	}
 	id := a.bytes(t, 4)
 	h.ask(cmdBioPreview, bio(bioMore, fields{1: id, 3: 10000}))
-	wanted().TimeOut()
+	print().TimeOut()
 	if s, a = h.answer(); s != OK || a.number(t, 5) != sampleNoActivity || a.number(t, 6) != fingerSamples-1 {
 		t.Fatal(s, a)
 	}
 	for n := fingerSamples - 2; n >= 0; n-- {
 		h.ask(cmdBio, bio(bioMore, fields{1: id, 3: 10000}))
-		wanted().Touch()
+		print().Touch()
 		if s, a = h.answer(); s != OK || a.number(t, 6) != n {
 			t.Fatal(s, a)
 		}
@@ -65,7 +65,7 @@ func TestFingerprints(t *testing.T) {
 	byFinger := func() (Status, []byte) {
 		s, mine := h.agreed(2)
 		h.ask(cmdClientPIN, fields{1: 2, 2: 6, 3: mine, 9: mayMake, 10: rpID})
-		ask := wanted()
+		ask := print()
 		if ask.RP == rpID {
 			ask.Touch()
 		}
@@ -80,9 +80,9 @@ func TestFingerprints(t *testing.T) {
 		t.Fatal(s)
 	}
 	h.ask(cmdMakeCredential, proved(making("u", true), 8, token, 2))
-	ask, err := finger.Wanted(t.Context())
-	if err != nil || ask.Fingerprint {
-		t.Fatal(ask, err)
+	ask := wanted(t, finger)
+	if ask.Fingerprint {
+		t.Fatal(ask.Ask)
 	}
 	ask.Touch()
 	s, a = h.answer()
@@ -96,7 +96,7 @@ func TestFingerprints(t *testing.T) {
 		f := asserting()
 		f[5] = map[string]bool{"uv": true}
 		h.ask(cmdGetAssertion, f)
-		wanted().TimeOut()
+		print().TimeOut()
 		want := UVInvalid
 		if n == 0 {
 			want = UVBlocked

@@ -286,13 +286,7 @@ func TestTimeFaults(t *testing.T) {
 			h := begin(t, p)
 			k.Break(f, When{Step: StepSelect, Times: 1})
 			h.ask(cmdSelection, nil)
-			touch := func() {
-				ask, err := finger.Wanted(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				ask.Touch()
-			}
+			touch := func() { wanted(t, finger).Touch() }
 			switch f.Name {
 			case Hang.Name:
 				h.send(hidCancel, nil)

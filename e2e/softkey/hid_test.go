@@ -101,9 +101,9 @@ func TestHIDBusyAndLock(t *testing.T) {
 
 	h.channel = first
 	h.ask(cmdSelection, nil)
-	ask, err := finger.Wanted(t.Context())
-	if err != nil || ask.Step != StepSelect {
-		t.Fatal(ask, err)
+	ask := wanted(t, finger)
+	if ask.Step != StepSelect {
+		t.Fatal(ask.Ask)
 	}
 	h.channel = second
 	h.send(hidPing, nil)
@@ -140,9 +140,9 @@ func TestTouch(t *testing.T) {
 	o := Options{Touch: finger.Touch, Keepalive: 5 * time.Millisecond}
 	h := begin(t, plug(t, New(o)))
 	h.ask(cmdMakeCredential, making("u", false))
-	ask, err := finger.Wanted(t.Context())
-	if err != nil || ask.Step != StepMake || ask.RP != rpID {
-		t.Fatal(ask, err)
+	ask := wanted(t, finger)
+	if ask.Step != StepMake || ask.RP != rpID {
+		t.Fatal(ask.Ask)
 	}
 	for range 5 {
 		h.blinks()
@@ -152,27 +152,21 @@ func TestTouch(t *testing.T) {
 		t.Error("touched:", s)
 	}
 	h.ask(cmdMakeCredential, making("u", false))
-	if ask, err = finger.Wanted(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	ask = wanted(t, finger)
 	h.send(hidCancel, nil)
 	if s, _ := h.answer(); s != KeepAliveCancel {
 		t.Error("cancelled:", s)
 	}
 	<-ask.Over
 	h.ask(cmdReset, nil)
-	if ask, err = finger.Wanted(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	ask = wanted(t, finger)
 	ask.TimeOut()
 	if s, _ := h.answer(); s != UserActionTimeout {
 		t.Error("timed out:", s)
 	}
 	// A host that begins anew on its channel hears nothing of what was before.
 	h.ask(cmdSelection, nil)
-	if ask, err = finger.Wanted(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	wanted(t, finger)
 	h.send(hidInit, random(8))
 	if m := h.receive(); m.command != hidInit {
 		t.Errorf("%+v", m)
@@ -190,10 +184,7 @@ func TestUnplugAndPowerCycle(t *testing.T) {
 	p := plug(t, k)
 	h := begin(t, p)
 	h.ask(cmdSelection, nil)
-	ask, err := finger.Wanted(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	ask := wanted(t, finger)
 	p.Unplug()
 	<-ask.Over
 	for h.raw() != nil {

@@ -2,6 +2,7 @@ package softkey
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -9,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"slices"
@@ -213,6 +215,18 @@ func (h *host) fails(want Status, command byte, params any) {
 	if s, _ := h.do(command, params); s != want {
 		h.t.Fatalf("command %#02x: %v, want %v", command, s, want)
 	}
+}
+
+// wanted waits until the key wants a finger.
+func wanted(t *testing.T, f *Finger) *Wanted {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, errors.New("the key does not blink"))
+	defer cancel()
+	w, err := f.Wanted(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 type fields = map[int]any

@@ -340,11 +340,7 @@ func TestToolsAndFaults(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		w, err := finger.Wanted(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c, said, w
+		return c, said, wanted(t, finger)
 	}
 	c, said, w := begun()
 	w.Touch()

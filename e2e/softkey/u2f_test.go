@@ -117,9 +117,9 @@ func TestU2FTouch(t *testing.T) {
 	if sw := try(); sw != swConditionsNotSatisfied {
 		t.Fatalf("%04x", sw)
 	}
-	ask, err := finger.Wanted(ctx)
-	if err != nil || ask.Step != StepU2FRegister {
-		t.Fatal(ask, err)
+	ask := wanted(t, finger)
+	if ask.Step != StepU2FRegister {
+		t.Fatal(ask.Ask)
 	}
 	if sw := try(); sw != swConditionsNotSatisfied {
 		t.Fatalf("%04x", sw)
@@ -134,9 +134,7 @@ func TestU2FTouch(t *testing.T) {
 	if sw := try(); sw != swConditionsNotSatisfied {
 		t.Fatalf("%04x", sw)
 	}
-	if ask, err = finger.Wanted(ctx); err != nil {
-		t.Fatal(err)
-	}
+	ask = wanted(t, finger)
 	p.PowerCycle()
 	<-ask.Over
 }
