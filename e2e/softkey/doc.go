@@ -11,6 +11,14 @@
 // [Fault] is one kind of misbehaviour; [Key.Break] chooses the message at which it
 // happens.
 //
+//	finger := softkey.NewFinger()
+//	key := softkey.New(softkey.Options{PIN: "1234", Touch: finger.Touch})
+//	hub, err := softkey.NewHub(ctx, 2)          // started with hub.Env(), a program finds
+//	_, err = hub.Plug(0, key)                   // the key as hub.Device(0)
+//	key.Break(softkey.Hang, softkey.When{Step: softkey.StepAssert, Times: 1})
+//	ask, err := finger.Wanted(ctx)              // the key blinks
+//	ask.Touch()
+//
 // The key is as strict as the strictest of the real ones, so that what works with
 // it proves something: requests must be canonical CBOR, a resident credential
 // needs the PIN that was set, tokens are held to their permissions and relying
