@@ -72,10 +72,12 @@ func noiseBefore(m message) [][]byte {
 	return append(noise, m.reports()...)
 }
 
-// garbage is no answer to anything, on the host's own channel.
+// garbage is no answer to anything, on the host's own channel: a first report of a
+// command that there is not, so that it is never taken for a sign of life.
 func garbage(channel uint32) [][]byte {
 	r := random(reportSize)
 	binary.BigEndian.PutUint32(r, channel)
+	r[4] = 0x2a | isFirst
 	return [][]byte{r}
 }
 
