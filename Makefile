@@ -23,6 +23,7 @@ help: ## list the targets
 
 build: ## build every program into bin/
 	@for p in $(PROGRAMS); do go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/$$p ./cmd/$$p || exit 1; done
+	@tools/build-sk $(BIN)
 
 man: build ## write the manual pages into bin/man/
 	@mkdir -p $(BIN)/man

@@ -21,6 +21,7 @@ var arrows = map[string][]string{
 	"cmd/countersignd":     {"daemon", "ipc/paths", "program", "version"},
 	"cmd/countersign-org":  {"org", "program"},
 	"cmd/countersign-tray": {"tray", "program", "version"},
+	"cmd/countersign-sk":   {"authenticators/securitykey/helper", "version"},
 	"cli":                  {"ipc/client", "ipc/api", "ipc/describe", "ipc/paths", "ipc/peer", "program", "version"},
 	"ipc/api":              {},
 	"ipc/describe":         {"ipc/api"},
@@ -38,11 +39,16 @@ var arrows = map[string][]string{
 	"daemon/prompt":        {},
 	"daemon/desktop":       {"ipc/api", "ipc/describe", "bus"},
 	"authenticators":       {"okta", "bus"},
-	"bus":                  {},
-	"okta":                 {},
-	"org":                  {"okta", "program"},
-	"org/store":            {},
-	"version":              {},
+
+	"authenticators/securitykey":        {"authenticators/devicekey"},
+	"authenticators/securitykey/wire":   {},
+	"authenticators/securitykey/helper": {"authenticators/securitykey/wire"},
+
+	"bus":       {},
+	"okta":      {},
+	"org":       {"okta", "program"},
+	"org/store": {},
+	"version":   {},
 }
 
 // onlyIn names third-party modules that one room alone may import, and why.
@@ -50,13 +56,17 @@ var onlyIn = map[string]string{
 	"github.com/99designs/keyring":    "daemon/vault/unlock", // connects to the session bus in its init
 	"github.com/godbus/dbus/v5":       "bus",
 	"github.com/keys-pub/go-libfido2": "authenticators/securitykey/helper", // cgo; leaks and races stay in a child process
-	"github.com/google/go-tpm":        "authenticators/devicekey/tpm",
-	"github.com/ebitengine/purego":    "daemon/desktop/macos", // calls what the compiler has not checked
-	"github.com/getlantern/systray":   "tray",
-	"fyne.io/systray":                 "tray",
-	"modernc.org/sqlite":              "org/store",
-	"github.com/pressly/goose/v3":     "org/store",
-	"github.com/spf13/cobra":          "", // any command, checked below
+
+	"github.com/landlock-lsm/go-landlock": "authenticators/securitykey/helper", // shuts the whole process in
+	"github.com/elastic/go-seccomp-bpf":   "authenticators/securitykey/helper", // likewise
+
+	"github.com/google/go-tpm":      "authenticators/devicekey/tpm",
+	"github.com/ebitengine/purego":  "daemon/desktop/macos", // calls what the compiler has not checked
+	"github.com/getlantern/systray": "tray",
+	"fyne.io/systray":               "tray",
+	"modernc.org/sqlite":            "org/store",
+	"github.com/pressly/goose/v3":   "org/store",
+	"github.com/spf13/cobra":        "", // any command, checked below
 }
 
 type pkg struct {
@@ -156,8 +166,9 @@ func TestArrowsPointDown(t *testing.T) {
 // even through others.
 func TestProgramsStayLight(t *testing.T) {
 	never := map[string][]string{
-		"cmd/countersignd": {"modernc.org/sqlite", module + "org", module + "cli"},
-		"cmd/countersign":  {"modernc.org/sqlite", module + "org", module + "daemon", module + "okta", "github.com/99designs/keyring", "github.com/go-jose/go-jose/v4"},
+		"cmd/countersignd":   {"modernc.org/sqlite", module + "org", module + "cli", "github.com/keys-pub/go-libfido2"},
+		"cmd/countersign-sk": {"net", "log/slog", module + "daemon", module + "ipc", module + "okta", "github.com/fxamacker/cbor/v2", "github.com/spf13/cobra"},
+		"cmd/countersign":    {"modernc.org/sqlite", module + "org", module + "daemon", module + "okta", "github.com/99designs/keyring", "github.com/go-jose/go-jose/v4"},
 		"cmd/countersign-tray": {"modernc.org/sqlite", module + "org", module + "daemon", module + "okta", module + "authenticators", module + "cli",
 			"github.com/99designs/keyring", "github.com/go-jose/go-jose/v4", "github.com/google/go-tpm"},
 	}

@@ -8,6 +8,7 @@
 package wire
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -68,8 +69,8 @@ type Request struct {
 	Name         string   `json:"name,omitempty"`       // of a fingerprint
 }
 
-// Timeouts of a request.
-func (r *Request) Deadline() time.Duration { return time.Duration(r.Timeout) * time.Millisecond }
+// Patience is Timeout as a duration.
+func (r *Request) Patience() time.Duration { return time.Duration(r.Timeout) * time.Millisecond }
 
 // User is the account that a credential is for.
 type User struct {
@@ -87,12 +88,15 @@ type Identity struct {
 	Manufacturer string `json:"manufacturer,omitempty"`
 	Product      string `json:"product,omitempty"`
 	AAGUID       string `json:"aaguid,omitempty"` // as hex with dashes; "" of U2F keys
+	// Arrival is another one each time a key is plugged in, also into the same place.
+	Arrival string `json:"arrival,omitempty"`
 }
 
-// PIN is a frame from the agent, after an event asked for it.
+// PIN is a frame from the agent, after an event asked for it. It is bytes, so that
+// it can be wiped; WritePIN writes it.
 type PIN struct {
-	PIN string `json:"pin"`
-	Old string `json:"old,omitempty"` // of ChangePIN
+	PIN []byte `json:"pin"`
+	Old []byte `json:"old,omitempty"` // of ChangePIN
 }
 
 // Events of the helper.
@@ -120,6 +124,7 @@ type Result struct {
 	Assertion    *Assertion    `json:"assertion,omitempty"`   // GetAssertion
 	Credentials  []Credential  `json:"credentials,omitempty"`
 	Left         int           `json:"credentialsLeft,omitempty"` // room for more on the key
+	Log          string        `json:"log,omitempty"`             // for the agent's: what the sandbox lacks here
 	Fingerprints []Fingerprint `json:"fingerprints,omitempty"`
 }
 
@@ -206,8 +211,11 @@ func (e *Error) Error() string {
 	return e.Code + ": " + e.Message
 }
 
-// ErrTooLong says that a frame is longer than MaxFrame.
-var ErrTooLong = errors.New("frame too long")
+// Errors of frames.
+var (
+	ErrTooLong = errors.New("frame too long") // longer than MaxFrame; a PIN longer than MaxPIN
+	errJSON    = errors.New("read a frame: not the JSON that was expected")
+)
 
 // Write writes one frame.
 func Write(w io.Writer, v any) error {
@@ -215,15 +223,35 @@ func Write(w io.Writer, v any) error {
 	if err != nil {
 		return err
 	}
-	defer clear(body) // it may hold a PIN
 	if len(body) > MaxFrame {
 		return ErrTooLong
 	}
 	frame := make([]byte, 4, 4+len(body))
 	binary.BigEndian.PutUint32(frame, uint32(len(body)))
-	frame = append(frame, body...)
-	defer clear(frame)
-	_, err = w.Write(frame)
+	_, err = w.Write(append(frame, body...))
+	return err
+}
+
+// MaxPIN bounds a PIN in bytes (CTAP 2.1, 6.5.1).
+const MaxPIN = 63
+
+// WritePIN writes the frame of a PIN, and leaves no copy of it in memory: that is
+// why it does not go by encoding/json, whose buffers are used again.
+func WritePIN(w io.Writer, pin PIN) error {
+	if len(pin.PIN) > MaxPIN || len(pin.Old) > MaxPIN {
+		return ErrTooLong
+	}
+	frame := make([]byte, 4, 4+256) // never moved by append
+	defer func() { clear(frame[:cap(frame)]) }()
+	frame = append(frame, `{"pin":"`...)
+	frame = base64.StdEncoding.AppendEncode(frame, pin.PIN)
+	if len(pin.Old) > 0 {
+		frame = append(frame, `","old":"`...)
+		frame = base64.StdEncoding.AppendEncode(frame, pin.Old)
+	}
+	frame = append(frame, `"}`...)
+	binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
+	_, err := w.Write(frame)
 	return err
 }
 
@@ -243,7 +271,7 @@ func Read(r io.Reader, v any) error {
 		return fmt.Errorf("read a frame: %w", noEOF(err))
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("read a frame: %w", err)
+		return errJSON // the error's own text may quote a PIN
 	}
 	return nil
 }

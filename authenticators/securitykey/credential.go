@@ -1,0 +1,278 @@
+package securitykey
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"slices"
+
+	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/securitykey/wire"
+)
+
+// UserVerification says whether the key must see its owner's PIN or finger
+// (WebAuthn 5.8.6). The zero value is what WebAuthn takes for missing: preferred.
+type UserVerification string
+
+// The ways.
+const (
+	Required    UserVerification = "required"
+	Preferred   UserVerification = "preferred"
+	Discouraged UserVerification = "discouraged"
+)
+
+func (v UserVerification) wire() string {
+	if v == "" {
+		return string(Preferred)
+	}
+	return string(v)
+}
+
+// Registration asks for a credential.
+type Registration struct {
+	Key      string           // id; "" is the only key, or the one that is touched first
+	PIN      devicekey.Secret // used if the key wants it
+	Progress Progress
+
+	Origin, RPID, RPName string
+	Challenge            []byte
+	User                 User
+	Algorithms           []int    // by preference; nil is ES256
+	Exclude              [][]byte // IDs of credentials: a key that has one is refused (ErrExcluded)
+	Resident             bool     // kept on the key, to be found without its ID
+	Verification         UserVerification
+	HMACSecret           bool // the credential can keep secrets
+}
+
+// Registered is a new credential, checked.
+type Registered struct {
+	Key               Key
+	CredentialID      []byte
+	ClientDataJSON    []byte
+	AttestationObject []byte
+	AuthData          []byte
+	PublicKey         []byte // COSE
+	Algorithm         int
+	AAGUID            string
+	Counter           uint32
+	Verified          bool // the key saw its owner's PIN or finger
+}
+
+// Register makes a credential. What the key answers is checked: that it is for the
+// RP ID, that the key says it was touched and, if required, verified its owner, and
+// its signature.
+func (ks *Keys) Register(ctx context.Context, r Registration) (Registered, error) {
+	if err := CheckOrigin(r.Origin, r.RPID); err != nil {
+		return Registered{}, err
+	}
+	if len(r.Challenge) < MinChallenge {
+		return Registered{}, errors.New("a challenge that can be guessed")
+	}
+	if len(r.Algorithms) == 0 {
+		r.Algorithms = []int{ES256}
+	}
+	id, err := ks.Choose(ctx, r.Key, r.Progress)
+	if err != nil {
+		return Registered{}, err
+	}
+	data := clientData(typeCreate, r.Challenge, r.Origin)
+	user := wire.User(r.User)
+	result, k, err := ks.on(ctx, id, operation{time: touchTime, pin: wire.PIN{PIN: r.PIN}, progress: r.Progress, req: wire.Request{
+		Op: wire.MakeCredential, RPID: r.RPID, RPName: r.RPName, ClientDataHash: hash(data), User: &user, Algorithms: r.Algorithms,
+		CredentialIDs: r.Exclude, Resident: r.Resident, Verification: r.Verification.wire(), HMACSecret: r.HMACSecret,
+	}})
+	if err != nil {
+		return Registered{}, err
+	}
+	if result.Attestation == nil {
+		return Registered{}, &HelperError{Why: "gave no credential"}
+	}
+	made, err := registered(result.Attestation, &r, data, k.place.AAGUID)
+	if err != nil {
+		return Registered{}, fmt.Errorf("%w: %w", ErrBadKey, err)
+	}
+	made.Key = k.Key
+	return made, nil
+}
+
+// registered checks a new credential.
+func registered(a *wire.Attestation, r *Registration, data []byte, aaguid string) (Registered, error) {
+	d, err := parseAuthData(a.AuthData)
+	if err != nil {
+		return Registered{}, err
+	}
+	if d.flags&flagAttested == 0 {
+		return Registered{}, errors.New("no credential in it")
+	}
+	if err := d.holds(r.RPID, r.Verification == Required); err != nil {
+		return Registered{}, err
+	}
+	if !bytes.Equal(d.credentialID, a.CredentialID) {
+		return Registered{}, errors.New("two credential IDs")
+	}
+	key, algorithm, err := publicKey(d.cose)
+	if err != nil {
+		return Registered{}, err
+	}
+	if !slices.Contains(r.Algorithms, algorithm) {
+		return Registered{}, fmt.Errorf("algorithm %d, which was not asked for", algorithm)
+	}
+	// One made by the older protocol has none.
+	if aaguid != "" && a.Format != "fido-u2f" && d.aaguid != aaguid {
+		return Registered{}, fmt.Errorf("made by a key of model %s, not %s", d.aaguid, aaguid)
+	}
+	if err := attests(a, d, key, hash(data)); err != nil {
+		return Registered{}, err
+	}
+	object, err := attestationObject(a)
+	if err != nil {
+		return Registered{}, err
+	}
+	return Registered{
+		CredentialID: a.CredentialID, ClientDataJSON: data, AttestationObject: object, AuthData: a.AuthData, PublicKey: d.cose,
+		Algorithm: algorithm, AAGUID: d.aaguid, Counter: d.counter, Verified: d.flags&flagVerified != 0,
+	}, nil
+}
+
+// holds checks what every answer must say.
+func (d *authData) holds(rpID string, verified bool) error {
+	switch {
+	case !bytes.Equal(d.rpHash, hash([]byte(rpID))):
+		return errors.New("for another RP ID")
+	case d.flags&flagPresent == 0:
+		return errors.New("the key was not touched")
+	case verified && d.flags&flagVerified == 0:
+		return errors.New("the key did not verify its owner")
+	}
+	return nil
+}
+
+// Assertion asks for a signature by a credential.
+type Assertion struct {
+	Key      string
+	PIN      devicekey.Secret
+	Progress Progress
+
+	Origin, RPID string
+	Challenge    []byte
+	Allow        [][]byte // IDs of credentials; none: one that is kept on the key
+	Verification UserVerification
+	// Salts, one or two of 32 bytes, ask for the secrets of the credential.
+	Salts [][]byte
+}
+
+// Asserted is a signature.
+type Asserted struct {
+	Key            Key
+	CredentialID   []byte
+	ClientDataJSON []byte
+	AuthData       []byte
+	Signature      []byte
+	UserID         []byte // user handle, of credentials that are kept on the key
+	Counter        uint32
+	Verified       bool
+	Secret         devicekey.Secret // 32 bytes for each salt; wiped by the caller
+}
+
+// Assert has the key sign. What it answers is checked but for the signature, whose
+// key the org has; see Verify.
+func (ks *Keys) Assert(ctx context.Context, a Assertion) (Asserted, error) {
+	if err := CheckOrigin(a.Origin, a.RPID); err != nil {
+		return Asserted{}, err
+	}
+	if len(a.Challenge) < MinChallenge {
+		return Asserted{}, errors.New("a challenge that can be guessed")
+	}
+	id, err := ks.Choose(ctx, a.Key, a.Progress)
+	if err != nil {
+		return Asserted{}, err
+	}
+	data := clientData(typeGet, a.Challenge, a.Origin)
+	result, k, err := ks.on(ctx, id, operation{time: touchTime, pin: wire.PIN{PIN: a.PIN}, progress: a.Progress, req: wire.Request{
+		Op: wire.GetAssertion, RPID: a.RPID, ClientDataHash: hash(data), CredentialIDs: a.Allow, Verification: a.Verification.wire(), Salts: a.Salts,
+	}})
+	if err != nil {
+		return Asserted{}, err
+	}
+	if result.Assertion == nil {
+		return Asserted{}, &HelperError{Why: "gave no signature"}
+	}
+	got, err := asserted(result.Assertion, &a, data)
+	if err != nil {
+		return Asserted{}, fmt.Errorf("%w: %w", ErrBadKey, err)
+	}
+	got.Key = k.Key
+	return got, nil
+}
+
+// asserted checks what can be checked without the public key.
+func asserted(w *wire.Assertion, a *Assertion, data []byte) (Asserted, error) {
+	d, err := parseAuthData(w.AuthData)
+	if err != nil {
+		return Asserted{}, err
+	}
+	if err := d.holds(a.RPID, a.Verification == Required); err != nil {
+		return Asserted{}, err
+	}
+	if len(w.CredentialID) == 0 || len(a.Allow) > 0 && !slices.ContainsFunc(a.Allow, func(id []byte) bool { return bytes.Equal(id, w.CredentialID) }) {
+		return Asserted{}, errors.New("signed by a credential that was not asked for")
+	}
+	if len(w.UserID) > 64 {
+		return Asserted{}, errors.New("a user handle that is too long")
+	}
+	if len(w.Secret) != 32*len(a.Salts) {
+		return Asserted{}, fmt.Errorf("%d bytes of secrets for %d salts", len(w.Secret), len(a.Salts))
+	}
+	return Asserted{
+		CredentialID: w.CredentialID, ClientDataJSON: data, AuthData: w.AuthData, Signature: w.Signature, UserID: w.UserID,
+		Counter: d.counter, Verified: d.flags&flagVerified != 0, Secret: w.Secret,
+	}, nil
+}
+
+// Expected is what an assertion is checked against by whoever has the public key.
+type Expected struct {
+	RPID, Origin string
+	Challenge    []byte
+	CredentialID []byte
+	PublicKey    []byte // COSE, as Registered gave it
+	Verified     bool   // the key must have seen its owner's PIN or finger
+	Counter      uint32 // of the last assertion
+}
+
+// Verify checks an assertion, and gives the counter to remember. Any error means
+// that nobody is verified.
+func Verify(a Asserted, want Expected) (counter uint32, err error) {
+	if len(want.Challenge) < MinChallenge || !bytes.Equal(a.ClientDataJSON, clientData(typeGet, want.Challenge, want.Origin)) {
+		return 0, errors.New("client data that was not asked for")
+	}
+	if len(want.CredentialID) == 0 || !bytes.Equal(a.CredentialID, want.CredentialID) {
+		return 0, errors.New("another credential")
+	}
+	d, err := parseAuthData(a.AuthData)
+	if err != nil {
+		return 0, err
+	}
+	if err := d.holds(want.RPID, want.Verified); err != nil {
+		return 0, err
+	}
+	key, _, err := publicKey(want.PublicKey)
+	if err != nil {
+		return 0, err
+	}
+	if !signed(key, append(append([]byte{}, a.AuthData...), hash(a.ClientDataJSON)...), a.Signature) {
+		return 0, errors.New("the signature is not the credential's")
+	}
+	// A key that counts counts up; one that does not says 0 (WebAuthn 6.1.1).
+	if (d.counter != 0 || want.Counter != 0) && d.counter <= want.Counter {
+		return 0, fmt.Errorf("the key counts %d after %d: it may have been copied", d.counter, want.Counter)
+	}
+	return d.counter, nil
+}
+
+// PublicKeyOf reads the key of a credential.
+func PublicKeyOf(cose []byte) (crypto.PublicKey, error) {
+	key, _, err := publicKey(cose)
+	return key, err
+}

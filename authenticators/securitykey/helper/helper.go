@@ -1,0 +1,251 @@
+// Package helper is what countersign-sk runs: one operation on one security key,
+// in a process of its own that ends with it.
+//
+// The agent never talks to a key. A key may be hostile or broken, the library that
+// talks to it is C, and its calls may hang: so each operation is a process that
+// has shut itself in before it opens the key (see sandbox_linux.go), that has a
+// deadline, and that may be killed at any time. It asks for a PIN only when the key
+// wants one, tries it once, and keeps nothing.
+//
+// While a key waits for its owner it stays busy until it is told to stop. So an
+// operation that ends early, by its deadline, by the end of its input (the agent is
+// gone, or wants no more) or by SIGTERM, cancels until the library's call returns,
+// and gives up soon: the process ends with it.
+//
+// Built without cgo it answers every request that it cannot.
+package helper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"countersign.dev/authenticators/securitykey/wire"
+)
+
+// Bounds of what a request may say.
+const (
+	maxPatience = 10 * time.Minute
+	firstFrame  = 10 * time.Second // within which the request is there
+)
+
+// session is one operation.
+type session struct {
+	req  *wire.Request
+	ctx  context.Context // ends by deadline or cancellation; its cause is a *wire.Error
+	stop context.CancelCauseFunc
+	pins chan wire.PIN
+	held *held // the key's device file
+	log  []string
+
+	mu  sync.Mutex // guards out
+	out io.Writer
+}
+
+// fail is an error of the protocol.
+func fail(code, format string, args ...any) *wire.Error {
+	return &wire.Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Run serves one request, and gives the exit code: 0 after a result, 1 after an
+// error that was reported, 2 when nobody listens.
+func Run(in, out *os.File) int {
+	// The library prints to the standard output in one of its calls: that is ours.
+	os.Stdout = os.Stderr
+	late := time.AfterFunc(firstFrame, func() { os.Exit(2) })
+	req := &wire.Request{}
+	err := wire.Read(in, req)
+	late.Stop()
+	s := &session{req: req, out: out, pins: make(chan wire.PIN)}
+	var result *wire.Result
+	switch {
+	case errors.Is(err, io.EOF):
+		return 2 // nobody wants anything
+	case err != nil:
+		err = fail(wire.BadRequest, "%v", err)
+	case req.Version != wire.Version:
+		err = fail(wire.BadRequest, "version %d of the protocol is asked for, this is %d", req.Version, wire.Version)
+	case !supported:
+		err = fail(wire.NotBuilt, "built without security-key support")
+	case req.Patience() <= 0 || req.Patience() > maxPatience:
+		err = fail(wire.BadRequest, "a timeout of %d ms", req.Timeout)
+	default:
+		if err = s.confine(); err == nil {
+			result, err = s.serve(in)
+		}
+	}
+	return s.end(result, err)
+}
+
+// serve carries the operation out.
+func (s *session) serve(in io.Reader) (*wire.Result, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), s.req.Patience(), fail(wire.TimedOut, "no end within %s", s.req.Patience()))
+	defer cancel()
+	s.ctx, s.stop = context.WithCancelCause(ctx)
+	defer s.stop(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	signal.Ignore(syscall.SIGPIPE) // cancel first
+	// Both end with the process.
+	go func() {
+		<-signals
+		s.stop(fail(wire.Cancelled, "told to stop"))
+	}()
+	go s.listen(in)
+	if afterConfine != nil {
+		afterConfine(s)
+	}
+	if s.req.Op != wire.List {
+		if err := s.take(); err != nil {
+			return nil, err
+		}
+		defer s.held.release()
+	}
+	return s.operate()
+}
+
+// afterConfine is set by test builds, which try what must be impossible.
+var afterConfine func(*session)
+
+// listen reads PINs until the input ends, which means stop.
+func (s *session) listen(in io.Reader) {
+	for {
+		var pin wire.PIN
+		if err := wire.Read(in, &pin); err != nil {
+			if !errors.Is(err, io.EOF) {
+				s.stop(fail(wire.BadRequest, "%v", err))
+			}
+			s.stop(fail(wire.Cancelled, "nobody waits for the result"))
+			return
+		}
+		select {
+		case s.pins <- pin:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// event tells the agent something on the way.
+func (s *session) event(r wire.Reply) {
+	r.Version = wire.Version
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := wire.Write(s.out, &r); err != nil {
+		s.stop(fail(wire.Cancelled, "nobody listens"))
+	}
+}
+
+// askPIN has the agent send the PIN. It is used once.
+func (s *session) askPIN(left int) (wire.PIN, error) {
+	s.event(wire.Reply{Event: wire.NeedPIN, TriesLeft: left})
+	select {
+	case pin := <-s.pins:
+		for _, p := range [][]byte{pin.PIN, pin.Old} {
+			if strings.ContainsRune(string(p), 0) || len(p) > wire.MaxPIN {
+				return wire.PIN{}, fail(wire.PINRefused, "no PIN of a key")
+			}
+		}
+		if len(pin.PIN) == 0 {
+			return wire.PIN{}, fail(wire.BadRequest, "an empty PIN")
+		}
+		return pin, nil
+	case <-s.ctx.Done():
+		return wire.PIN{}, s.cause()
+	}
+}
+
+// cause is why the operation was ended early.
+func (s *session) cause() error {
+	var e *wire.Error
+	if errors.As(context.Cause(s.ctx), &e) {
+		return e
+	}
+	return fail(wire.Cancelled, "stopped")
+}
+
+// end writes the last frame.
+func (s *session) end(result *wire.Result, err error) int {
+	r := wire.Reply{Version: wire.Version, Result: result}
+	if err != nil {
+		var e *wire.Error
+		if !errors.As(err, &e) {
+			e = fail(wire.Failed, "%v", err)
+		}
+		r.Result, r.Error = nil, e
+	} else {
+		result.Log = strings.Join(s.log, "; ")
+	}
+	s.mu.Lock() // for good: no event comes after the end
+	if wire.Write(s.out, &r) != nil {
+		return 2
+	}
+	if err != nil {
+		return 1
+	}
+	return 0
+}
+
+// times of call.
+const (
+	// blinking is after how long without an answer the key is taken to wait for its
+	// owner. It says so itself, but libfido2 keeps that to itself.
+	blinking    = 250 * time.Millisecond
+	cancelEvery = 20 * time.Millisecond
+	// cancelling is how long a key may take to give up once it was told so.
+	cancelling = 700 * time.Millisecond
+)
+
+// call runs one call of the library, which may block, and cancels it when the
+// operation is over: again and again, since a cancellation that comes before the
+// key is open is lost, and not for long, since a key may not hear it.
+func (s *session) call(cancel func(), touch bool, do func() error) error {
+	if s.ctx.Err() != nil {
+		return s.cause()
+	}
+	done := make(chan error, 1)
+	go func() { done <- do() }() // what hangs in there ends with the process
+	if touch {
+		t := time.NewTimer(blinking)
+		defer t.Stop()
+		select {
+		case err := <-done:
+			return s.explain(err)
+		case <-s.ctx.Done():
+		case <-t.C:
+			s.event(wire.Reply{Event: wire.Touch})
+		}
+	}
+	select {
+	case err := <-done:
+		return s.explain(err)
+	case <-s.ctx.Done():
+	}
+	stopped := make(chan struct{})
+	defer close(stopped)
+	go func() { // apart, since writing to a key that does not read may block, too
+		for {
+			cancel()
+			select {
+			case <-stopped:
+				return
+			case <-time.After(cancelEvery):
+			}
+		}
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			return nil // just in time
+		}
+	case <-time.After(cancelling):
+	}
+	return s.cause()
+}

@@ -1,0 +1,156 @@
+//go:build cgo
+
+package helper
+
+import (
+	"encoding/hex"
+	"errors"
+
+	"github.com/keys-pub/go-libfido2"
+
+	"countersign.dev/authenticators/securitykey/wire"
+)
+
+// manages refuses a key that names none of the options.
+func (k *key) manages(options ...string) error {
+	info, err := k.info()
+	if err != nil {
+		return err
+	}
+	for _, o := range options {
+		// Of fingerprints, "false" is: none yet.
+		if option(info, o) != libfido2.Default {
+			return nil
+		}
+	}
+	return fail(wire.Unsupported, "the key has none of %q", options)
+}
+
+func (k *key) credentials() (*wire.Result, error) {
+	if err := k.manages("credMgmt", "credentialMgmtPreview"); err != nil {
+		return nil, err
+	}
+	pin, err := k.pin()
+	if err != nil {
+		return nil, err
+	}
+	result := &wire.Result{}
+	var meta *libfido2.CredentialsInfo
+	if err := k.quick(func() (err error) {
+		meta, err = k.dev.CredentialsInfo(pin)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	result.Left = int(max(0, min(meta.RKRemaining, 1<<20)))
+	var parties []*libfido2.RelyingParty
+	if meta.RKExisting > 0 {
+		if err := k.quick(func() (err error) {
+			parties, err = k.dev.RelyingParties(pin)
+			return err
+		}); err != nil && !is(err, wire.NoCredential) {
+			return nil, err
+		}
+	}
+	for _, rp := range parties {
+		if rp.ID == "" {
+			continue // too long for the key to remember
+		}
+		var found []*libfido2.Credential
+		if err := k.quick(func() (err error) {
+			found, err = k.dev.Credentials(rp.ID, pin)
+			return err
+		}); err != nil && !is(err, wire.NoCredential) {
+			return nil, err
+		}
+		for _, c := range found {
+			result.Credentials = append(result.Credentials, wire.Credential{
+				ID: c.ID, RPID: rp.ID, RP: rp.Name, User: wire.User{ID: c.User.ID, Name: c.User.Name, DisplayName: c.User.DisplayName},
+			})
+		}
+	}
+	return result, nil
+}
+
+func (k *key) deleteCredential() error {
+	if len(k.req.CredentialIDs) != 1 || len(k.req.CredentialIDs[0]) == 0 {
+		return fail(wire.BadRequest, "%d credentials to delete", len(k.req.CredentialIDs))
+	}
+	if err := k.manages("credMgmt", "credentialMgmtPreview"); err != nil {
+		return err
+	}
+	pin, err := k.pin()
+	if err != nil {
+		return err
+	}
+	return k.quick(func() error { return k.dev.DeleteCredential(k.req.CredentialIDs[0], pin) })
+}
+
+func (k *key) fingerprints() (*wire.Result, error) {
+	if err := k.manages("bioEnroll", "userVerificationMgmtPreview"); err != nil {
+		return nil, err
+	}
+	pin, err := k.pin()
+	if err != nil {
+		return nil, err
+	}
+	return k.fingerprintsBy(pin)
+}
+
+func (k *key) fingerprintsBy(pin string) (*wire.Result, error) {
+	var found []libfido2.BioTemplate
+	err := k.quick(func() (err error) {
+		found, err = k.dev.BioList(pin)
+		return err
+	})
+	if err != nil && !is(err, emptyTemplates) {
+		return nil, err
+	}
+	result := &wire.Result{}
+	for _, f := range found {
+		result.Fingerprints = append(result.Fingerprints, wire.Fingerprint{ID: f.ID, Name: f.Name})
+	}
+	return result, nil
+}
+
+func (k *key) enrolFingerprint() (*wire.Result, error) {
+	if err := k.manages("bioEnroll", "userVerificationMgmtPreview"); err != nil {
+		return nil, err
+	}
+	pin, err := k.pin()
+	if err != nil {
+		return nil, err
+	}
+	id, err := k.readFinger(pin)
+	if err != nil {
+		return nil, err
+	}
+	print := wire.Fingerprint{ID: hex.EncodeToString(id)}
+	if k.req.Name != "" {
+		if err := k.quick(func() error { return k.dev.BioSetTemplateName(pin, print.ID, k.req.Name) }); err != nil {
+			return nil, err
+		}
+		print.Name = k.req.Name
+	}
+	return &wire.Result{Fingerprints: []wire.Fingerprint{print}}, nil
+}
+
+func (k *key) dropFingerprint() error {
+	if id, err := hex.DecodeString(k.req.Template); err != nil || len(id) == 0 {
+		return fail(wire.BadRequest, "no id of a fingerprint")
+	}
+	if err := k.manages("bioEnroll", "userVerificationMgmtPreview"); err != nil {
+		return err
+	}
+	pin, err := k.pin()
+	if err != nil {
+		return err
+	}
+	return k.quick(func() error { return k.dev.BioDelete(pin, k.req.Template) })
+}
+
+// is says whether an error has the code.
+func is(err error, code string) bool {
+	var e *wire.Error
+	return errors.As(err, &e) && e.Code == code
+}

@@ -1,0 +1,77 @@
+//go:build unix
+
+package securitykey
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+)
+
+// helper gives the path of the helper, after a look at who could have put it there.
+func (ks *Keys) helper() (string, error) {
+	path := ks.o.Helper
+	if path == "" {
+		var err error
+		if path, err = Beside(); err != nil {
+			return "", &HelperError{Why: "cannot be found: " + err.Error()}
+		}
+	}
+	if !filepath.IsAbs(path) {
+		return "", &HelperError{path, "is not named by an absolute path"}
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return "", &HelperError{path, "is missing"}
+	}
+	if why := ks.foreign(info); why != "" {
+		return "", &HelperError{path, why}
+	}
+	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		return "", &HelperError{path, "is no program"}
+	}
+	if info.Mode()&0o022 != 0 {
+		return "", &HelperError{path, fmt.Sprintf("may be changed by others (mode %04o)", info.Mode().Perm())}
+	}
+	folder := filepath.Dir(path)
+	if info, err = os.Stat(folder); err != nil {
+		return "", &HelperError{path, "is missing"}
+	}
+	if why := ks.foreign(info); why != "" {
+		return "", &HelperError{path, "is in a folder that " + why}
+	}
+	if info.Mode()&0o002 != 0 {
+		return "", &HelperError{path, "is in a folder that others may change"}
+	}
+	return path, nil
+}
+
+// foreign says who owns a file that neither root nor the owner does.
+func (ks *Keys) foreign(info os.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "has no known owner"
+	}
+	if st.Uid != 0 && int(st.Uid) != ks.o.Owner {
+		return fmt.Sprintf("belongs to another user (uid %d)", st.Uid)
+	}
+	return ""
+}
+
+// environment of the helper: nothing that could change what it loads or does.
+func environment() []string { return []string{} }
+
+// apart puts the helper into a group of its own: what is typed at a terminal does
+// not reach it, and all of it can be ended.
+func apart(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+func terminate(c *exec.Cmd) { _ = c.Process.Signal(syscall.SIGTERM) }
+
+// destroy kills the helper with its group, unless it was collected already.
+func destroy(c *exec.Cmd) {
+	if c.Process.Signal(syscall.SIGKILL) == nil {
+		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
+	}
+}
