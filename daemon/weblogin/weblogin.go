@@ -32,6 +32,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"countersign.dev/daemon/idtoken"
 	"countersign.dev/ipc/loopback"
 	"countersign.dev/ipc/peer"
 	"countersign.dev/okta"
@@ -51,7 +52,7 @@ const (
 var (
 	ErrTimedOut  = errors.New("nobody signed in within ten minutes")
 	ErrCancelled = errors.New("the sign-in was cancelled")
-	ErrIDToken   = errors.New("the org's word on who signed in does not hold")
+	ErrIDToken   = idtoken.ErrInvalid
 )
 
 // RefusedError is the org's refusal, as its redirect said it (RFC 6749, 4.1.2.1).
@@ -251,10 +252,12 @@ func (s *SignIn) redeem(ctx context.Context, code okta.Secret) (Grant, error) {
 		return Grant{}, fmt.Errorf("redeem the code: %w", err)
 	}
 	g := Grant{Authorization: auth, org: o.Org, endpoint: o.Metadata.RevocationEndpoint, token: t.AccessToken}
-	if err := s.identify(ctx, &g, t.IDToken); err != nil {
+	who, err := idtoken.Check(ctx, t.IDToken, idtoken.Expected{Org: o.Org, ClientID: o.ClientID, Nonce: s.nonce, Now: o.Now()})
+	if err != nil {
 		_ = g.Revoke(context.WithoutCancel(ctx))
 		return Grant{}, err
 	}
+	g.UserID, g.Username = who.UserID, who.Username
 	return g, nil
 }
 

@@ -79,6 +79,7 @@ type call struct {
 	header      map[string]string
 	timeout     time.Duration // 0: the client's
 	conditional bool          // 304 is an answer
+	documents   bool          // refusals are answers, too: documents with their own status
 }
 
 // answer is a 2xx answer.
@@ -146,8 +147,9 @@ func read(resp *http.Response, host string, c call) (answer, error) {
 		return &UnexpectedAnswer{Host: host, Status: resp.StatusCode, Kind: kind, Detail: detail}
 	}
 	success := resp.StatusCode/100 == 2
+	refused := c.documents && resp.StatusCode/100 == 4
 	limit := int64(maxAnswer)
-	if success {
+	if success || refused {
 		limit = c.limit
 	}
 	body, err := readBody(resp, limit)
@@ -175,6 +177,9 @@ func read(resp *http.Response, host string, c call) (answer, error) {
 	}
 	if kind != "" {
 		return answer{}, unexpected(kind, "")
+	}
+	if refused {
+		return answer{resp.StatusCode, resp.Header, body}, nil
 	}
 	return answer{}, refusal(resp, body, c.oauth, unexpected)
 }
