@@ -150,7 +150,7 @@ func (o *Org) token(w http.ResponseWriter, r *http.Request) {
 		o.oauth.bound[doc["access_token"].(string)] = key
 		o.mu.Unlock()
 	}
-	if r.PostForm.Get("grant_type") == "authorization_code" {
+	if t := r.PostForm.Get("grant_type"); t == "authorization_code" || t == "interaction_code" {
 		idToken, err := o.redeem(r.PostForm)
 		if err != nil {
 			tokenError(w, http.StatusBadRequest, "invalid_grant", err.Error())
@@ -163,9 +163,13 @@ func (o *Org) token(w http.ResponseWriter, r *http.Request) {
 
 // redeem takes a code once, with the verifier of who asked for it.
 func (o *Org) redeem(form url.Values) (idToken string, err error) {
+	code := form.Get("code")
+	if form.Get("grant_type") == "interaction_code" {
+		code = form.Get("interaction_code")
+	}
 	o.mu.Lock()
-	g, ok := o.oauth.codes[form.Get("code")]
-	delete(o.oauth.codes, form.Get("code"))
+	g, ok := o.oauth.codes[code]
+	delete(o.oauth.codes, code)
 	o.mu.Unlock()
 	digest := sha256.Sum256([]byte(form.Get("code_verifier")))
 	switch {

@@ -59,6 +59,7 @@ type Org struct {
 	hits       map[string]int
 	next       int
 	oauth      oauth
+	idx        idxState
 	keys       keys
 }
 
@@ -89,6 +90,8 @@ func NewOrg(t testing.TB) *Org {
 	mux.HandleFunc("GET /oauth2/v1/authorize", o.authorize)
 	mux.HandleFunc("POST /oauth2/v1/token", o.token)
 	mux.HandleFunc("POST /oauth2/v1/revoke", o.revoke)
+	mux.HandleFunc("POST /oauth2/v1/interact", o.interact)
+	mux.HandleFunc("POST /idp/idx/", o.step)
 	mux.HandleFunc("POST "+okta.AppAuthenticatorsPath, o.enrol)
 	mux.HandleFunc("PATCH "+okta.AppAuthenticatorsPath+"/{id}", o.update)
 	mux.HandleFunc("DELETE "+okta.AppAuthenticatorsPath+"/{id}", o.remove)
