@@ -16,7 +16,6 @@ import (
 const (
 	needsPIN          = "needs_pin"           // the key does not do it without; the operation is tried again with it
 	thereButUntouched = "there_but_untouched" // what a U2F key says to a silent question for a credential it has
-	emptyTemplates    = "empty_templates"     // what the library says of a key without fingerprints
 )
 
 // sentinels are the errors that the library names, by their code.
@@ -61,6 +60,9 @@ func code(err error) (int, bool) {
 	return 0, false
 }
 
+// pulling is how long it takes to pull a key out.
+const pulling = 200 * time.Millisecond
+
 // explain turns an error of the library into one of the protocol.
 func (s *session) explain(err error) error {
 	var known *wire.Error
@@ -76,12 +78,14 @@ func (s *session) explain(err error) error {
 	if !ok {
 		return fail(wire.Failed, "%v", err)
 	}
-	if s.held != nil && s.held.gone() {
-		return fail(wire.Removed, "%v", err)
-	}
 	meaning, ok := meanings[n]
+	wait := time.Duration(0)
 	if !ok {
-		meaning = wire.BadKey
+		// A plug that is pulled loses contact before it is out.
+		meaning, wait = wire.BadKey, pulling
+	}
+	if s.held != nil && s.held.gone(wait) {
+		return fail(wire.Removed, "%v", err)
 	}
 	e := fail(meaning, "%v (%d)", err, n)
 	if meaning == wire.WrongPIN && s.ctx.Err() == nil {

@@ -77,6 +77,9 @@ func Run(in, out *os.File) int {
 	case req.Patience() <= 0 || req.Patience() > maxPatience:
 		err = fail(wire.BadRequest, "a timeout of %d ms", req.Timeout)
 	default:
+		if beforeConfine != nil {
+			beforeConfine(s)
+		}
 		if err = s.confine(); err == nil {
 			result, err = s.serve(in)
 		}
@@ -111,8 +114,8 @@ func (s *session) serve(in io.Reader) (*wire.Result, error) {
 	return s.operate()
 }
 
-// afterConfine is set by test builds, which try what must be impossible.
-var afterConfine func(*session)
+// Test builds try there what is possible, and then must not be.
+var beforeConfine, afterConfine func(*session)
 
 // listen reads PINs until the input ends, which means stop.
 func (s *session) listen(in io.Reader) {

@@ -102,6 +102,12 @@ func (k *key) info() (*libfido2.DeviceInfo, error) {
 		aaguid = dashes(k.asked.AAGUID)
 	}
 	if want := k.req.Expect; want != nil && want.AAGUID != "" && want.AAGUID != aaguid {
+		if k.u2f { // also what the library makes of a key that does not answer that question
+			if k.held.gone(pulling) {
+				return nil, fail(wire.Removed, "gone when it was asked what it is")
+			}
+			return nil, fail(wire.BadKey, "does not say any more what it is")
+		}
 		return nil, fail(wire.OtherKey, "AAGUID %q, expected %q", aaguid, want.AAGUID)
 	}
 	return k.asked, nil

@@ -90,20 +90,18 @@ func (k *key) fingerprints() (*wire.Result, error) {
 	if err := k.manages("bioEnroll", "userVerificationMgmtPreview"); err != nil {
 		return nil, err
 	}
+	if option(k.asked, "bioEnroll") == libfido2.False || option(k.asked, "userVerificationMgmtPreview") == libfido2.False {
+		return &wire.Result{}, nil // none yet; asked for them, a key says that this is no option
+	}
 	pin, err := k.pin()
 	if err != nil {
 		return nil, err
 	}
-	return k.fingerprintsBy(pin)
-}
-
-func (k *key) fingerprintsBy(pin string) (*wire.Result, error) {
 	var found []libfido2.BioTemplate
-	err := k.quick(func() (err error) {
+	if err := k.quick(func() (err error) {
 		found, err = k.dev.BioList(pin)
 		return err
-	})
-	if err != nil && !is(err, emptyTemplates) {
+	}); err != nil {
 		return nil, err
 	}
 	result := &wire.Result{}

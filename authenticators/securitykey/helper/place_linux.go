@@ -65,10 +65,10 @@ func (h *held) free(patience time.Duration) error {
 	}
 }
 
-// gone says whether the key has been pulled out.
-func (h *held) gone() bool {
-	p := []unix.PollFd{{Fd: int32(h.fd)}}
-	if n, err := unix.Poll(p, 0); err == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0 {
+// gone says whether the key has been pulled out, or is within patience.
+func (h *held) gone(patience time.Duration) bool {
+	p := []unix.PollFd{{Fd: int32(h.fd)}} // of what is always told: it is not there any more
+	if n, err := unix.Poll(p, int(patience.Milliseconds())); err == nil && n > 0 {
 		return true
 	}
 	_, err := os.Stat(tree() + h.path)

@@ -19,7 +19,7 @@ func (h *held) release() {}
 
 func (h *held) free(time.Duration) error { return nil }
 
-func (h *held) gone() bool { return false }
+func (h *held) gone(time.Duration) bool { return false }
 
 func (h *held) identity() wire.Identity { return wire.Identity{Path: h.path} }
 
