@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"countersign.dev/authenticators/verification/fido"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/challenge"
@@ -38,6 +39,7 @@ type core struct {
 	audit        *audit.Log
 	pipeline     *challenge.Pipeline
 	verification verifier
+	fido         *fido.Verifier // the security key that verifies the person
 	push         *push.Poller
 	journals     []*journal.Journal
 }

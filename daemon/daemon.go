@@ -54,9 +54,15 @@ type Config struct {
 	Log        *slog.Logger
 	Now        func() time.Time // nil: time.Now
 
-	sealer   unlock.Sealer    // tests: instead of the TPM
-	session  session.Watcher  // tests: instead of the system's
-	surfaces *desktop.Options // tests: instead of what the system has
+	// SecurityKeyHelper is the path of countersign-sk; "" is beside this program.
+	SecurityKeyHelper string
+	// SecurityKeyDevices are paths of security keys that the system does not list.
+	SecurityKeyDevices []string
+
+	securityKeys securityKeys     // tests: instead of those that are plugged in
+	sealer       unlock.Sealer    // tests: instead of the TPM
+	session      session.Watcher  // tests: instead of the system's
+	surfaces     *desktop.Options // tests: instead of what the system has
 }
 
 // stopWithin is how long a stopping agent waits for what is under way.
@@ -77,6 +83,7 @@ type Daemon struct {
 	prompts *prompt.Broker
 	hub     *hub
 	posture *posture.Posture
+	keys    securityKeys         // that are plugged in; asked when somebody asks
 	desktop *desktop.Desktop     // asks there; nil when that is switched off
 	core    atomic.Pointer[core] // nil while the vault is locked
 	index   vault.Index          // what a locked agent may know; read-only after Open
@@ -146,6 +153,7 @@ func Open(ctx context.Context, c Config) (*Daemon, error) {
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.quiet = time.AfterFunc(quietAfter, giveBack)
 	d.prompts = prompt.New(d.now, d.hub)
+	d.keys = d.newSecurityKeys()
 	d.posture = posture.New(posture.Local(), c.Version)
 	d.desktop = d.newDesktop()
 	if err := d.open(ctx); err != nil {

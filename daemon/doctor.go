@@ -60,6 +60,7 @@ func (f front) Doctor(ctx context.Context, topic string) (api.Report, error) {
 	x.session()
 	if topic == "" {
 		x.verification(ctx)
+		x.securityKeys(ctx)
 		x.pushes()
 		x.record()
 	}

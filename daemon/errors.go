@@ -106,6 +106,9 @@ func explain(err error) error {
 	if e := notWritten(err); e != nil {
 		return e
 	}
+	if e := keyError(err); e != nil {
+		return e
+	}
 	for _, r := range reasons {
 		if !errors.Is(err, r.is) {
 			continue

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/securitykey"
 	"countersign.dev/authenticators/verification"
 	"countersign.dev/daemon/account"
 	"countersign.dev/daemon/audit"
@@ -37,6 +38,8 @@ func (f front) SetPIN(ctx context.Context, in api.SetPIN) (api.PINSet, error) {
 	if change {
 		r.Outcome = "changed"
 		err = c.verification.ChangePIN(ctx, devicekey.Secret(in.OldPIN), devicekey.Secret(in.PIN), refs)
+	} else if len(in.KeyPIN) > 0 {
+		err = c.verification.SetPINBy(ctx, devicekey.Secret(in.PIN), devicekey.Secret(in.KeyPIN), refs)
 	} else {
 		err = c.verification.SetPIN(ctx, devicekey.Secret(in.PIN), refs)
 	}
@@ -129,6 +132,9 @@ func (f front) EnableVerification(caller context.Context, name string, in api.En
 	if !slices.Contains(known, method) {
 		return api.VerificationList{}, &api.Error{Status: http.StatusNotFound, Code: "method_unknown", Message: "there is no such way to verify you", Hint: "countersign verification list"}
 	}
+	if method == verification.SecurityKey && in.Enabled {
+		return f.verifyByKey(caller, "", in.KeyPIN)
+	}
 	c, err := f.open(caller)
 	if err != nil {
 		return api.VerificationList{}, err
@@ -138,6 +144,11 @@ func (f front) EnableVerification(caller context.Context, name string, in api.En
 	defer context.AfterFunc(caller, cancel)() // a person who has gone is not asked
 	r := audit.Record{Event: "verification_method", Outcome: "enabled", Reason: name}
 	do, reason := c.verification.Enable, "Allow another way to verify yourself"
+	if len(in.KeyPIN) > 0 {
+		do = func(ctx context.Context, m verification.Method) error {
+			return c.verification.EnableBy(ctx, m, devicekey.Secret(in.KeyPIN))
+		}
+	}
 	if !in.Enabled {
 		r.Outcome, do, reason = "disabled", c.verification.Disable, "Allow a way to verify yourself no longer"
 	}
@@ -160,6 +171,11 @@ func (f front) EnableVerification(caller context.Context, name string, in api.En
 	if err = f.changed(c, r, method, do(ctx, method)); err != nil {
 		return api.VerificationList{}, err
 	}
+	if method == verification.SecurityKey { // what is left of it releases nothing any more
+		if err := c.fido.Forget(); err != nil {
+			f.d.log.Warn("a security key that was disabled stays known", "error", err)
+		}
+	}
 	return f.verificationList(ctx, c), nil
 }
 
@@ -172,7 +188,7 @@ func (f front) changed(c *core, r audit.Record, method verification.Method, err 
 	case errors.As(err, &try):
 		f.d.recordUnverified(c, audit.Record{}, try.Method, err)
 		return f.d.unverified(try.Method, err)
-	case errors.Is(err, verification.ErrPIN):
+	case errors.Is(err, verification.ErrPIN), errors.Is(err, securitykey.ErrPINNeeded):
 		return explain(err) // nothing was tried
 	case err != nil:
 		r.Outcome, r.Reason = "failed", err.Error()

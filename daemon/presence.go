@@ -67,7 +67,8 @@ var errForgotten = &api.Error{Status: http.StatusForbidden, Code: "verification_
 // no error: what takes a verification says so.
 func (f front) present(ctx context.Context, c *core, purpose, reason string, about audit.Record, pin api.PIN, method string) (*present, error) {
 	p := &present{f: f, c: c, about: about}
-	if len(pin) > 0 {
+	byKey := verification.Method(method) == verification.SecurityKey // then the PIN is the key's
+	if len(pin) > 0 && !byKey {
 		p.requests = append(p.requests, verification.Request{
 			Purpose: purpose, Reason: reason, Method: verification.PIN, PIN: slices.Clone(devicekey.Secret(pin)), Fresh: true})
 	}
@@ -76,7 +77,11 @@ func (f front) present(ctx context.Context, c *core, purpose, reason string, abo
 	case m == verification.PIN:
 		return nil, &api.Error{Status: http.StatusForbidden, Code: "verification_required", Message: "this takes the PIN"}
 	default:
-		p.requests = append(p.requests, verification.Request{Purpose: purpose, Reason: reason, Method: m, Fresh: true})
+		r := verification.Request{Purpose: purpose, Reason: reason, Method: m, Fresh: true}
+		if byKey {
+			r.KeyPIN = slices.Clone(devicekey.Secret(pin))
+		}
+		p.requests = append(p.requests, r)
 	}
 	p.held = make([]verification.Verified, len(p.requests))
 	f.d.presents.add(p)
@@ -93,6 +98,7 @@ func (p *present) refresh(ctx context.Context) error {
 		r, ended, err := p.lapsed(i)
 		if err != nil || !ended {
 			clear(r.PIN)
+			clear(r.KeyPIN)
 			if err != nil {
 				return err
 			}
@@ -102,6 +108,7 @@ func (p *present) refresh(ctx context.Context) error {
 		verified, err := p.f.d.verifyBy(verifying, p.c, p.about, r)
 		cancel()
 		clear(r.PIN)
+		clear(r.KeyPIN)
 		if err == nil {
 			err = p.keep(i, verified)
 		}
@@ -118,7 +125,7 @@ func (p *present) lapsed(i int) (r verification.Request, ended bool, err error) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r = p.requests[i]
-	r.PIN = slices.Clone(r.PIN)
+	r.PIN, r.KeyPIN = slices.Clone(r.PIN), slices.Clone(r.KeyPIN)
 	if p.forgotten {
 		return r, false, errForgotten
 	}
@@ -169,6 +176,7 @@ func (p *present) forget() {
 	p.forgotten = len(p.requests) > 0
 	for i := range p.requests {
 		clear(p.requests[i].PIN)
+		clear(p.requests[i].KeyPIN)
 		p.held[i].Wipe()
 	}
 	clear(p.held)

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/securitykey"
 	"countersign.dev/authenticators/verification"
+	"countersign.dev/authenticators/verification/fido"
 	"countersign.dev/authenticators/verification/fingerprint"
 	"countersign.dev/authenticators/verification/password"
 	"countersign.dev/daemon/audit"
@@ -33,10 +35,12 @@ type verifier interface {
 	Ready(ctx context.Context, role okta.KeyType) []verification.Method
 	Verify(ctx context.Context, r verification.Request) (verification.Verified, error)
 	SetPIN(ctx context.Context, pin devicekey.Secret, refs []devicekey.Ref) error
+	SetPINBy(ctx context.Context, pin, keyPIN devicekey.Secret, refs []devicekey.Ref) error
 	ChangePIN(ctx context.Context, old, new devicekey.Secret, refs []devicekey.Ref) error
 	RemovePIN(ctx context.Context, old devicekey.Secret) error
 	ForgetPIN(ctx context.Context, forget func(context.Context) error) error
 	Enable(ctx context.Context, m verification.Method) error
+	EnableBy(ctx context.Context, m verification.Method, keyPIN devicekey.Secret) error
 	Disable(ctx context.Context, m verification.Method) error
 	Forget()
 }
@@ -121,8 +125,9 @@ func (v *verifiedLately) newLock(until time.Time) bool {
 
 // openVerification makes the service on top of the core's vault and keys.
 func (d *Daemon) openVerification(c *core) error {
+	c.fido = fido.New(fido.Options{Keys: d.keys, Rooms: d.vault, Watch: d.watchKey, Now: d.now})
 	s, err := verification.Open(verification.Options{
-		Rooms: d.vault, Keys: c.store, Methods: d.verifiers(), Grace: d.config.VerificationGrace,
+		Rooms: d.vault, Keys: c.store, Methods: d.verifiers(c), Grace: d.config.VerificationGrace,
 		InUse: func(role okta.KeyType) bool { return len(c.book.Demanding(d.ctx, role)) > 0 },
 		Now:   d.now, Log: d.log,
 	})
@@ -135,8 +140,8 @@ func (d *Daemon) openVerification(c *core) error {
 
 // verifiers are the ways to verify the person besides the PIN that this build
 // has.
-func (d *Daemon) verifiers() []verification.Verifier {
-	return []verification.Verifier{fingerprint.New(), password.New()}
+func (d *Daemon) verifiers(c *core) []verification.Verifier {
+	return []verification.Verifier{fingerprint.New(), password.New(), c.fido}
 }
 
 // decide verifies the person first, where the prompt asks for it: a wrong
@@ -169,7 +174,11 @@ func (f front) verify(ctx context.Context, id string, d api.Decision, decision p
 		return nil, err
 	}
 	method := verification.Method(d.Verification)
-	if len(d.PIN) > 0 {
+	var keyPIN devicekey.Secret
+	switch {
+	case method == verification.SecurityKey:
+		keyPIN, d.PIN = devicekey.Secret(d.PIN), nil
+	case len(d.PIN) > 0:
 		if method != "" && method != verification.PIN {
 			return nil, &api.Error{Status: http.StatusBadRequest, Code: "bad_verification", Message: "a PIN, and another way than the PIN"}
 		}
@@ -198,7 +207,7 @@ func (f front) verify(ctx context.Context, id string, d api.Decision, decision p
 	ctx, cancel := context.WithTimeout(ctx, min(verifyWait, p.ExpiresAt.Sub(f.d.now())))
 	defer cancel()
 	verified, err := f.d.verifyBy(ctx, c, audit.Record{Account: p.Account, App: p.App},
-		verification.Request{Purpose: id, Reason: "Sign in to " + p.App, Method: method, PIN: devicekey.Secret(d.PIN)})
+		verification.Request{Purpose: id, Reason: "Sign in to " + p.App, Method: method, PIN: devicekey.Secret(d.PIN), KeyPIN: keyPIN})
 	switch {
 	case err != nil && graced && len(d.PIN) == 0 && method == verification.PIN && need == prompt.VerificationPreferred:
 		return nil, nil
@@ -221,7 +230,8 @@ func (d *Daemon) verifyBy(ctx context.Context, c *core, about audit.Record, r ve
 	}
 	if err != nil {
 		d.lately.note("", time.Time{})
-		if r.Method != verification.PIN || len(r.PIN) > 0 { // no PIN was no try
+		untried := r.Method == verification.PIN && len(r.PIN) == 0 || errors.Is(err, securitykey.ErrPINNeeded)
+		if !untried { // no PIN was no try
 			d.recordUnverified(c, about, r.Method, err)
 		}
 		return verification.Verified{}, d.unverified(r.Method, err)
@@ -278,8 +288,11 @@ func (d *Daemon) unverified(method verification.Method, err error) error {
 		return err
 	}
 	e := &api.Error{Status: http.StatusForbidden, Code: "not_verified", Message: "you were not recognised", TriesLeft: try.Left, Until: try.Until}
-	if pin {
+	switch {
+	case pin:
 		e.Code, e.Message = "wrong_pin", "the PIN is wrong"
+	case method == verification.SecurityKey:
+		e.Code, e.Message = "wrong_key_pin", "the PIN of the security key is wrong"
 	}
 	switch {
 	case errors.Is(err, verification.ErrTooMany), !try.Until.IsZero():

@@ -73,6 +73,13 @@ func (e *HelperError) Error() string {
 	return fmt.Sprintf("%v: %s %s", ErrHelper, e.Path, e.Why)
 }
 
+// missing is why a helper is not used that nobody has installed.
+const missing = "is missing"
+
+// Missing says whether there is none, so that this computer is one without
+// support for security keys.
+func (e *HelperError) Missing() bool { return e.Why == missing }
+
 // Is makes it ErrHelper.
 func (e *HelperError) Is(target error) bool { return target == ErrHelper }
 

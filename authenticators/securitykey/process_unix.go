@@ -24,7 +24,7 @@ func (ks *Keys) helper() (string, error) {
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
-		return "", &HelperError{path, "is missing"}
+		return "", &HelperError{path, missing}
 	}
 	if why := ks.foreign(info); why != "" {
 		return "", &HelperError{path, why}
@@ -37,7 +37,7 @@ func (ks *Keys) helper() (string, error) {
 	}
 	folder := filepath.Dir(path)
 	if info, err = os.Stat(folder); err != nil {
-		return "", &HelperError{path, "is missing"}
+		return "", &HelperError{path, missing}
 	}
 	if why := ks.foreign(info); why != "" {
 		return "", &HelperError{path, "is in a folder that " + why}

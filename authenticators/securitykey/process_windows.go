@@ -20,7 +20,7 @@ func (ks *Keys) helper() (string, error) {
 		return "", &HelperError{path, "is not named by an absolute path"}
 	}
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
-		return "", &HelperError{path, "is missing"}
+		return "", &HelperError{path, missing}
 	}
 	return path, nil
 }

@@ -44,7 +44,10 @@ type Options struct {
 	Helper string
 	// Owner may own the helper, besides root. It is the user that the agent runs as.
 	Owner int
-	Log   *slog.Logger // nil is none
+	// Devices are the paths of keys that are looked at besides those that the system
+	// lists: for tests, and for systems that list none.
+	Devices []string
+	Log     *slog.Logger // nil is none
 }
 
 // Beside is where the helper belongs: in the folder of this program.
@@ -150,6 +153,7 @@ func (ks *Keys) List(ctx context.Context) ([]Key, error) {
 	if len(result.Keys) > maxKeys {
 		return nil, &HelperError{Why: fmt.Sprintf("listed %d keys", len(result.Keys))}
 	}
+	result.Keys = append(result.Keys, ks.besides(ctx)...)
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
 	now := map[string]*known{}
@@ -159,6 +163,12 @@ func (ks *Keys) List(ctx context.Context) ([]Key, error) {
 		now[k.ID] = k
 		keys = append(keys, k.Key)
 	}
+	for id, k := range ks.known { // not asked, since we use it ourselves
+		if slices.Contains(ks.o.Devices, k.Path) && ks.busy(k.Path) && !slices.ContainsFunc(keys, func(o Key) bool { return o.Path == k.Path }) {
+			now[id] = k
+			keys = append(keys, k.Key)
+		}
+	}
 	ks.known = now
 	for path, line := range ks.lines { // of those that are gone, if nobody is in it
 		if len(line) == 0 && !slices.ContainsFunc(keys, func(k Key) bool { return k.Path == path }) {
@@ -167,6 +177,42 @@ func (ks *Keys) List(ctx context.Context) ([]Key, error) {
 	}
 	slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.Path, b.Path) })
 	return keys, nil
+}
+
+// besides looks at the keys of Options.Devices, those that are there.
+func (ks *Keys) besides(ctx context.Context) (infos []wire.Info) {
+	for _, path := range ks.o.Devices {
+		ks.mu.Lock()
+		busy := ks.busy(path)
+		ks.mu.Unlock()
+		if busy {
+			continue
+		}
+		result, err := func() (*wire.Result, error) {
+			short, cancel := context.WithTimeout(ctx, listTime)
+			defer cancel()
+			leave, err := ks.queue(short, path)
+			if err != nil {
+				return nil, err
+			}
+			defer leave()
+			return ks.run(ctx, operation{req: wire.Request{Op: wire.Inspect, Device: path}, time: listTime})
+		}()
+		switch {
+		case err == nil && result.Info != nil:
+			infos = append(infos, *result.Info)
+		case errors.Is(err, ErrRemoved):
+		default:
+			ks.o.Log.Info("a key that the system does not list", "path", path, "error", err)
+		}
+	}
+	return infos
+}
+
+// busy says whether we use a key right now; mu is held.
+func (ks *Keys) busy(path string) bool {
+	line := ks.lines[path]
+	return line != nil && len(line) > 0
 }
 
 // maxKeys bounds how many keys a computer has.
@@ -192,8 +238,7 @@ func (ks *Keys) seen(info wire.Info) *known {
 		return k
 	}
 	// A key that we use ourselves cannot be asked meanwhile: what it said before holds.
-	line := ks.lines[k.Path]
-	if busy := line != nil && len(line) > 0; busy && info.Problem.Code == wire.InUse && before != nil && before.Problem == nil {
+	if ks.busy(k.Path) && info.Problem.Code == wire.InUse && before != nil && before.Problem == nil {
 		return before
 	}
 	k.Problem = errorOf(info.Problem)

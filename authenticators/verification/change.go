@@ -30,6 +30,12 @@ const guarded = okta.KeyUserVerificationBioOrPIN
 // old secret, written down as pending, and changed together with the keys; so
 // whichever secret the anchor demands, the keys do (see settle).
 func (s *Service) SetPIN(ctx context.Context, pin devicekey.Secret, refs []devicekey.Ref) error {
+	return s.SetPINBy(ctx, pin, nil, refs)
+}
+
+// SetPINBy is SetPIN with the PIN of a security key, for when one verifies the
+// user until now.
+func (s *Service) SetPINBy(ctx context.Context, pin, keyPIN devicekey.Secret, refs []devicekey.Ref) error {
 	if err := checkPIN(pin); err != nil {
 		return err
 	}
@@ -49,7 +55,7 @@ func (s *Service) SetPIN(ctx context.Context, pin devicekey.Secret, refs []devic
 		return fmt.Errorf("the PIN of before: %w", ErrInUse)
 	}
 	if c.Escrow[guarded] != nil {
-		if err := s.askOneOf(ctx, c, guarded, "Set a PIN"); err != nil {
+		if err := s.askOneOf(ctx, c, guarded, Request{Purpose: "change verification", Reason: "Set a PIN", KeyPIN: keyPIN, Fresh: true}); err != nil {
 			return err
 		}
 	}
@@ -214,7 +220,10 @@ func (s *Service) RemovePIN(ctx context.Context, old devicekey.Secret) error {
 // Enable switches a method on. It must verify the user now: what does not work
 // is not relied on. Where it would release keys that others release already,
 // one of those verifies the user too.
-func (s *Service) Enable(ctx context.Context, m Method) error {
+func (s *Service) Enable(ctx context.Context, m Method) error { return s.EnableBy(ctx, m, nil) }
+
+// EnableBy is Enable with the PIN of a security key, for when one takes part.
+func (s *Service) EnableBy(ctx context.Context, m Method, keyPIN devicekey.Secret) error {
 	if m == PIN || s.verifier(m) == nil {
 		return ErrAbsent
 	}
@@ -234,11 +243,11 @@ func (s *Service) Enable(ctx context.Context, m Method) error {
 		if !m.Satisfies(role) {
 			continue
 		}
-		if err := s.askOneOf(ctx, c, role, "Allow another way to verify yourself"); err != nil {
+		if err := s.askOneOf(ctx, c, role, Request{Purpose: "change verification", Reason: "Allow another way to verify yourself", KeyPIN: keyPIN, Fresh: true}); err != nil {
 			return err
 		}
 	}
-	if _, err := s.ask(ctx, m, Request{Purpose: "enable " + string(m), Reason: "Use this to verify yourself", Fresh: true}); err != nil {
+	if _, err := s.ask(ctx, m, Request{Purpose: "enable " + string(m), Reason: "Use this to verify yourself", KeyPIN: keyPIN, Fresh: true}); err != nil {
 		return err
 	}
 	return s.rewrite(ctx, func(c *contents) error {
@@ -310,10 +319,10 @@ func (s *Service) rewrite(ctx context.Context, change func(*contents) error) err
 
 // askOneOf has one of the methods that release the keys of a role verify the
 // user: the first that is ready.
-func (s *Service) askOneOf(ctx context.Context, c *contents, role okta.KeyType, reason string) error {
+func (s *Service) askOneOf(ctx context.Context, c *contents, role okta.KeyType, req Request) error {
 	for _, v := range s.methods {
 		if v.Method().Satisfies(role) && s.methodState(ctx, c, v).State == "ready" {
-			_, err := s.ask(ctx, v.Method(), Request{Purpose: "change verification", Reason: reason, Fresh: true})
+			_, err := s.ask(ctx, v.Method(), req)
 			return err
 		}
 	}

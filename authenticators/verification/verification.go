@@ -33,9 +33,8 @@ const (
 	PIN         Method = "pin"         // the agent's own PIN
 	Fingerprint Method = "fingerprint" // fprintd on Linux
 	Password    Method = "password"    // the account's password, through polkit
-	// SecurityKey is user verification by a FIDO2 key: its own PIN or finger, asked
-	// for by the key. It stands in the table and is a Verifier like the others; the
-	// back end comes with the work on security keys, so nothing offers it yet.
+	// SecurityKey is user verification by a FIDO2 key: by its own PIN, which
+	// Request.KeyPIN passes on, or a finger on it.
 	SecurityKey Method = "security_key"
 )
 
@@ -97,6 +96,9 @@ type Request struct {
 	Reason  string // for the person, e.g. "Sign in to Payroll"
 	Method  Method // "" takes PIN when there is one, else the first that is ready
 	PIN     devicekey.Secret
+	// KeyPIN is the PIN of a security key, for SecurityKey alone. It is nil at first,
+	// and for keys that read fingers.
+	KeyPIN devicekey.Secret
 	// Fresh asks the user now, whatever grace is left: for operations that change
 	// keys, the PIN or methods.
 	Fresh bool
@@ -110,7 +112,8 @@ type Verifier interface {
 	State(ctx context.Context) State
 	// Verify returns nil only when the user was there just now. It ends when ctx
 	// does, and leaves nothing running. Errors wrap one of this package's;
-	// ErrWrong is the one that counts as a try.
+	// ErrWrong is the one that counts as a try. A *TryError may say that the
+	// device leaves fewer tries than the service does.
 	Verify(ctx context.Context, req Request) error
 }
 

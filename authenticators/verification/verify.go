@@ -224,6 +224,9 @@ func (s *Service) ask(ctx context.Context, m Method, req Request) (time.Time, er
 		return time.Time{}, err
 	}
 	req.Method, req.PIN = m, nil
+	if m != SecurityKey {
+		req.KeyPIN = nil
+	}
 	asking, cancel := context.WithTimeout(ctx, interactive)
 	err = v.Verify(asking, req)
 	if over := asking.Err(); over != nil && (err == nil || !known(err)) {
@@ -290,7 +293,11 @@ func (s *Service) end(ctx context.Context, m Method, before tries, result error)
 		return nil
 	case errors.Is(result, ErrWrong):
 		s.Forget()
-		return c.Tries[m].err(m, s.now(), ErrWrong)
+		e := c.Tries[m].err(m, s.now(), ErrWrong)
+		if device := (*TryError)(nil); errors.As(result, &device) && device.Left > 0 {
+			e.Left = min(e.Left, device.Left)
+		}
+		return e
 	}
 	_ = s.uncount(c, m, before) // nobody was looked at; not given back it costs a try
 	if known(result) {

@@ -37,6 +37,7 @@ func TestUsage(t *testing.T) {
 		{"passphrase file and file key", []string{"run", "--state", state, "--vault-key", "file", "--passphrase-file", "/nope"}, program.Usage, "does not go with"},
 		{"grace too long", []string{"run", "--verification-grace", "16m"}, program.Usage, "between 0 and 15m0s"},
 		{"grace of the past", []string{"run", "--verification-grace", "-1s"}, program.Usage, "between 0 and 15m0s"},
+		{"security key without a path", []string{"run", "--security-key-device", "hidraw0"}, program.Usage, "no absolute path"},
 		{"version", []string{"version", "--json"}, program.Done, ""},
 		{"completion", []string{"completion", "bash"}, program.Done, ""},
 	} {

@@ -31,6 +31,7 @@ type runFlags struct {
 	grace          time.Duration
 	screenLock     string
 	desktop        string
+	keyDevices     []string
 	logLevel       string
 }
 
@@ -60,6 +61,8 @@ When it is ready it prints one line of JSON on standard output.`,
 	flags.DurationVar(&f.grace, "verification-grace", 0, "for how long your PIN or fingerprint counts for further sign-ins, up to "+maxGrace.String())
 	flags.StringVar(&f.screenLock, "screen-lock", "hold", "what a locked screen does: hold (nothing is shown or signed) or ignore")
 	flags.StringVar(&f.desktop, "desktop", daemon.DesktopAuto, "notifications and dialogs: auto, or off, e.g. on a server")
+	flags.StringSliceVar(&f.keyDevices, "security-key-device", nil, "path of a security key that the system does not list; for tests and unusual systems")
+	_ = flags.MarkHidden("security-key-device") // it is there
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -95,6 +98,11 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 	if f.grace < 0 || f.grace > maxGrace {
 		return none, fmt.Errorf("--verification-grace is between 0 and %s", maxGrace)
 	}
+	for _, path := range f.keyDevices {
+		if !filepath.IsAbs(path) {
+			return none, fmt.Errorf("--security-key-device: %q is no absolute path", path)
+		}
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return none, err
@@ -122,7 +130,7 @@ func (f runFlags) config(stderr io.Writer) (daemon.Config, error) {
 	return daemon.Config{
 		StateDir: state, Socket: socket, LoopbackPorts: f.loopbackPorts,
 		DeviceKey: f.deviceKey, VaultKey: f.vaultKey, PassphraseFile: f.passphraseFile, TPM: f.tpm,
-		VerificationGrace: f.grace, ScreenLock: f.screenLock, Desktop: f.desktop, Version: version.Number(),
+		VerificationGrace: f.grace, ScreenLock: f.screenLock, Desktop: f.desktop, SecurityKeyDevices: f.keyDevices, Version: version.Number(),
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}, nil
 }

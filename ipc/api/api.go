@@ -39,11 +39,11 @@ const (
 	PathShowDoctor   = "/v1/doctor/show"                    // POST: show the report in a window on the desktop
 	PathSecurityKeys = "/v1/securitykeys"                   // GET SecurityKeyList
 	PathSecurityKey  = "/v1/securitykeys/{id}"              // GET SecurityKey
-	PathKeyPIN       = "/v1/securitykeys/{id}/pin"          // POST SetKeyPIN
-	PathKeyCreds     = "/v1/securitykeys/{id}/credentials"  // POST KeyPIN -> KeyCredentialList; DELETE DeleteKeyCredential
+	PathKeyPIN       = "/v1/securitykeys/{id}/pin"          // POST SetKeyPIN -> SecurityKey
+	PathKeyCreds     = "/v1/securitykeys/{id}/credentials"  // POST KeyPIN -> KeyCredentialList; DELETE DeleteKeyCredential -> KeyCredentialList
 	PathKeyFingers   = "/v1/securitykeys/{id}/fingerprints" // POST KeyPIN -> FingerprintList; PUT ChangeFingerprint -> FingerprintList
 	PathKeyReset     = "/v1/securitykeys/{id}/reset"        // POST ResetKey
-	PathKeyVerifies  = "/v1/securitykeys/{id}/verification" // POST KeyPIN: let this key verify the person to the agent; DELETE ends that
+	PathKeyVerifies  = "/v1/securitykeys/{id}/verification" // POST KeyPIN -> VerificationList: let this key verify the person to the agent
 	PathKeySignIn    = "/v1/securitykeys/signin"            // POST KeySignIn -> KeySignedIn
 	PathOpenAPI      = "/v1/openapi.json"                   // GET
 )
@@ -225,7 +225,8 @@ type Decision struct {
 	Number  string `json:"number,omitempty"`
 	PIN     PIN    `json:"pin,omitempty"`
 	// Verification is the method to be verified by, where the prompt asks for
-	// that; with a PIN it is "pin" without being named.
+	// that; with a PIN it is "pin" without being named. With "security_key" the
+	// PIN is that of the key.
 	Verification string `json:"verification,omitempty"`
 	Report       bool   `json:"report,omitempty"`
 }
@@ -335,7 +336,7 @@ type Error struct {
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 	Status  int    `json:"-"` // HTTP status
-	// Of "wrong_pin" and "pin_locked": the tries that are left, and when the next
+	// Of "wrong_pin", "pin_locked", "wrong_key_pin" and "key_pin_needed": the tries that are left, and when the next
 	// one is possible.
 	TriesLeft int       `json:"triesLeft,omitempty"`
 	Until     time.Time `json:"until,omitzero"`

@@ -62,6 +62,8 @@ type VerificationList struct {
 type SetPIN struct {
 	PIN    PIN `json:"pin"`
 	OldPIN PIN `json:"oldPin,omitempty"`
+	// KeyPIN is the PIN of the security key that verifies the person until now.
+	KeyPIN PIN `json:"keyPin,omitempty"`
 }
 
 // RemovePIN proves that who removes the PIN knows it.
@@ -98,8 +100,11 @@ type AccountName struct {
 }
 
 // EnableVerification turns a method on or off. While a PIN is set, it takes the
-// PIN.
+// PIN. "security_key" is turned on with the only key that is plugged in, or the
+// one that is touched first.
 type EnableVerification struct {
 	Enabled bool `json:"enabled"`
 	PIN     PIN  `json:"pin,omitempty"`
+	// KeyPIN is the PIN of the security key that takes part, if one does.
+	KeyPIN PIN `json:"keyPin,omitempty"`
 }

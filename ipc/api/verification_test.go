@@ -19,7 +19,8 @@ func TestC8PINIsNeverWritten(t *testing.T) {
 	}
 	for name, holder := range map[string]any{
 		"itself": d.PIN, "pointer": &d.PIN, "decision": d, "its pointer": &d, "setting": SetPIN{PIN: d.PIN, OldPIN: d.PIN},
-		"removing": RemovePIN{PIN: d.PIN}, "enabling": EnableVerification{PIN: d.PIN}, "list": []PIN{d.PIN}, "map": map[string]PIN{"pin": d.PIN},
+		"removing": RemovePIN{PIN: d.PIN}, "enabling": EnableVerification{PIN: d.PIN}, "enabling by key": EnableVerification{KeyPIN: d.PIN}, "PIN by key": SetPIN{KeyPIN: d.PIN},
+		"key": KeyPIN{d.PIN}, "PIN of a key": SetKeyPIN{PIN: d.PIN}, "old PIN of a key": SetKeyPIN{OldPIN: d.PIN}, "deleting": DeleteKeyCredential{PIN: d.PIN}, "finger": ChangeFingerprint{PIN: d.PIN}, "signing in": KeySignIn{PIN: d.PIN}, "list": []PIN{d.PIN}, "map": map[string]PIN{"pin": d.PIN},
 	} {
 		if b, err := json.Marshal(holder); err == nil || strings.Contains(string(b)+err.Error(), pin) {
 			t.Errorf("%s: JSON %s, %v", name, b, err)

@@ -240,19 +240,31 @@ func (c *Client) Verification(ctx context.Context) (l api.VerificationList, err 
 
 // EnableVerification turns a method on or off; pin may be empty.
 func (c *Client) EnableVerification(ctx context.Context, method string, enabled bool, pin api.PIN) (l api.VerificationList, err error) {
+	return c.SwitchVerification(ctx, method, api.EnableVerification{Enabled: enabled, PIN: pin})
+}
+
+// SwitchVerification is EnableVerification with all that it may take.
+func (c *Client) SwitchVerification(ctx context.Context, method string, e api.EnableVerification) (l api.VerificationList, err error) {
 	err = c.call(ctx, slow, http.MethodPost, withID(api.PathMethod, method), nil, struct {
 		Enabled bool   `json:"enabled"`
 		PIN     string `json:"pin,omitempty"`
-	}{enabled, pin.Reveal()}, &l)
+		KeyPIN  string `json:"keyPin,omitempty"`
+	}{e.Enabled, e.PIN.Reveal(), e.KeyPIN.Reveal()}, &l)
 	return l, err
 }
 
 // SetPIN sets the PIN, or changes it from old.
 func (c *Client) SetPIN(ctx context.Context, pin, old api.PIN) (s api.PINSet, err error) {
+	return c.ReplacePIN(ctx, api.SetPIN{PIN: pin, OldPIN: old})
+}
+
+// ReplacePIN is SetPIN with all that it may take.
+func (c *Client) ReplacePIN(ctx context.Context, set api.SetPIN) (s api.PINSet, err error) {
 	err = c.call(ctx, slow, http.MethodPost, api.PathPIN, nil, struct {
 		PIN    string `json:"pin"`
 		OldPIN string `json:"oldPin,omitempty"`
-	}{pin.Reveal(), old.Reveal()}, &s)
+		KeyPIN string `json:"keyPin,omitempty"`
+	}{set.PIN.Reveal(), set.OldPIN.Reveal(), set.KeyPIN.Reveal()}, &s)
 	return s, err
 }
 

@@ -278,3 +278,53 @@ func TestStrangeAnswers(t *testing.T) {
 		<-done
 	}
 }
+
+// What security keys are asked reaches the agent.
+func TestSecurityKeys(t *testing.T) {
+	ctx, pin := t.Context(), api.PIN("2580")
+	agent := &localapitest.Agent{Methods: map[string]bool{"security_key": false}, Plugged: []*localapitest.PluggedKey{{
+		SecurityKey: api.SecurityKey{ID: "k/1", Product: "Test key"}, Tries: 8,
+		Credentials: []api.KeyCredential{{ID: "AQ", RPID: "id.example.com"}},
+	}}}
+	c := start(t, agent)
+	if l, err := c.SecurityKeys(ctx); err != nil || len(l.Keys) != 1 {
+		t.Fatal(l, err)
+	}
+	if k, err := c.SetKeyPIN(ctx, "k/1", api.PIN("1234"), nil); err != nil || !k.PINSet {
+		t.Fatal(k, err)
+	}
+	if k, err := c.SetKeyPIN(ctx, "k/1", pin, api.PIN("1234")); err != nil || !k.PINSet {
+		t.Fatal(k, err)
+	}
+	if k, err := c.SecurityKey(ctx, "k/1"); err != nil || k.TriesLeft != 8 {
+		t.Fatal(k, err)
+	}
+	var refused *api.Error
+	if _, err := c.KeyCredentials(ctx, "k/1", api.PIN("0000")); !errors.As(err, &refused) || refused.Code != "wrong_key_pin" || refused.TriesLeft != 7 {
+		t.Fatalf("%+v", err)
+	}
+	if l, err := c.KeyCredentials(ctx, "k/1", pin); err != nil || len(l.Credentials) != 1 {
+		t.Fatal(l, err)
+	}
+	if l, err := c.DeleteKeyCredential(ctx, "k/1", api.DeleteKeyCredential{PIN: pin, ID: "AQ", Confirm: "id.example.com"}); err != nil || len(l.Credentials) != 0 {
+		t.Fatal(l, err)
+	}
+	if l, err := c.ChangeFingerprint(ctx, "k/1", api.ChangeFingerprint{PIN: pin, Name: "thumb"}); err != nil || len(l.Fingerprints) != 1 {
+		t.Fatal(l, err)
+	}
+	if l, err := c.KeyFingerprints(ctx, "k/1", pin); err != nil || l.Fingerprints[0].Name != "thumb" {
+		t.Fatal(l, err)
+	}
+	if l, err := c.VerifyByKey(ctx, "k/1", pin); err != nil || l.Verification[3].State != "ready" {
+		t.Fatal(l, err)
+	}
+	if l, err := c.SwitchVerification(ctx, "security_key", api.EnableVerification{Enabled: true, KeyPIN: pin}); err != nil || l.Verification[3].State != "ready" {
+		t.Fatal(l, err)
+	}
+	if err := c.ResetKey(ctx, "k/1", "Test key"); err != nil || agent.Plugged[0].PIN != "" {
+		t.Fatal(err)
+	}
+	if set, err := c.ReplacePIN(ctx, api.SetPIN{PIN: api.PIN("314159"), KeyPIN: pin}); err != nil || set.State.State != "ready" {
+		t.Fatal(set, err)
+	}
+}

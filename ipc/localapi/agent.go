@@ -66,6 +66,23 @@ type Agent interface {
 	// ResetPIN forgets the PIN and deletes the keys that it unlocks.
 	ResetPIN(ctx context.Context) (api.PINReset, error)
 
+	// SecurityKeys lists the security keys that are plugged in, and SecurityKey is
+	// one of them with all that it says of itself.
+	SecurityKeys(ctx context.Context) (api.SecurityKeyList, error)
+	SecurityKey(ctx context.Context, id string) (api.SecurityKey, error)
+	// SetKeyPIN sets or changes the PIN of a key. The caller clears the PINs that
+	// it passed, here and below.
+	SetKeyPIN(ctx context.Context, id string, s api.SetKeyPIN) (api.SecurityKey, error)
+	KeyCredentials(ctx context.Context, id string, p api.KeyPIN) (api.KeyCredentialList, error)
+	// DeleteKeyCredential deletes what the person has named, and lists what is left.
+	DeleteKeyCredential(ctx context.Context, id string, d api.DeleteKeyCredential) (api.KeyCredentialList, error)
+	KeyFingerprints(ctx context.Context, id string, p api.KeyPIN) (api.FingerprintList, error)
+	ChangeFingerprint(ctx context.Context, id string, c api.ChangeFingerprint) (api.FingerprintList, error)
+	// ResetKey wipes the key that the person has named.
+	ResetKey(ctx context.Context, id string, r api.ResetKey) error
+	// VerifyByKey lets a key verify the person to the agent.
+	VerifyByKey(ctx context.Context, id string, p api.KeyPIN) (api.VerificationList, error)
+
 	// Codes lists what there are one-time codes for.
 	Codes(ctx context.Context) (api.CodeList, error)
 	// Code makes the code of this moment. The name is a code's id, or its

@@ -128,3 +128,37 @@ func TestGarbage(t *testing.T) {
 		t.Errorf("after garbage: %d", got.status)
 	}
 }
+
+// F2: what wipes or deletes is not done for a program that has asked nobody, nor
+// by a request that anything but this API's own clients would make.
+func TestF2NothingIsDestroyedUnconfirmed(t *testing.T) {
+	agent := sample()
+	agent.Plugged[0].PIN = "2580"
+	socket := start(t, agent, nil)
+	for _, r := range []struct{ method, path, body string }{
+		{"POST", "/v1/securitykeys/k1/reset", ""},
+		{"POST", "/v1/securitykeys/k1/reset", `{}`},
+		{"POST", "/v1/securitykeys/k1/reset", `{"confirm":""}`},
+		{"POST", "/v1/securitykeys/k1/reset", `{"confirm":"Test key","Confirm":"Test key"}`},
+		{"POST", "/v1/securitykeys/k1/reset", `{"confirm":"yes"}`},
+		{"POST", "/v1/securitykeys/k1/reset", `{"confirm":true}`},
+		{"POST", "/v1/securitykeys//reset", `{"confirm":"Test key"}`},
+		{"GET", "/v1/securitykeys/k1/reset", ""},
+		{"DELETE", "/v1/securitykeys/k1", ""},
+		{"DELETE", "/v1/securitykeys/k1/credentials", ""},
+		{"DELETE", "/v1/securitykeys/k1/credentials", `{"pin":"2580","id":"AQ"}`},
+		{"DELETE", "/v1/securitykeys/k1/credentials", `{"pin":"2580","id":"","confirm":"id.example.com"}`},
+		{"DELETE", "/v1/securitykeys/k1/credentials", `{"pin":"2580","id":"AQ","confirm":"yes"}`},
+		{"DELETE", "/v1/securitykeys/k1/credentials", `{"id":"AQ","confirm":"id.example.com"}`},
+	} {
+		if got := ask(t, socket, r.method, r.path, r.body, asJSON); got.status < 400 {
+			t.Errorf("%s %s %s: %d", r.method, r.path, r.body, got.status)
+		}
+	}
+	if got := ask(t, socket, "POST", "/v1/securitykeys/k1/reset", `{"confirm":"Test key"}`, asJSON, "Origin: https://id.example.com"); got.status != 403 {
+		t.Errorf("a page: %d", got.status)
+	}
+	if k := agent.Plugged[0]; k.PIN == "" || len(k.Credentials) != 1 {
+		t.Errorf("something was destroyed: %+v", k)
+	}
+}

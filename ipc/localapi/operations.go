@@ -79,6 +79,7 @@ func (s *Server) verification(c *call) (any, error) { return s.agent.Verificatio
 func (s *Server) enableVerification(c *call) (any, error) {
 	in := *c.in.(*api.EnableVerification)
 	defer clear(in.PIN)
+	defer clear(in.KeyPIN)
 	return s.agent.EnableVerification(c.ctx, c.id, in)
 }
 
@@ -86,6 +87,7 @@ func (s *Server) setPIN(c *call) (any, error) {
 	in := *c.in.(*api.SetPIN)
 	defer clear(in.PIN)
 	defer clear(in.OldPIN)
+	defer clear(in.KeyPIN)
 	return s.agent.SetPIN(c.ctx, in)
 }
 

@@ -110,6 +110,7 @@ func init() {
 		{method: http.MethodGet, path: api.PathOpenAPI, summary: "This description",
 			out: map[string]any{}, serve: (*Server).describe},
 	}
+	routes = append(routes, keyRoutes()...)
 }
 
 // find returns the route for a path and method. Without one, allow lists the

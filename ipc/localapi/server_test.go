@@ -119,7 +119,9 @@ func sample() *localapitest.Agent {
 		Digits:       []api.Code{{Code: "012345", ExpiresInSeconds: 7}},
 		Methods:      map[string]bool{"fingerprint": false},
 		Without:      []string{"acc-1"},
-		Records:      []api.AuditRecord{{Seq: 1, Event: "challenge"}, {Seq: 2, Event: "challenge"}},
+		Plugged: []*localapitest.PluggedKey{{SecurityKey: api.SecurityKey{ID: "k1", Product: "Test key", Protocols: []string{"FIDO_2_0"}}, Tries: 8,
+			Credentials: []api.KeyCredential{{ID: "AQ", RPID: "id.example.com", User: "alice"}}}},
+		Records: []api.AuditRecord{{Seq: 1, Event: "challenge"}, {Seq: 2, Event: "challenge"}},
 	}
 }
 
@@ -166,6 +168,22 @@ func TestOperations(t *testing.T) {
 		{"GET", "/v1/audit?verify=true", "", 200, `{"seq":1`},
 		{"GET", "/v1/doctor?topic=loopback", "", 200, `{"checks":[]}`},
 		{"GET", "/v1/openapi.json", "", 200, `"openapi": "3.1.0"`},
+		{"GET", "/v1/securitykeys", "", 200, `{"keys":[{"id":"k1","product":"Test key"`},
+		{"GET", "/v1/securitykeys/k1", "", 200, `"protocols":["FIDO_2_0"]`},
+		{"GET", "/v1/securitykeys/k2", "", 409, `"other_key"`},
+		{"POST", "/v1/securitykeys/k1/pin", `{"pin":"2580"}`, 200, `"pinSet":true`},
+		{"POST", "/v1/securitykeys/k1/credentials", `{}`, 403, `"key_pin_needed"`},
+		{"POST", "/v1/securitykeys/k1/credentials", `{"pin":"0000"}`, 403, `"triesLeft":7`},
+		{"POST", "/v1/securitykeys/k1/credentials", `{"pin":"2580"}`, 200, `{"credentials":[{"id":"AQ","rpId":"id.example.com","user":"alice"}],"left":24}`},
+		{"DELETE", "/v1/securitykeys/k1/credentials", `{"pin":"2580","id":"AQ","confirm":"example.com"}`, 409, `"not_confirmed"`},
+		{"DELETE", "/v1/securitykeys/k1/credentials", `{"pin":"2580","id":"AQ","confirm":"id.example.com"}`, 200, `{"credentials":[],"left":25}`},
+		{"PUT", "/v1/securitykeys/k1/fingerprints", `{"pin":"2580","name":"thumb"}`, 200, `"name":"thumb"`},
+		{"PUT", "/v1/securitykeys/k1/fingerprints", `{"pin":"2580"}`, 400, `"bad_fingerprint"`},
+		{"PUT", "/v1/securitykeys/k1/fingerprints", `{"pin":"2580","name":"a","drop":"f1"}`, 400, `"bad_fingerprint"`},
+		{"POST", "/v1/securitykeys/k1/fingerprints", `{"pin":"2580"}`, 200, `{"fingerprints":[{"id":"f1"`},
+		{"POST", "/v1/securitykeys/k1/verification", `{"pin":"2580"}`, 200, `{"method":"security_key","state":"ready"}`},
+		{"POST", "/v1/securitykeys/k1/reset", `{"confirm":"test key"}`, 409, `"not_confirmed"`},
+		{"POST", "/v1/securitykeys/k1/reset", `{"confirm":"Test key"}`, 204, ""},
 	} {
 		var headers []string
 		if c.body != "" {
@@ -349,10 +367,11 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 32 {
-		t.Errorf("%d operations are described, want 32: extend this test with the new ones", n)
+	if n != 41 {
+		t.Errorf("%d operations are described, want 41: extend this test with the new ones", n)
 	}
-	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathShowPrompt, api.PathPause, api.PathShowDoctor, api.PathVerification, api.PathMethod, api.PathPIN, api.PathResetPIN, api.PathKeys, api.PathAccountKeys, api.PathAcknowledge, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI} {
+	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathShowPrompt, api.PathPause, api.PathShowDoctor, api.PathVerification, api.PathMethod, api.PathPIN, api.PathResetPIN, api.PathKeys, api.PathAccountKeys, api.PathAcknowledge, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI,
+		api.PathSecurityKeys, api.PathSecurityKey, api.PathKeyPIN, api.PathKeyCreds, api.PathKeyFingers, api.PathKeyReset, api.PathKeyVerifies} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}
@@ -369,8 +388,13 @@ func TestOpenAPI(t *testing.T) {
 		"KeyList": api.KeyList{}, "Key": api.Key{}, "ChangeKeys": api.ChangeKeys{}, "Notice": api.Notice{},
 		"CodeList": api.CodeList{}, "CodeEntry": api.CodeEntry{}, "Device": api.Device{}, "Signal": api.Signal{}, "GetCode": api.GetCode{}, "Code": api.Code{},
 		"PromptOutcome": api.PromptOutcome{}, "AuditRecord": api.AuditRecord{Origin: "x", App: "x", Transaction: "x", KeyType: "x"},
-		"Event": api.Event{Prompt: &api.Prompt{}, Outcome: &api.PromptOutcome{}, Account: &api.Account{}, Audit: &api.AuditRecord{}},
-		"Rekey": api.Rekey{Passphrase: "x", Current: "x"}, "Rekeyed": api.Rekeyed{Hints: []string{"x"}},
+		"Event":           api.Event{Prompt: &api.Prompt{}, Outcome: &api.PromptOutcome{}, Account: &api.Account{}, Audit: &api.AuditRecord{}},
+		"SecurityKeyList": api.SecurityKeyList{}, "SecurityKey": api.SecurityKey{Model: "x", Path: "x", Extensions: []string{"x"}, Options: map[string]bool{"rk": true},
+			PINSet: true, TriesLeft: 1, Advisories: []string{"x"}, Problem: &api.Error{}, Enrolled: []string{"x"}, Verifies: true, PluggedInAt: time.Now()},
+		"KeyPIN": api.KeyPIN{}, "KeyCredentialList": api.KeyCredentialList{}, "KeyCredential": api.KeyCredential{RP: "x", Display: "x"},
+		"ResetKey": api.ResetKey{}, "FingerprintList": api.FingerprintList{}, "KeyFingerprint": api.KeyFingerprint{}, "ChangeFingerprint": api.ChangeFingerprint{Name: "x", Drop: "x"},
+		"KeyEvent": api.KeyEvent{Left: 1},
+		"Rekey":    api.Rekey{Passphrase: "x", Current: "x"}, "Rekeyed": api.Rekeyed{Hints: []string{"x"}},
 		"Report": api.Report{}, "Check": api.Check{Hint: "x"}, "Error": api.Error{Hint: "x", TriesLeft: 1, Until: time.Now()}, "ErrorBody": api.ErrorBody{},
 	} {
 		b, err := json.Marshal(value)

@@ -37,6 +37,7 @@ type Agent struct {
 	Tries        int              // wrong PINs that are left
 	Methods      map[string]bool  // other methods: whether they are on
 	Without      []string         // ids of accounts without a key that the PIN unlocks
+	Plugged      []*PluggedKey    // security keys
 	Fail         error            // every call fails with it
 	TooLate      map[string]error // by prompt: why it cannot be decided any more
 

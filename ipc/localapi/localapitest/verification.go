@@ -26,6 +26,8 @@ func (a *Agent) verified(p api.Prompt, d api.Decision) error {
 		return nil
 	case len(d.PIN) == 0 && d.Verification == "":
 		return &api.Error{Status: http.StatusForbidden, Code: "verification_required", Message: "the sign-in needs your verification", Hint: "countersign prompt approve " + p.ID}
+	case d.Verification == "security_key" && len(a.Plugged) > 0:
+		return a.Plugged[0].check(d.PIN)
 	case len(d.PIN) == 0:
 		return nil
 	}
@@ -94,6 +96,16 @@ func (a *Agent) EnableVerification(_ context.Context, method string, e api.Enabl
 		if err := a.checkPIN(e.PIN); err != nil {
 			return api.VerificationList{}, err
 		}
+	}
+	if method == "security_key" && e.Enabled {
+		k, err := a.plugged("")
+		if err == nil {
+			err = k.check(e.KeyPIN)
+		}
+		if err != nil {
+			return api.VerificationList{}, err
+		}
+		a.touch(k)
 	}
 	a.Methods[method] = e.Enabled
 	return a.verification(), a.Fail
