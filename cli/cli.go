@@ -90,6 +90,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot reach the agent
 		a.resumeCommand(),
 		a.pinCommand(),
 		a.verificationCommand(),
+		a.securityKeyCommand(),
 		a.codeCommand(),
 		a.deviceCommand(),
 		a.vaultCommand(),

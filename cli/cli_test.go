@@ -162,6 +162,28 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 	case "await":
 		awaits(ts, func() bool { return slices.Contains(w.FrontEnds(), args[1]) })
 		return
+	case "takeskeys": // an organisation that takes security keys: URL USER PASSWORD [KEY]
+		w.Lock()
+		w.KeyOrgs = map[string]*localapitest.KeyOrg{args[1]: {User: args[2], Password: args[3], Enrolled: strings.Join(args[4:], "")}}
+		w.Unlock()
+		return
+	case "plugs": // a security key: ID PRODUCT PIN
+		w.Lock()
+		w.Plugged = append(w.Plugged, &localapitest.PluggedKey{SecurityKey: api.SecurityKey{ID: args[1], Product: args[2], Path: "/dev/" + args[1]}, PIN: args[3], Tries: 8})
+		w.Unlock()
+		return
+	case "keysignins": // what was asked for, in order: KEY:ENROL …
+		w.Lock()
+		var got []string
+		for _, in := range w.KeySignIns {
+			got = append(got, fmt.Sprintf("%s:%t", in.Key, in.Enrol))
+		}
+		w.KeySignIns = nil
+		w.Unlock()
+		if s := strings.Join(got, " "); s != strings.Join(args[1:], " ") {
+			ts.Fatalf("asked for %s", s)
+		}
+		return
 	case "ask":
 		p := prompt(args[1], args[2])
 		for _, extra := range args[3:] {

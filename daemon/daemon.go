@@ -107,6 +107,7 @@ type Daemon struct {
 	refreshing gate                          // asks the orgs for their pages
 	reach      reach                         // whether the orgs answer
 	enrolments enrolments                    // sign-ins in the browser that wait for a person
+	keySignIns atomic.Int32                  // sign-ins with a security key that are under way
 	lately     verifiedLately                // how the person was verified last
 	codes      codesGiven                    // which one-time codes are on record already
 	holds      holds                         // why nothing is asked or signed for now

@@ -23,6 +23,7 @@ import (
 type securityKeys interface {
 	List(ctx context.Context) ([]securitykey.Key, error)
 	Info(ctx context.Context, id string) (securitykey.Key, error)
+	Choose(ctx context.Context, id string, progress securitykey.Progress) (string, error)
 	Register(ctx context.Context, r securitykey.Registration) (securitykey.Registered, error)
 	Assert(ctx context.Context, a securitykey.Assertion) (securitykey.Asserted, error)
 	SetPIN(ctx context.Context, id string, pin, old devicekey.Secret) error

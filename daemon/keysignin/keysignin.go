@@ -87,17 +87,17 @@ type Result struct {
 
 // What a person has to add, or to choose, before a sign-in can go on.
 var (
-	ErrPasswordNeeded  = errors.New("the organisation asks for the password")
-	ErrEnrolmentNeeded = errors.New("no security key of yours is enrolled at the organisation, and it asks for one")
+	ErrPasswordNeeded  = errors.New("the org asks for the password")
+	ErrEnrolmentNeeded = errors.New("no security key of yours is enrolled at the org, and it asks for one")
 	ErrWhichKey        = errors.New("several security keys are plugged in, and a PIN is for one of them")
 )
 
 // How it ends when it cannot go on.
 var (
 	ErrInsecure     = errors.New("security keys sign in over https only, to a host with a name, or to localhost")
-	ErrNoKeyWanted  = errors.New("the organisation let you in without a security key")
-	ErrBuiltIn      = errors.New("the organisation takes none but keys that are built into a computer")
-	ErrTooManySteps = errors.New("the organisation never comes to an end")
+	ErrNoKeyWanted  = errors.New("the org let you in without a security key")
+	ErrBuiltIn      = errors.New("the org takes none but keys that are built into a computer")
+	ErrTooManySteps = errors.New("the org never comes to an end")
 	ErrTimedOut     = errors.New("the sign-in took too long")
 	ErrCancelled    = errors.New("the sign-in was cancelled")
 )
@@ -112,9 +112,9 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string {
 	if e.Text == "" {
-		return "the organisation refused the sign-in"
+		return "the org refused the sign-in"
 	}
-	return "the organisation refused the sign-in: " + e.Text
+	return "the org refused the sign-in: " + e.Text
 }
 
 // StepError says that the org wants something that is not known here, or that
@@ -125,7 +125,7 @@ type StepError struct {
 }
 
 func (e *StepError) Error() string {
-	s := fmt.Sprintf("the organisation asks for %q", e.Step)
+	s := fmt.Sprintf("the org asks for %q", e.Step)
 	if e.About != "" {
 		s += " (" + e.About + ")"
 	}

@@ -340,6 +340,10 @@ type Error struct {
 	// one is possible.
 	TriesLeft int       `json:"triesLeft,omitempty"`
 	Until     time.Time `json:"until,omitzero"`
+	// Key is the id of the security key that it is about, and Product its name,
+	// where the caller did not name one.
+	Key     string `json:"key,omitempty"`
+	Product string `json:"product,omitempty"`
 }
 
 func (e *Error) Error() string { return e.Message }

@@ -104,6 +104,9 @@ type KeySignIn struct {
 	Enrol bool `json:"enrol,omitempty"`
 	// Client is the app that is signed in to; "" is the agent itself.
 	Client string `json:"client,omitempty"`
+	// RedirectURI is one that is registered for the client; nothing is sent there.
+	// "" is that of the agent, or http://localhost:8080/callback for another client.
+	RedirectURI string `json:"redirectUri,omitempty"`
 }
 
 // KeySignedIn is how it ended well.

@@ -328,3 +328,21 @@ func TestSecurityKeys(t *testing.T) {
 		t.Fatal(set, err)
 	}
 }
+
+// The secrets of a sign-in with a key reach the agent, and a refusal names the key.
+func TestSignInWithKey(t *testing.T) {
+	agent := &localapitest.Agent{
+		Plugged: []*localapitest.PluggedKey{{SecurityKey: api.SecurityKey{ID: "k1", Product: "Test key"}, PIN: "2580", Tries: 8}},
+		KeyOrgs: map[string]*localapitest.KeyOrg{"https://id.example.com": {User: "bob", Password: "secret"}},
+	}
+	c := start(t, agent)
+	in := api.KeySignIn{Org: "https://id.example.com", Username: "bob", Password: api.PIN("secret"), Enrol: true}
+	var refused *api.Error
+	if _, err := c.SignInWithKey(t.Context(), in); !errors.As(err, &refused) || refused.Code != "key_pin_needed" || refused.Key != "k1" || refused.Product != "Test key" || refused.TriesLeft != 8 {
+		t.Fatalf("%+v", err)
+	}
+	in.PIN = api.PIN("2580")
+	if done, err := c.SignInWithKey(t.Context(), in); err != nil || done.Key != "Test key" || !done.Enrolled {
+		t.Fatal(done, err)
+	}
+}

@@ -89,6 +89,10 @@ type Agent interface {
 	// login, or its account's name, if only one fits.
 	Code(ctx context.Context, name string) (api.Code, error)
 
+	// SignInWithKey signs in at an org with a security key. The caller clears the
+	// password and the PIN that it passed.
+	SignInWithKey(ctx context.Context, k api.KeySignIn) (api.KeySignedIn, error)
+
 	// RekeyVault protects the agent's state in another way.
 	RekeyVault(ctx context.Context, r api.Rekey) (api.Rekeyed, error)
 

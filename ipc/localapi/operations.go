@@ -103,6 +103,13 @@ func (s *Server) codes(c *call) (any, error) { return s.agent.Codes(c.ctx) }
 
 func (s *Server) code(c *call) (any, error) { return s.agent.Code(c.ctx, c.id) }
 
+func (s *Server) signInWithKey(c *call) (any, error) {
+	in := *c.in.(*api.KeySignIn)
+	defer clear(in.Password)
+	defer clear(in.PIN)
+	return s.agent.SignInWithKey(c.ctx, in)
+}
+
 func (s *Server) rekey(c *call) (any, error) {
 	return s.agent.RekeyVault(c.ctx, *c.in.(*api.Rekey))
 }

@@ -92,6 +92,8 @@ func init() {
 			out: api.CodeList{}, serve: (*Server).codes},
 		{method: http.MethodPost, path: api.PathCode, summary: "The one-time code of this moment; the id may be the login or the account's name, if only one fits",
 			in: api.GetCode{}, out: api.Code{}, serve: (*Server).code},
+		{method: http.MethodPost, path: api.PathKeySignIn, summary: "Sign in at an organisation with a security key, without a browser; what is missing is refused by name",
+			in: api.KeySignIn{}, out: api.KeySignedIn{}, serve: (*Server).signInWithKey},
 		{method: http.MethodPost, path: api.PathRekey, summary: "Protect the agent's state in another way",
 			in: api.Rekey{}, out: api.Rekeyed{}, serve: (*Server).rekey},
 		{method: http.MethodGet, path: api.PathDevice, summary: "What organisations can be told of this device",

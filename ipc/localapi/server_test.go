@@ -182,6 +182,7 @@ func TestOperations(t *testing.T) {
 		{"PUT", "/v1/securitykeys/k1/fingerprints", `{"pin":"2580","name":"a","drop":"f1"}`, 400, `"bad_fingerprint"`},
 		{"POST", "/v1/securitykeys/k1/fingerprints", `{"pin":"2580"}`, 200, `{"fingerprints":[{"id":"f1"`},
 		{"POST", "/v1/securitykeys/k1/verification", `{"pin":"2580"}`, 200, `{"method":"security_key","state":"ready"}`},
+		{"POST", "/v1/securitykeys/signin", `{"org":"https://id.example.com","username":"eve"}`, 403, `"sign_in_refused"`},
 		{"POST", "/v1/securitykeys/k1/reset", `{"confirm":"test key"}`, 409, `"not_confirmed"`},
 		{"POST", "/v1/securitykeys/k1/reset", `{"confirm":"Test key"}`, 204, ""},
 	} {
@@ -367,11 +368,11 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 41 {
-		t.Errorf("%d operations are described, want 41: extend this test with the new ones", n)
+	if n != 42 {
+		t.Errorf("%d operations are described, want 42: extend this test with the new ones", n)
 	}
 	for _, path := range []string{api.PathStatus, api.PathAccounts, api.PathAccount, api.PathResume, api.PathEnrolments, api.PathEnrolment, api.PathPrompts, api.PathDecision, api.PathShowPrompt, api.PathPause, api.PathShowDoctor, api.PathVerification, api.PathMethod, api.PathPIN, api.PathResetPIN, api.PathKeys, api.PathAccountKeys, api.PathAcknowledge, api.PathCodes, api.PathCode, api.PathRekey, api.PathDevice, api.PathAudit, api.PathEvents, api.PathDoctor, api.PathOpenAPI,
-		api.PathSecurityKeys, api.PathSecurityKey, api.PathKeyPIN, api.PathKeyCreds, api.PathKeyFingers, api.PathKeyReset, api.PathKeyVerifies} {
+		api.PathSecurityKeys, api.PathSecurityKey, api.PathKeyPIN, api.PathKeyCreds, api.PathKeyFingers, api.PathKeyReset, api.PathKeyVerifies, api.PathKeySignIn} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}

@@ -33,13 +33,15 @@ type Agent struct {
 	Records      []api.AuditRecord
 	Report       api.Report
 	AuditErr     error
-	PIN          string           // what the person is verified by; "" while none is set
-	Tries        int              // wrong PINs that are left
-	Methods      map[string]bool  // other methods: whether they are on
-	Without      []string         // ids of accounts without a key that the PIN unlocks
-	Plugged      []*PluggedKey    // security keys
-	Fail         error            // every call fails with it
-	TooLate      map[string]error // by prompt: why it cannot be decided any more
+	PIN          string             // what the person is verified by; "" while none is set
+	Tries        int                // wrong PINs that are left
+	Methods      map[string]bool    // other methods: whether they are on
+	Without      []string           // ids of accounts without a key that the PIN unlocks
+	Plugged      []*PluggedKey      // security keys
+	KeyOrgs      map[string]*KeyOrg // by address
+	KeySignIns   []api.KeySignIn    // in order, without secrets
+	Fail         error              // every call fails with it
+	TooLate      map[string]error   // by prompt: why it cannot be decided any more
 
 	Decided     map[string]api.Decision // by prompt id
 	DecidedBy   map[string]peer.Peer
