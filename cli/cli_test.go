@@ -129,6 +129,7 @@ func prompt(id, app string) api.Prompt {
 // begun N | waiting ID | end ID | ends ORG CODE MESSAGE HINT | asked WORD … | elsewhere URL | cancelled ID |
 // vault KIND | rekeyed KIND PASSPHRASE CURRENT | rekeyed none | rekey-hint HINT |
 // changed WORD … | proof PIN | lostkeys | verifying | notice DEVICE |
+// plugs ID PRODUCT PIN | key ID WHAT … |
 // pin PIN | pinis PIN | typed ID PIN | without ID … | methods | grace | nopin |
 // lists N | away REASON | back | showed WHAT … | windowless |
 // fail CODE MESSAGE HINT | late ID CODE MESSAGE HINT | break | empty | problem | hostile
@@ -205,6 +206,8 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 				p.UserVerification, p.VerificationMethods, p.TriesLeft = "preferred", []string{"pin"}, w.Tries
 			case "finger":
 				p.UserVerification, p.VerificationMethods = "required", append(p.VerificationMethods, "fingerprint")
+			case "key":
+				p.UserVerification, p.VerificationMethods = "required", append(p.VerificationMethods, "security_key")
 			case "locked":
 				p.LockedUntil, p.TriesLeft = time.Now().Add(2*time.Minute), 0
 			case "shown":
@@ -280,7 +283,32 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 	case "notice":
 		w.AccountsHeld[0].Notices = []api.Notice{{Account: "acc-1", Event: "KEYS_REPLACED", Device: args[1], At: time.Now().Add(-2 * time.Minute), Message: "keys of the account Work changed on " + args[1]}}
 	case "methods":
-		w.Methods = map[string]bool{"fingerprint": false, "password": false}
+		w.Methods = map[string]bool{"fingerprint": false, "password": false, "security_key": false}
+	case "key": // ID WHAT: a plugged-in security key is known better, becomes another one, or is gone
+		k := w.Plugged[slices.IndexFunc(w.Plugged, func(k *localapitest.PluggedKey) bool { return k.ID == args[1] })]
+		switch args[2] {
+		case "yubikey":
+			k.Manufacturer, k.AAGUID, k.Model, k.Firmware, k.Protocols = "Yubico", "ee882879-721c-4913-9775-3dfcce97072a", "YubiKey 5 Series", "5.4.3", []string{"U2F_V2", "FIDO_2_0"}
+			k.Options, k.PINSet = map[string]bool{"rk": true, "clientPin": k.PIN != "", "credMgmt": true}, k.PIN != ""
+			k.Advisories = []string{"Firmware before 5.7 can leak ECDSA keys."}
+		case "stores":
+			k.Credentials = []api.KeyCredential{
+				{ID: "AQIDBAUGBwgJCgsM", RPID: "id.example.com", RP: "Example", User: "alice", Display: "Alice"},
+				{ID: "AQIDBAUGZZZZ", RPID: "github.com", User: "al\u202eice"},
+			}
+		case "forbidden":
+			k.Problem = &api.Error{Code: "key_no_permission", Message: "this user may not use the security key", Hint: "install the udev rule"}
+		case "swapped":
+			k.Swapped = true
+		case "pulled":
+			w.Plugged = slices.DeleteFunc(w.Plugged, func(o *localapitest.PluggedKey) bool { return o == k })
+		case "has": // PIN CREDENTIALS FINGERS
+			if got := fmt.Sprint(k.PIN, " ", len(k.Credentials), " ", len(k.Fingerprints)); got != strings.Join(args[3:], " ") {
+				ts.Fatalf("the key has %s", got)
+			}
+		default:
+			ts.Fatalf("key %q", args[2])
+		}
 	case "grace":
 		w.StatusReply.GraceSeconds = 300
 		w.StatusReply.Verification = []api.Verification{{Method: "pin", State: "ready", TriesLeft: 4}, {Method: "fingerprint", State: "absent"}}

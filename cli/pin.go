@@ -94,8 +94,11 @@ line of standard input.`,
 				if other != "" { // whatever that unlocks, the PIN unlocks from now on
 					a.errs.line("show that it is you, by your %s", describe.Method(other))
 				}
-				set, err := agent.SetPIN(ctx, pin, nil)
-				if err != nil {
+				var set api.PINSet
+				if err := a.byKey(ctx, agent, func(keyPIN api.PIN) (err error) {
+					set, err = agent.ReplacePIN(ctx, api.SetPIN{PIN: pin, KeyPIN: keyPIN})
+					return err
+				}); err != nil {
 					return failed(tried, err)
 				}
 				return show(a, set, (*app).printPINSet)

@@ -69,16 +69,14 @@ func (a *app) proving(ctx context.Context, agent *client.Client, p proof, n need
 	case p.by == "pin" && person: // it is asked for
 		n = must
 	case p.by != "":
-		a.errs.line("show that it is you, by your %s", describe.Method(p.by))
-		return do(nil, p.by)
+		return a.provingBy(ctx, agent, p.by, do)
 	case !person:
 		return do(nil, "")
 	}
 	pin, others := waysOf(ctx, agent)
 	if pin.State != "ready" {
 		if n == must && len(others) > 0 && p.by == "" {
-			a.errs.line("show that it is you, by your %s", describe.Method(others[0]))
-			return do(nil, others[0])
+			return a.provingBy(ctx, agent, others[0], do)
 		}
 		return do(nil, p.by)
 	}
@@ -100,4 +98,13 @@ func (a *app) proving(ctx context.Context, agent *client.Client, p proof, n need
 			return err
 		}
 	}
+}
+
+// provingBy calls do with a method besides the PIN.
+func (a *app) provingBy(ctx context.Context, agent *client.Client, method string, do func(pin api.PIN, method string) error) error {
+	if method == "security_key" {
+		return a.byKey(ctx, agent, func(pin api.PIN) error { return do(pin, method) })
+	}
+	a.errs.line("show that it is you, by your %s", describe.Method(method))
+	return do(nil, method)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -20,12 +19,6 @@ const (
 	// wrong PINs by itself, and the organisation wrong passwords.
 	maxAsked = 16
 )
-
-func (a *app) securityKeyCommand() *cobra.Command {
-	c := group("securitykey", "FIDO2 and U2F security keys", "")
-	c.AddCommand(a.securityKeySignIn())
-	return c
-}
 
 func (a *app) securityKeySignIn() *cobra.Command {
 	var in api.KeySignIn
@@ -190,28 +183,6 @@ func (a *app) askWhichKey(ctx context.Context, agent *client.Client, in *api.Key
 		}
 	}
 	return false, nil
-}
-
-// watchKeys tells the person on standard error when a key waits for them, until
-// it is stopped. An agent that does not tell is no reason not to go on.
-func (a *app) watchKeys(ctx context.Context, agent *client.Client) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	events, err := agent.Subscribe(ctx, "")
-	if err != nil {
-		return cancel
-	}
-	var over sync.WaitGroup
-	over.Go(func() {
-		for e, err := range events {
-			if err != nil {
-				return
-			}
-			if e.Type == "security_key" && e.Key != nil && e.Key.State == "touch" {
-				a.errs.line("touch your security key now: %s", clean(e.Key.Product))
-			}
-		}
-	})
-	return func() { cancel(); over.Wait() }
 }
 
 func (a *app) printKeySignedIn(done api.KeySignedIn) {

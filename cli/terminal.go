@@ -131,7 +131,7 @@ func readLine(in io.Reader, most int64) (string, error) {
 // typed again, and tells the person.
 func (a *app) mayTryAgain(err error) bool {
 	refused := (*api.Error)(nil)
-	if !errors.As(err, &refused) || refused.Code != "wrong_pin" {
+	if !errors.As(err, &refused) || refused.Code != "wrong_pin" && refused.Code != "wrong_key_pin" {
 		return false
 	}
 	a.errs.line("%s", clean(refused.Message))

@@ -123,9 +123,16 @@ is set, this takes the PIN.`,
 
 func (a *app) switchVerification(cmd *cobra.Command, agent *client.Client, method string, enable, pinStdin bool) (list api.VerificationList, err error) {
 	ctx := cmd.Context()
+	if method == "security_key" && enable {
+		return a.enableKey(ctx, agent, pinStdin)
+	}
 	if !pinStdin {
-		// Without the PIN first: only the agent knows whether it takes one.
-		list, err = agent.EnableVerification(ctx, method, enable, nil)
+		// Without the PIN first: only the agent knows whether it takes one. A security
+		// key that verifies until now may want its own.
+		err = a.byKey(ctx, agent, func(pin api.PIN) (err error) {
+			list, err = agent.SwitchVerification(ctx, method, api.EnableVerification{Enabled: enable, KeyPIN: pin})
+			return err
+		})
 		if _, ok := a.terminal(); !needsPIN(err) || !ok {
 			return list, err
 		}
@@ -138,6 +145,27 @@ func (a *app) switchVerification(cmd *cobra.Command, agent *client.Client, metho
 		list, err = agent.EnableVerification(ctx, method, enable, pin)
 		return err
 	})
+	return list, err
+}
+
+// enableKey has the security key that is plugged in verify the person: it is
+// touched twice, to be enrolled and to show that it works.
+func (a *app) enableKey(ctx context.Context, agent *client.Client, pinStdin bool) (list api.VerificationList, err error) {
+	do := func(pin api.PIN) (err error) {
+		list, err = agent.SwitchVerification(ctx, "security_key", api.EnableVerification{Enabled: true, KeyPIN: pin})
+		return err
+	}
+	if !pinStdin {
+		err = a.byKey(ctx, agent, do)
+		return list, err
+	}
+	line, err := readLine(a.in, maxPIN)
+	if err != nil {
+		return list, err
+	}
+	pin := api.PIN(line)
+	defer clear(pin)
+	err = a.touching(ctx, agent, func() error { return do(pin) })
 	return list, err
 }
 
@@ -162,10 +190,19 @@ func (a *app) approveVerified(ctx context.Context, agent *client.Client, p api.P
 	case d.Verification == "pin" && len(d.PIN) == 0 && person:
 		p.VerificationMethods = nil // nothing but the PIN
 		return a.approveByPIN(ctx, agent, p, d, "required")
+	case d.Verification == "security_key" && len(d.PIN) == 0 && d.Action == "approve":
+		return a.approveByKey(ctx, agent, p, d)
+	case d.Verification == "security_key" && d.Action == "approve":
+		var o api.PromptOutcome
+		err := a.touching(ctx, agent, func() (err error) { o, err = agent.DecidePrompt(ctx, p.ID, d); return err })
+		return o, err
 	case given, d.Action != "approve", p.Verified:
 	case asks && len(p.VerificationMethods) > 0 && !slices.Contains(p.VerificationMethods, "pin"):
 		if need == "required" {
 			d.Verification = p.VerificationMethods[0]
+			if d.Verification == "security_key" {
+				return a.approveByKey(ctx, agent, p, d)
+			}
 			a.errs.line("show that it is you, by your %s", describe.Method(d.Verification))
 		}
 	case asks && person:
@@ -175,6 +212,17 @@ func (a *app) approveVerified(ctx context.Context, agent *client.Client, p api.P
 	if needsPIN(err) && !given && person {
 		return a.approveByPIN(ctx, agent, p, d, "required") // it was not known before
 	}
+	return o, err
+}
+
+// approveByKey approves a prompt by the security key, whose PIN is asked for if it
+// wants one.
+func (a *app) approveByKey(ctx context.Context, agent *client.Client, p api.Prompt, d api.Decision) (o api.PromptOutcome, err error) {
+	err = a.byKey(ctx, agent, func(pin api.PIN) (err error) {
+		d.PIN, d.Verification = pin, "security_key"
+		o, err = agent.DecidePrompt(ctx, p.ID, d)
+		return err
+	})
 	return o, err
 }
 
@@ -205,6 +253,9 @@ func (a *app) approveByPIN(ctx context.Context, agent *client.Client, p api.Prom
 		d.PIN, d.Verification = pin, ""
 		if len(pin) == 0 && need != "preferred" {
 			d.Verification = other
+			if other == "security_key" {
+				return a.approveByKey(ctx, agent, p, d)
+			}
 		}
 		o, err := agent.DecidePrompt(ctx, p.ID, d)
 		clear(pin)

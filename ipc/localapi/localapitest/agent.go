@@ -38,6 +38,7 @@ type Agent struct {
 	Methods      map[string]bool    // other methods: whether they are on
 	Without      []string           // ids of accounts without a key that the PIN unlocks
 	Plugged      []*PluggedKey      // security keys
+	Touches      chan struct{}      // what a key that waits for a touch receives from; nil is touched at once
 	KeyOrgs      map[string]*KeyOrg // by address
 	KeySignIns   []api.KeySignIn    // in order, without secrets
 	Fail         error              // every call fails with it

@@ -55,9 +55,15 @@ func (a *Agent) plugged(id string) (*PluggedKey, error) {
 
 // touch has the key wait, as front ends hear it. The caller holds the lock.
 func (a *Agent) touch(k *PluggedKey) {
-	for _, state := range []string{"touch", "done"} {
-		a.tell(api.Event{Type: "security_key", Key: &api.KeyEvent{Key: k.ID, Product: k.Product, State: state}})
+	view := api.KeyEvent{Key: k.ID, Product: k.Product, State: "touch"}
+	a.tell(api.Event{Type: "security_key", Key: &view})
+	if a.Touches != nil {
+		a.Unlock()
+		<-a.Touches
+		a.Lock()
 	}
+	view.State = "done"
+	a.tell(api.Event{Type: "security_key", Key: &view})
 }
 
 // SecurityKeys lists them.

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/localapi"
+	"countersign.dev/ipc/localapi/localapitest"
+)
+
+// While a key waits for its owner, the person is told so, at once.
+func TestTouchIsAskedFor(t *testing.T) {
+	agent := &localapitest.Agent{Touches: make(chan struct{}), Plugged: []*localapitest.PluggedKey{{
+		SecurityKey: api.SecurityKey{ID: "k1", Product: "YubiKey\x1b[2J 5"}}}}
+	dir, err := os.MkdirTemp("", "cs") // short: a socket's path is limited
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "agent.sock")
+	l, err := localapi.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := localapi.New(agent, localapi.Options{})
+	served := make(chan struct{})
+	go func() { defer close(served); _ = s.Serve(l) }()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = s.Shutdown(ctx)
+		<-served
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	said, errs := io.Pipe()
+	var out bytes.Buffer
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, []string{"--socket", socket, "securitykey", "reset", "--confirm", agent.Plugged[0].Product}, strings.NewReader(""), &out, errs)
+		errs.Close()
+	}()
+	lines := bufio.NewScanner(said)
+	told := false
+	for lines.Scan() {
+		if line := lines.Text(); strings.HasPrefix(line, "touch your security key now: YubiKey") {
+			if strings.Contains(line, "\x1b") {
+				t.Errorf("not cleaned: %q", line)
+			}
+			told = true
+			agent.Touches <- struct{}{} // not before
+		}
+	}
+	if got := <-code; got != exitDone || !told {
+		t.Fatalf("exit %d, told %v: %s", got, told, out.String())
+	}
+}
