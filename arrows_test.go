@@ -65,8 +65,11 @@ var onlyIn = map[string]string{
 	"github.com/getlantern/systray": "tray",
 	"fyne.io/systray":               "tray",
 	"modernc.org/sqlite":            "org/store",
-	"github.com/pressly/goose/v3":   "org/store",
-	"github.com/spf13/cobra":        "", // any command, checked below
+
+	"github.com/go-webauthn/webauthn": "org/factor", // many dependencies, and for servers
+
+	"github.com/pressly/goose/v3": "org/store",
+	"github.com/spf13/cobra":      "", // any command, checked below
 }
 
 type pkg struct {
@@ -166,7 +169,7 @@ func TestArrowsPointDown(t *testing.T) {
 // even through others.
 func TestProgramsStayLight(t *testing.T) {
 	never := map[string][]string{
-		"cmd/countersignd":   {"modernc.org/sqlite", module + "org", module + "cli", "github.com/keys-pub/go-libfido2"},
+		"cmd/countersignd":   {"modernc.org/sqlite", "github.com/go-webauthn/webauthn", module + "org", module + "cli", "github.com/keys-pub/go-libfido2"},
 		"cmd/countersign-sk": {"net", "log/slog", module + "daemon", module + "ipc", module + "okta", "github.com/fxamacker/cbor/v2", "github.com/spf13/cobra"},
 		"cmd/countersign":    {"modernc.org/sqlite", module + "org", module + "daemon", module + "okta", "github.com/99designs/keyring", "github.com/go-jose/go-jose/v4"},
 		"cmd/countersign-tray": {"modernc.org/sqlite", module + "org", module + "daemon", module + "okta", module + "authenticators", module + "cli",

@@ -61,6 +61,11 @@ func (s *Server) seed(ctx context.Context, hasher *directory.Hasher) error {
 				return err
 			}
 		}
+		if s.config.Demo { // one that was filled before there were security keys gets them too
+			if _, err := directory.EnsureWebAuthn(ctx, tx, now); err != nil {
+				return err
+			}
+		}
 		for _, origin := range s.config.TrustedOrigins {
 			if err := trustOrigin(ctx, tx, origin, now); err != nil {
 				return err
@@ -100,7 +105,7 @@ func builtInApps(baseURL string) []seededApp {
 		{directory.App{
 			ClientID: agentClientID, Label: "Countersign", BuiltIn: true,
 			RedirectURIs:  []string{"http://127.0.0.1:*/callback"},
-			GrantTypes:    []string{"authorization_code", "refresh_token", okta.GrantJWTBearer},
+			GrantTypes:    []string{"authorization_code", "interaction_code", "refresh_token", okta.GrantJWTBearer},
 			ResponseTypes: []string{"code"},
 			Scopes: []string{"openid", "profile", "offline_access",
 				myaccount.ScopeManage, myaccount.ScopeMaintenanceManage, myaccount.ScopeMaintenanceRead},

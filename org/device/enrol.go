@@ -137,16 +137,23 @@ func (r *Registry) Create(ctx context.Context, by Authority, req okta.EnrolmentR
 }
 
 // admits says whether the authority is good for one more device. One that is
-// suspended counts: losing a device opens no door.
+// suspended counts: losing a device opens no door. So does a security key.
 func (by Authority) admits(ctx context.Context, tx store.Tx, userID string) error {
 	if by.further == nil {
 		return nil
 	}
 	list, err := OfUser(ctx, tx, userID)
-	if err == nil && len(list) > 0 {
-		err = by.further
+	if err != nil {
+		return err
 	}
-	return err
+	var keys int
+	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM security_keys WHERE user_id = ?`, userID).Scan(&keys); err != nil {
+		return fmt.Errorf("counting security keys: %w", err)
+	}
+	if len(list)+keys > 0 {
+		return by.further
+	}
+	return nil
 }
 
 // resolve finds out for whom the authority speaks.

@@ -180,3 +180,21 @@ func thumbprint(t testing.TB, k devicetest.Key) string {
 	}
 	return s
 }
+
+// Nor a device beside a security key.
+func TestC2KeyCountsAsADevice(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	if err := h.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO security_keys (id, user_id, credential_id, public_key, aaguid, format, attestation, transports, sign_count,
+			backup_eligible, verified_at, suspect_at, created_at, last_used_at) VALUES ('fwf1', ?, 'a', 'b', '', 'none', 'none', '[]', 0, 0, 0, 0, 0, 0)`, h.alice.ID)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	weak := device.ByUser(h.alice.ID).ForTheFirst(okta.NewError(okta.CodeForbidden, "weak"))
+	_, err := h.Create(ctx, weak, h.request(devicetest.New(t)))
+	h.wantCode("with the password", err, okta.CodeForbidden)
+	_, err = h.Create(ctx, device.ByUser(h.alice.ID), h.request(devicetest.New(t)))
+	h.wantCode("with the key too", err, "")
+}

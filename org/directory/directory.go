@@ -70,14 +70,18 @@ type OrgInfo struct {
 }
 
 // AuthenticatorIDs are the ids of the org's authenticators.
-type AuthenticatorIDs struct{ Password, OktaVerify string }
+type AuthenticatorIDs struct {
+	Password, OktaVerify string
+	WebAuthn             string // "" unless the org takes security keys (OrgWebAuthn)
+}
 
 // Org returns who this org is.
 func Org(ctx context.Context, tx store.Tx) (OrgInfo, error) {
 	var o OrgInfo
 	var created int64
-	err := tx.QueryRowContext(ctx, `SELECT id, password_authenticator_id, verify_authenticator_id, number_challenge, created_at FROM org`).
-		Scan(&o.ID, &o.Authenticators.Password, &o.Authenticators.OktaVerify, &o.NumberChallenge, &created)
+	err := tx.QueryRowContext(ctx, `SELECT o.id, o.password_authenticator_id, o.verify_authenticator_id, COALESCE(a.id, ''), o.number_challenge, o.created_at
+		FROM org o LEFT JOIN authenticators a ON a.key = ? AND a.status = ?`, KeyWebAuthn, AuthenticatorActive).
+		Scan(&o.ID, &o.Authenticators.Password, &o.Authenticators.OktaVerify, &o.Authenticators.WebAuthn, &o.NumberChallenge, &created)
 	o.CreatedAt = store.Time(created)
 	return o, found("the org", err)
 }

@@ -21,6 +21,7 @@ const (
 	Enrolment       = "pfd"
 	MethodEnrolment = "opf"
 	Device          = "guo"
+	SecurityKey     = "fwf"
 	ClientInstance  = "cli"
 	Policy          = "rst"
 	Rule            = "0pr"

@@ -196,11 +196,11 @@ func (p *part) narrow(c *ClassConstraint) error {
 var (
 	methodsOfType = map[string]Methods{
 		"PASSWORD": Password, "APP": SignedNonce | Push | TOTP,
-		"SECURITY_KEY": 0, "PHONE": 0, "EMAIL": 0, "SECURITY_QUESTION": 0, "FEDERATED": 0,
+		"SECURITY_KEY": WebAuthn, "PHONE": 0, "EMAIL": 0, "SECURITY_QUESTION": 0, "FEDERATED": 0,
 	}
 	methodsByName = map[string]Methods{
 		"PASSWORD": Password, "SIGNED_NONCE": SignedNonce, "PUSH": Push, "TOTP": TOTP,
-		"OTP": 0, "WEBAUTHN": 0, "SMS": 0, "VOICE": 0, "EMAIL": 0, "SECURITY_QUESTION": 0, "DUO": 0, "IDP": 0, "CERT": 0,
+		"WEBAUTHN": WebAuthn, "OTP": 0, "SMS": 0, "VOICE": 0, "EMAIL": 0, "SECURITY_QUESTION": 0, "DUO": 0, "IDP": 0, "CERT": 0,
 	}
 )
 

@@ -17,9 +17,10 @@ const (
 	SignedNonce
 	Push
 	TOTP
+	WebAuthn // a security key
 
 	knowledge  = Password
-	possession = SignedNonce | Push | TOTP
+	possession = SignedNonce | Push | TOTP | WebAuthn
 )
 
 // Has says whether all of m are in the set.
@@ -96,6 +97,8 @@ type Decision struct {
 	UserVerification, UserMediation okta.Need
 	// PushVerification goes into a push, whose mediation is always required.
 	PushVerification okta.Need
+	// KeyVerification is what a security key must do.
+	KeyVerification okta.Need
 }
 
 // Evaluate decides by the first rule that is for the user. It allocates nothing.
@@ -147,6 +150,9 @@ func (r *rule) decide(f *Facts) Decision {
 		}
 		if o.next&Push != 0 && d.Methods&Push == 0 {
 			d.PushVerification = o.verification
+		}
+		if o.next&WebAuthn != 0 && d.Methods&WebAuthn == 0 {
+			d.KeyVerification = o.verification
 		}
 		d.Methods |= o.next
 	}

@@ -2,7 +2,9 @@ package signin
 
 import (
 	"slices"
+	"strings"
 
+	"countersign.dev/org/ids"
 	"countersign.dev/org/policy"
 	"countersign.dev/org/store"
 )
@@ -15,6 +17,7 @@ const (
 	amrHardware  = "hwk"
 	amrSoftware  = "swk"
 	amrCode      = "otp"
+	amrKey       = "pop" // a security key
 	amrMulti     = "mfa"
 )
 
@@ -58,6 +61,10 @@ func (st *state) amr() []string {
 			add(key)
 		}
 	}
+	if i := slices.IndexFunc(st.Proofs, func(p proof) bool { return p.Method == policy.WebAuthn }); i >= 0 {
+		multi = multi || st.proven(policy.Password) || st.Proofs[i].Traits&policy.UserVerification != 0
+		add(amrKey)
+	}
 	if multi {
 		add(amrMulti)
 	}
@@ -81,6 +88,11 @@ func (t *transaction) adopt(s SessionFacts) {
 	}
 	p := policy.Proof{At: s.AuthTime}
 	switch {
+	case strings.HasPrefix(s.EnrolmentID, ids.SecurityKey):
+		if !has(amrKey) {
+			return
+		}
+		p.Method, p.Traits = policy.WebAuthn, policy.PhishingResistant
 	case has(amrResistant):
 		p.Method, p.Traits = policy.SignedNonce, policy.DeviceBound|policy.PhishingResistant
 	case has(amrVerify) && (has(amrSoftware) || has(amrHardware)):

@@ -6,6 +6,7 @@ import (
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
 	"countersign.dev/org/device"
+	"countersign.dev/org/factor"
 	"countersign.dev/org/policy"
 )
 
@@ -23,7 +24,10 @@ func (t *transaction) candidates() (list []policy.Candidate, enrolled bool) {
 		enrolled = enrolled || len(en.Methods) > 0
 		list = append(list, t.candidatesOf(en)...)
 	}
-	return list, enrolled
+	for _, k := range t.usableKeys() {
+		list = append(list, policy.Candidate{Method: policy.WebAuthn, Traits: k.Traits()})
+	}
+	return list, enrolled || len(t.keys) > 0
 }
 
 // candidatesOf lists what one enrolment could prove.
@@ -101,6 +105,12 @@ func (t *transaction) choices(m policy.Methods) []Choice {
 			verify.EnrolmentID, verify.DeviceName = t.enrolments[able].ID, t.enrolments[able].Device.Profile.DisplayName
 			list = append(list, verify)
 		}
+	}
+	if m.Has(policy.WebAuthn) {
+		list = append(list, Choice{
+			AuthenticatorID: t.org.Authenticators.WebAuthn, Key: KeyWebAuthn,
+			EnrolmentID: t.usableKeys()[0].ID, Methods: []string{string(factor.MethodWebAuthn)},
+		})
 	}
 	if m.Has(policy.Password) {
 		list = append(list, Choice{

@@ -175,7 +175,7 @@ func (e *Engine) session(ctx context.Context, t *transaction) (*SessionFacts, er
 			return err
 		}
 		in := &t.intent
-		if in.SessionID == "" || e.d.Session == nil || in.Prompt == "login" {
+		if in.SessionID == "" || e.d.Session == nil || in.Prompt == "login" || in.Prompt == PromptEnrol {
 			return nil
 		}
 		s, ok, err := e.d.Session(ctx, tx, in.SessionID)

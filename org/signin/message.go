@@ -54,6 +54,14 @@ var (
 	cancelledUV       = Message{"countersign.verification.cancelled", "You were not signed in: this app requires that your authenticator verifies you, and that was cancelled there. Try again, and give your PIN or fingerprint when it asks.", ClassError, KindInvalid}
 	temporarilyNoUV   = Message{"countersign.verification.unavailable", "You were not signed in: this app requires that your authenticator verifies you, and it cannot do that at the moment. Open it to see why and until when, then try again.", ClassError, KindInvalid}
 	needsConsent      = Message{"countersign.authenticator.consent", "Your response was received, but this app asks for your approval. Try again and approve the prompt.", ClassError, KindInvalid}
+	keyRefused        = Message{"authfactor.webauthn.error.assertion_validation_failure", "This security key is not one of yours here, or its answer was not right. Try again, or use another key.", ClassError, KindUnauthorized}
+	keyOver           = Message{"authfactor.webauthn.error.expired", "The question to your security key is no longer open. Try again.", ClassError, KindNotice}
+	keyUnverified     = Message{"authfactor.webauthn.error.user_verification", "This app requires that your security key verifies you, by its PIN or your fingerprint, and it did not. Set a PIN on the key, then try again.", ClassError, KindInvalid}
+	keyCounter        = Message{"authfactor.webauthn.error.counter", "This security key has counted backwards, as a copy of it would. It was not accepted. Contact your administrator for help.", ClassError, KindForbidden}
+	keyUntrusted      = Message{"authfactor.webauthn.error.attestation", "This security key did not prove what it is, and was not enrolled.", ClassError, KindInvalid}
+	keyModel          = Message{"authfactor.webauthn.error.model", "Your organisation takes other models of security keys. Use one of those.", ClassError, KindInvalid}
+	keyKnown          = Message{"authfactor.webauthn.error.factor_already_registered", "This security key is enrolled already. Use another one.", ClassError, KindInvalid}
+	keyTooMany        = Message{"authfactor.webauthn.error.too_many", "You have as many security keys as you may have. Ask your administrator to remove one.", ClassError, KindInvalid}
 	phishing          = Message{"countersign.phishing", "This sign-in was stopped: the page you came from is not one of your organisation's. Close it, and do not enter your password there.", ClassError, KindForbidden}
 )
 

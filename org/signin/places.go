@@ -102,7 +102,7 @@ func (e *Engine) knownBrowser(ctx context.Context, t *transaction) (digest strin
 // device of theirs. A password alone teaches nothing: whoever has learnt it
 // would make their own place a usual one.
 func rememberPlace(ctx context.Context, tx store.Tx, t *transaction, now time.Time) error {
-	if t.state.FromSession || t.intent.Mode == backchannel || !t.state.proven(policy.SignedNonce|policy.Push|policy.TOTP) {
+	if t.state.FromSession || t.intent.Mode == backchannel || !t.state.proven(policy.SignedNonce|policy.Push|policy.TOTP|policy.WebAuthn) {
 		return nil
 	}
 	for _, p := range t.intent.places() {

@@ -29,9 +29,17 @@ const (
 	StepOffer     Step = "offer"     // a push would be sent: the person says when
 	StepResend    Step = "resend"    // a push came to nothing; another may be sent
 	StepCode      Step = "code"      // a one-time code
+	StepKey       Step = "key"       // a security key is asked
+	StepSetUp     Step = "set-up"    // what may or must be enrolled
+	StepEnrol     Step = "enrol"     // a new security key is asked
 	StepDone      Step = "done"
 	StepFailed    Step = "failed"
 )
+
+// challenges says whether a step waits for the answer to a challenge.
+func (s Step) challenges() bool {
+	return s == StepChallenge || s == StepFastPass || s == StepKey || s == StepEnrol
+}
 
 // state is what a sign-in remembers between its steps.
 type state struct {
@@ -48,6 +56,7 @@ type state struct {
 	Protection  string   `json:"protection,omitempty"`
 	AMR         []string `json:"amr,omitempty"` // of the session, if that was enough
 	FromSession bool     `json:"fromSession,omitempty"`
+	SetUp       bool     `json:"setUp,omitempty"` // something was enrolled, or the person wants to do so later
 	FinishedAt  int64    `json:"finishedAt,omitempty"`
 	Exits       int      `json:"exits,omitempty"`
 }
@@ -73,12 +82,15 @@ type snapshot struct {
 	groups     []string
 	assigned   bool
 	enrolments []device.Enrolment
+	keys       []factor.SecurityKey
+	rpID       string           // under which keys are enrolled; "": there can be none
+	attachment string           // which kind of new key is wanted
 	challenge  factor.Challenge // the current one, if any
 }
 
 // resnap reads the snapshot anew.
 func (e *Engine) resnap(ctx context.Context, tx store.Tx, t *transaction) (err error) {
-	s := snapshot{}
+	s := snapshot{rpID: factor.RPID(e.d.BaseURL)}
 	if s.org, err = directory.Org(ctx, tx); err != nil {
 		return err
 	}
@@ -87,6 +99,13 @@ func (e *Engine) resnap(ctx context.Context, tx store.Tx, t *transaction) (err e
 	}
 	if s.set, err = e.policies.Load(ctx, tx, s.app.PolicyID); err != nil {
 		return err
+	}
+	if t.state.Step == StepEnrol {
+		w, err := directory.OrgWebAuthn(ctx, tx)
+		if err != nil {
+			return err
+		}
+		s.attachment = w.Settings.Attachment
 	}
 	if t.state.UserID != "" {
 		if err := s.readUser(ctx, tx, t); err != nil {
@@ -118,7 +137,10 @@ func (s *snapshot) readUser(ctx context.Context, tx store.Tx, t *transaction) (e
 	if s.assigned, err = directory.Assigned(ctx, tx, u.ID, t.intent.ClientID); err != nil {
 		return err
 	}
-	s.enrolments, err = device.OfUser(ctx, tx, u.ID)
+	if s.enrolments, err = device.OfUser(ctx, tx, u.ID); err != nil {
+		return err
+	}
+	s.keys, err = factor.KeysOfUser(ctx, tx, u.ID)
 	return err
 }
 
@@ -146,7 +168,8 @@ func (e *Engine) decide(t *transaction) policy.Decision {
 }
 
 func (t *transaction) enrolmentActive(id string) bool {
-	return slices.ContainsFunc(t.enrolments, func(en device.Enrolment) bool { return en.ID == id && en.Active() })
+	return slices.ContainsFunc(t.enrolments, func(en device.Enrolment) bool { return en.ID == id && en.Active() }) ||
+		t.org.Authenticators.WebAuthn != "" && slices.ContainsFunc(t.keys, func(k factor.SecurityKey) bool { return k.ID == id })
 }
 
 // decideForStranger says what the policy would have decided if nobody had the
@@ -154,7 +177,7 @@ func (t *transaction) enrolmentActive(id string) bool {
 func (e *Engine) decideForStranger(t *transaction) policy.Decision {
 	s := *t
 	s.state.UserID = ""
-	s.user, s.groups, s.assigned, s.enrolments = directory.User{}, nil, false, nil
+	s.user, s.groups, s.assigned, s.enrolments, s.keys = directory.User{}, nil, false, nil, nil
 	return e.decide(&s)
 }
 
@@ -172,11 +195,18 @@ func (e *Engine) proceed(ctx context.Context, t *transaction) error {
 	switch d := e.decide(t); d.Outcome {
 	case policy.Satisfied:
 		t.state.Step = StepDone
+		if e.offersSetUp(t) {
+			t.state.Step = StepSetUp
+		}
 		return nil
 	case policy.Incomplete:
 		return e.ask(ctx, t, d)
 	default:
 		if d.Reason == policy.NoAuthenticator {
+			if _, ok := e.mayEnrol(t); ok {
+				t.state.Step = StepSetUp
+				return nil
+			}
 			t.fail(noAuthenticator.Key)
 		} else {
 			t.fail(accessDenied.Key)
@@ -211,6 +241,8 @@ func (e *Engine) begin(ctx context.Context, t *transaction, d policy.Decision, m
 	case policy.TOTP:
 		t.state.Step = StepCode
 		return nil
+	case policy.WebAuthn:
+		return e.askKey(ctx, t, d)
 	default:
 		return e.challengeUser(ctx, t, d)
 	}
@@ -325,7 +357,7 @@ func (e *Engine) commit(ctx context.Context, t *transaction, also func(store.Tx)
 		if t.state.Step == StepDone {
 			return e.finish(ctx, tx, t, "")
 		}
-		if t.state.Step != StepChallenge && t.state.Step != StepFastPass {
+		if !t.state.Step.challenges() {
 			t.state.ChallengeID, t.challenge = "", factor.Challenge{}
 		}
 		if err := update(ctx, tx, t); err != nil {
@@ -338,6 +370,9 @@ func (e *Engine) commit(ctx context.Context, t *transaction, also func(store.Tx)
 	})
 	if err == nil {
 		e.tell(t.lists)
+	}
+	if refused := (*factor.KeyError)(nil); errors.Is(err, factor.ErrKeyRaced) || errors.As(err, &refused) {
+		err = errStale // the step finds out what is left of it
 	}
 	if errors.Is(err, factor.ErrPushThrottled) {
 		err = errStale // others were faster; the step finds out and says so

@@ -55,7 +55,7 @@ type Intent struct {
 	ResponseMode        string   `json:"responseMode,omitempty"`
 	Scopes              []string `json:"scopes,omitempty"`
 	MaxAge              *int     `json:"maxAge,omitempty"` // seconds; a session older than that proves nothing
-	Prompt              string   `json:"prompt,omitempty"` // "login" ignores the session
+	Prompt              string   `json:"prompt,omitempty"` // "login" ignores the session, and so does PromptEnrol
 	LoginHint           string   `json:"loginHint,omitempty"`
 	ACRValues           []string `json:"acrValues,omitempty"`
 	// PageOrigin is the origin of the page that started the sign-in: the org's

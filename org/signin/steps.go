@@ -193,7 +193,7 @@ func (e *Engine) Identify(ctx context.Context, handle okta.Secret, identifier st
 			// would tell that the name is somebody's.
 			if s := e.decideForStranger(t); s.Outcome == policy.Incomplete && !s.Methods.Has(policy.Password) {
 				d, t.state.UserID = s, ""
-				t.user, t.groups, t.assigned, t.enrolments = directory.User{}, nil, false, nil
+				t.user, t.groups, t.assigned, t.enrolments, t.keys = directory.User{}, nil, false, nil, nil
 			}
 		}
 		if d.Outcome == policy.Incomplete && !d.Methods.Has(policy.Password) {
@@ -240,7 +240,7 @@ func (e *Engine) Password(ctx context.Context, handle okta.Secret, password okta
 func (e *Engine) Select(ctx context.Context, handle okta.Secret, authenticatorID, method string) (View, error) {
 	return e.step(ctx, handle, func(t *transaction) (outcome, error) {
 		switch t.state.Step {
-		case StepSelect, StepChallenge, StepOffer, StepResend, StepCode:
+		case StepSelect, StepChallenge, StepOffer, StepResend, StepCode, StepKey:
 		default:
 			return outcome{}, nil
 		}
@@ -254,6 +254,8 @@ func (e *Engine) Select(ctx context.Context, handle okta.Secret, authenticatorID
 					return outcome{changed: true}, e.begin(ctx, t, d, m.is)
 				}
 			}
+		case authenticatorID == t.org.Authenticators.WebAuthn && d.Methods.Has(policy.WebAuthn):
+			return outcome{changed: true}, e.begin(ctx, t, d, policy.WebAuthn)
 		case authenticatorID == t.org.Authenticators.Password && d.Methods.Has(policy.Password):
 			t.state.Step = StepPassword
 			return outcome{changed: true}, nil
@@ -291,6 +293,8 @@ func (e *Engine) poll(ctx context.Context, t *transaction) (outcome, error) {
 			return outcome{}, ErrSessionExpired
 		}
 		return outcome{changed: true}, nil // finish issues its result again
+	case StepKey, StepEnrol:
+		return e.pollKey(ctx, t)
 	case StepFastPass, StepChallenge:
 	default:
 		return outcome{}, nil

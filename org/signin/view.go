@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"countersign.dev/okta"
+	"countersign.dev/org/directory"
 	"countersign.dev/org/policy"
 )
 
@@ -20,14 +21,20 @@ type View struct {
 	App         App
 	PasswordID  string // id of the password authenticator
 	VerifyID    string // id of the okta_verify authenticator
+	WebAuthnID  string // id of the webauthn authenticator, if there is one
 	// Choices is what may be chosen instead or next; the policy admits each.
 	Choices   []Choice
 	Challenge *Challenge
 	// AutoPush is set where push is the only way on: whether the person has it
 	// sent without being asked.
 	AutoPush *bool
-	Message  *Message
-	Success  *Success
+	// Key is what a security key is asked, or a new one.
+	Key *KeyView
+	// SetUp is what may be enrolled, and MayWait that it may be done later.
+	SetUp   []Choice
+	MayWait bool
+	Message *Message
+	Success *Success
 }
 
 // App is the app that is signed in to.
@@ -36,7 +43,7 @@ type App struct{ ClientID, Label, AuthorizationServer string }
 // Choice is an authenticator with the methods of it that may be chosen.
 type Choice struct {
 	AuthenticatorID string
-	Key             string // okta_password or okta_verify
+	Key             string // okta_password, okta_verify or webauthn
 	EnrolmentID     string
 	DeviceName      string
 	Methods         []string
@@ -65,6 +72,7 @@ func (s Success) RedirectURL(base string) string {
 const (
 	KeyPassword = "okta_password"
 	KeyVerify   = okta.AuthenticatorKeyOktaVerify
+	KeyWebAuthn = directory.KeyWebAuthn
 )
 
 func (e *Engine) view(t *transaction, m *Message) View {
@@ -74,6 +82,7 @@ func (e *Engine) view(t *transaction, m *Message) View {
 		App:        App{ClientID: t.app.ClientID, Label: t.app.Label, AuthorizationServer: t.intent.AuthorizationServer},
 		PasswordID: t.org.Authenticators.Password,
 		VerifyID:   t.org.Authenticators.OktaVerify,
+		WebAuthnID: t.org.Authenticators.WebAuthn,
 	}
 	if len(t.state.Proofs) > 0 {
 		v.UserID = t.state.UserID
@@ -83,14 +92,26 @@ func (e *Engine) view(t *transaction, m *Message) View {
 		v.Identifier = t.intent.LoginHint
 	case StepFastPass:
 		v.Challenge = e.challengeView(t)
-	case StepChallenge, StepOffer, StepResend, StepCode:
-		if t.state.Step == StepChallenge {
+	case StepChallenge, StepOffer, StepResend, StepCode, StepKey:
+		switch t.state.Step {
+		case StepChallenge:
 			v.Challenge = e.challengeView(t)
+		case StepKey:
+			v.Key = e.keyView(t)
 		}
 		m := e.decide(t).Methods
 		v.Choices = t.choices(m)
 		if m == policy.Push {
 			v.AutoPush = &t.user.AutoPush
+		}
+	case StepSetUp, StepEnrol:
+		v.SetUp, v.MayWait = t.setUps(), e.decide(t).Outcome == policy.Satisfied
+		if _, ok := e.mayEnrol(t); !ok && !v.MayWait { // switched off meanwhile
+			v.Step, v.Message = StepFailed, &noAuthenticator
+			break
+		}
+		if t.state.Step == StepEnrol {
+			v.Key = e.keyView(t)
 		}
 	case StepSelect:
 		v.Choices = t.choices(e.decide(t).Methods)

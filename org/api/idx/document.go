@@ -94,6 +94,8 @@ type authenticator struct {
 	Key             string          `json:"key"`
 	ID              string          `json:"id"`
 	AuthenticatorID string          `json:"authenticatorId,omitempty"` // of an enrolment
+	CredentialID    string          `json:"credentialId,omitempty"`    // of a security key
+	Transports      []string        `json:"transports,omitempty"`
 	DisplayName     string          `json:"displayName"`
 	Methods         []method        `json:"methods"`
 	Profile         *profile        `json:"profile,omitempty"`
@@ -113,6 +115,8 @@ type profile struct {
 type contextualData struct {
 	Challenge     *object[deviceChallenge] `json:"challenge,omitempty"`
 	CorrectAnswer string                   `json:"correctAnswer,omitempty"` // the number to pick on the device
+	ChallengeData *challengeData           `json:"challengeData,omitempty"` // for a security key
+	Activation    *activationData          `json:"activationData,omitempty"`
 }
 
 type deviceChallenge struct {

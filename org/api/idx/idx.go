@@ -18,6 +18,7 @@ import (
 
 	"countersign.dev/okta"
 	"countersign.dev/org/api/httpx"
+	"countersign.dev/org/factor"
 	"countersign.dev/org/signin"
 )
 
@@ -28,6 +29,10 @@ type Engine interface {
 	Password(ctx context.Context, handle, password okta.Secret) (signin.View, error)
 	Code(ctx context.Context, handle, code okta.Secret) (signin.View, error)
 	Select(ctx context.Context, handle okta.Secret, authenticatorID, method string) (signin.View, error)
+	Key(ctx context.Context, handle okta.Secret, a factor.KeyAssertion) (signin.View, error)
+	SetUp(ctx context.Context, handle okta.Secret, authenticatorID string) (signin.View, error)
+	EnrolKey(ctx context.Context, handle okta.Secret, a factor.KeyAttestation) (signin.View, error)
+	Skip(ctx context.Context, handle okta.Secret) (signin.View, error)
 	Resend(ctx context.Context, handle okta.Secret) (signin.View, error)
 	SetAutoPush(ctx context.Context, handle okta.Secret, on bool) error
 	Launch(ctx context.Context, handle okta.Secret) (signin.View, error)
@@ -40,6 +45,10 @@ type Engine interface {
 // maxBody bounds the bodies of this API: an answer with all its signals is the
 // largest and stays below the largest token plus its wrapping.
 const maxBody = okta.MaxChallengeTokenSize + 1<<10
+
+// maxKeyBody bounds an answer to a challenge: a new security key may bring the
+// certificates of its maker.
+const maxKeyBody = 64 << 10
 
 // contentType is what IDX documents travel as.
 const contentType = produces
@@ -63,6 +72,8 @@ func New(engine Engine, baseURL string, log *slog.Logger) http.Handler {
 			return engine.Identify(ctx, q.StateHandle, q.Identifier)
 		},
 		"challenge":                         s.choose,
+		"credential/enroll":                 s.enrol,
+		"skip":                              func(ctx context.Context, q *request) (signin.View, error) { return engine.Skip(ctx, q.StateHandle) },
 		"challenge/answer":                  s.answer,
 		"challenge/poll":                    s.poll,
 		"challenge/resend":                  func(ctx context.Context, q *request) (signin.View, error) { return engine.Resend(ctx, q.StateHandle) },
@@ -90,6 +101,7 @@ type request struct {
 	Credentials       struct {
 		Passcode okta.Secret  `json:"passcode"`
 		TOTP     *okta.Secret `json:"totp"`
+		keyAnswer
 	} `json:"credentials"`
 	Authenticator struct {
 		ID            string `json:"id"`
@@ -107,7 +119,11 @@ func (s *server) step(do func(context.Context, *request) (signin.View, error)) h
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-cache, no-store")
 		var q request
-		if err := httpx.ReadJSON(w, r, &q, maxBody); err != nil {
+		limit := maxBody
+		if strings.HasSuffix(r.URL.Path, "/challenge/answer") {
+			limit = maxKeyBody
+		}
+		if err := httpx.ReadJSON(w, r, &q, limit); err != nil {
 			httpx.Fail(w, r, s.log, err)
 			return
 		}
@@ -194,6 +210,9 @@ func (s *server) choose(ctx context.Context, q *request) (signin.View, error) {
 func (s *server) answer(ctx context.Context, q *request) (signin.View, error) {
 	if code := q.Credentials.TOTP; code != nil {
 		return s.engine.Code(ctx, q.StateHandle, *code)
+	}
+	if key := &q.Credentials.keyAnswer; key.ClientData != "" {
+		return s.answerKey(ctx, q.StateHandle, key)
 	}
 	return s.engine.Password(ctx, q.StateHandle, q.Credentials.Passcode)
 }

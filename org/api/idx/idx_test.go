@@ -294,7 +294,7 @@ func TestRefusals(t *testing.T) {
 		{"/idp/idx/identify", `{"identifier":"a"}`, 401},
 		{"/idp/idx/identify", `{"identifier":"a","stateHandle":"HANDLE"}` + strings.Repeat(" ", 20<<10), 413},
 		{"/idp/idx/authenticators/poll/cancel", `{"reason":"BECAUSE","stateHandle":"HANDLE"}`, 400},
-		{"/idp/idx/credential/enroll", bare, 404},
+		{"/idp/idx/credential/nothing", bare, 404},
 		{"/idp/idx/challenge/resend", bare, 200}, // no push to send again: the step as it is
 		{"/idp/idx/challenge/resend", `{}`, 401},
 		{"/idp/idx/challenge/poll", `{"autoChallenge":"yes","stateHandle":"HANDLE"}`, 400},

@@ -17,6 +17,7 @@ const (
 
 	labelPassword = "Password"
 	labelVerify   = "Okta Verify" // what the okta_verify authenticator is called in this API
+	labelWebAuthn = "Security Key or Biometric Authenticator"
 )
 
 // renderer draws documents for one org.
@@ -74,6 +75,12 @@ func (r renderer) document(v *signin.View) document {
 		r.resendStep(&d, v)
 	case signin.StepCode:
 		r.code(&d, v)
+	case signin.StepKey:
+		r.key(&d, v)
+	case signin.StepSetUp:
+		r.setUp(&d, v)
+	case signin.StepEnrol:
+		r.enrol(&d, v)
 	case signin.StepDone:
 		r.success(&d, v)
 	}
@@ -141,7 +148,10 @@ func (r renderer) selection(v *signin.View) form {
 	for i, c := range v.Choices {
 		methodType := field{Name: "methodType", Value: c.Methods[0], Required: no(), Mutable: no()}
 		label := labelPassword
-		if c.Key == signin.KeyVerify {
+		switch c.Key {
+		case signin.KeyWebAuthn:
+			label = labelWebAuthn
+		case signin.KeyVerify:
 			// Options even when there is one: the widget then makes a row per method.
 			label = labelVerify
 			methodType = field{Name: "methodType", Type: "string", Required: no()}
@@ -176,8 +186,11 @@ func (r renderer) listChoices(d *document, v *signin.View) {
 	d.Authenticators.Value, d.Enrolments.Value = []authenticator{}, []authenticator{}
 	for _, c := range v.Choices {
 		a := passwordOf(c.AuthenticatorID)
-		if c.Key == signin.KeyVerify {
+		switch c.Key {
+		case signin.KeyVerify:
 			a = verifyOf(c.AuthenticatorID, c.Methods)
+		case signin.KeyWebAuthn:
+			a = webAuthnOf(c.AuthenticatorID)
 		}
 		d.Authenticators.Value = append(d.Authenticators.Value, a)
 		a.AuthenticatorID, a.ID = c.AuthenticatorID, c.EnrolmentID

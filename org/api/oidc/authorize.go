@@ -235,7 +235,7 @@ func reached(wanted, amr []string) (string, error) {
 		case "urn:okta:loa:2fa:any":
 			ok = has("mfa")
 		case "phr":
-			ok = has("phr")
+			ok = has("phr") || has("pop") // a security key answers for the page that asked
 		case "phrh":
 			ok = has("phr") && has("hwk")
 		}

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strconv"
@@ -172,6 +173,11 @@ func checkPrompt(v url.Values, _ directory.App, i *signin.Intent) error {
 			}
 			i.Prompt = p
 		case "login":
+			i.Prompt = cmp.Or(i.Prompt, p)
+		case signin.PromptEnrol:
+			if v.Has("enroll_amr_values") && !slices.Contains(strings.Fields(v.Get("enroll_amr_values")), "pop") {
+				return token.PromptInvalid // nothing else is enrolled in a sign-in
+			}
 			i.Prompt = p
 		case "consent": // the org's apps are trusted: there is nothing to consent to
 		default:
