@@ -100,7 +100,7 @@ func (f front) keySignIn(ctx context.Context, in api.KeySignIn) (keysignin.Optio
 }
 
 // asksBack are the errors that are questions to the person: nothing has happened.
-var asksBack = []error{keysignin.ErrPasswordNeeded, keysignin.ErrEnrolmentNeeded, keysignin.ErrWhichKey, securitykey.ErrPINNeeded}
+var asksBack = []error{keysignin.ErrPasswordNeeded, keysignin.ErrEnrolmentNeeded, keysignin.ErrNotAsked, keysignin.ErrWhichKey, securitykey.ErrPINNeeded}
 
 func (f front) recordKeySignIn(c *core, o keysignin.Options, r keysignin.Result, err error) {
 	about := audit.Record{Event: "key_sign_in", Outcome: "done", Reason: o.Username + " at " + o.Org.URL(), Origin: o.Org.URL(), App: o.ClientID}
@@ -151,8 +151,8 @@ func explainKeySignIn(err error) error {
 		return e
 	case errors.Is(err, keysignin.ErrPasswordNeeded):
 		return say(http.StatusForbidden, "password_needed", "on a terminal it is asked for; scripts use --password-stdin", err)
-	case errors.Is(err, keysignin.ErrEnrolmentNeeded):
-		return say(http.StatusConflict, "enrolment_needed", "enrol one: leave --no-enrol out", err)
+	case errors.Is(err, keysignin.ErrEnrolmentNeeded), errors.Is(err, keysignin.ErrNotAsked):
+		return say(http.StatusConflict, "enrolment_needed", "to enrol one, leave --no-enrol out", err)
 	case errors.Is(err, keysignin.ErrWhichKey):
 		return say(http.StatusConflict, "key_needed", "name it with --key: countersign securitykey list", err)
 	case errors.As(err, &refused) && refused.Password:
@@ -168,7 +168,7 @@ func explainKeySignIn(err error) error {
 	case errors.As(err, &origin):
 		return say(http.StatusBadGateway, "wrong_origin", "nothing was signed; what answers there may be a copy of your organisation", "it wants a key for ", fmt.Sprintf("%q", prompt.Clean(origin.RPID, 100)), ", which ", host(origin.Origin), " is not")
 	case errors.Is(err, keysignin.ErrNoKeyWanted):
-		return say(http.StatusConflict, "key_not_wanted", "its rules ask for no second factor of this app; try another with --client", err)
+		return say(http.StatusConflict, "key_not_wanted", "its rules ask for none of this app; another one can be named with --client", err)
 	case errors.Is(err, keysignin.ErrBuiltIn):
 		return say(http.StatusConflict, "key_not_wanted", "its administrator can allow security keys", err)
 	case errors.Is(err, keysignin.ErrTooManySteps), errors.Is(err, client.ErrWebAuthn):

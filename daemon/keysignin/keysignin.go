@@ -42,6 +42,9 @@ const (
 	maxShown   = 200 // characters of what the org says
 )
 
+// promptEnrol asks an org that the person may enrol an authenticator on the way.
+const promptEnrol = "enroll_authenticator"
+
 // Scopes are asked for: who it is, and no more.
 const Scopes = "openid profile"
 
@@ -89,7 +92,9 @@ type Result struct {
 var (
 	ErrPasswordNeeded  = errors.New("the org asks for the password")
 	ErrEnrolmentNeeded = errors.New("no security key of yours is enrolled at the org, and it asks for one")
-	ErrWhichKey        = errors.New("several security keys are plugged in, and a PIN is for one of them")
+	// ErrNotAsked is one of them, too: who has no key there may be let in without.
+	ErrNotAsked = errors.New("the org lets you in without a security key: perhaps none of yours is enrolled there")
+	ErrWhichKey = errors.New("several security keys are plugged in, and a PIN is for one of them")
 )
 
 // How it ends when it cannot go on.
@@ -199,10 +204,20 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 func (s *signIn) run(ctx context.Context) error {
 	digest := sha256.Sum256([]byte(s.verifier))
-	handle, err := s.o.Org.Interact(ctx, url.Values{
+	form := url.Values{
 		"client_id": {s.o.ClientID}, "redirect_uri": {s.o.RedirectURI}, "scope": {Scopes}, "state": {secret()}, "nonce": {s.nonce},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(digest[:])}, "code_challenge_method": {"S256"},
-	})
+	}
+	if s.o.Enrol {
+		form.Set("prompt", promptEnrol)
+	}
+	handle, err := s.o.Org.Interact(ctx, form)
+	var refused *okta.TokenError
+	if errors.As(err, &refused) && refused.Code == "invalid_request" && form.Has("prompt") {
+		// An org that does not know how to be asked may ask for a key by itself.
+		form.Del("prompt")
+		handle, err = s.o.Org.Interact(ctx, form)
+	}
 	if err != nil {
 		return fmt.Errorf("begin the sign-in: %w", err)
 	}
@@ -236,7 +251,10 @@ func (s *signIn) redeem(ctx context.Context, code okta.Secret) error {
 	if err != nil {
 		return err
 	}
-	if !s.used {
+	switch {
+	case !s.used && !s.o.Enrol:
+		return ErrNotAsked
+	case !s.used:
 		return ErrNoKeyWanted
 	}
 	s.result.UserID, s.result.Username, s.result.Methods, s.result.At = who.UserID, who.Username, who.Methods, s.o.Now().UTC()

@@ -144,6 +144,7 @@ func TestWhatIsMissing(t *testing.T) {
 		"key for new one":    {toEnrol, func(f *fixture) { f.keys.err = securitykey.ErrExcluded }, securitykey.ErrExcluded, "introspect identify password enroll"},
 		"a key at the org":   {with(withKey, "password", onlyVerify), nil, &StepError{"select-authenticator-authenticate", "The okta_verify"}, "introspect identify password"},
 		"use of the key":     {with(withKey, "password", succeeded), nil, ErrNoKeyWanted, "introspect identify password"},
+		"a key, unasked":     {with(withKey, "password", succeeded), func(f *fixture) { f.o.Enrol = false }, ErrNotAsked, "introspect identify password"},
 		"a portable key":     {with(toEnrol, "enroll", strings.Replace(activate, `{"userVerification":"required"}`, `{"authenticatorAttachment":"platform"}`, 1)), nil, ErrBuiltIn, "introspect identify password enroll"},
 	} {
 		f := newFixture(t, row.script)
@@ -345,5 +346,24 @@ func TestSignInHasItsTime(t *testing.T) {
 	}
 	if _, err := f.run(); !errors.Is(err, ErrTimedOut) {
 		t.Error(err)
+	}
+}
+
+// An org is asked that a key may be enrolled, and an org that does not know how
+// that is asked is asked without.
+func TestOrgIsAskedToEnrol(t *testing.T) {
+	f := newFixture(t, toEnrol)
+	if _, err := f.run(); err != nil || f.org.Authorizations()[0].Get("prompt") != "enroll_authenticator" {
+		t.Errorf("%v, %v", f.org.Authorizations(), err)
+	}
+	f = newFixture(t, withKey)
+	f.o.Enrol = false
+	if _, err := f.run(); err != nil || f.org.Authorizations()[0].Has("prompt") {
+		t.Errorf("%v, %v", f.org.Authorizations(), err)
+	}
+	f = newFixture(t, withKey)
+	f.org.RefusePrompts()
+	if _, err := f.run(); err != nil || len(f.org.Authorizations()) != 2 || f.org.Authorizations()[1].Has("prompt") {
+		t.Errorf("%v, %v", f.org.Authorizations(), err)
 	}
 }

@@ -19,6 +19,15 @@ type idxState struct {
 	answer func(s Step) (status int, document string)
 	steps  []Step
 	grant  grant
+
+	noPrompts bool
+}
+
+// RefusePrompts makes the org refuse to begin a sign-in with a prompt parameter.
+func (o *Org) RefusePrompts() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.idx.noPrompts = true
 }
 
 // Steps makes the org answer sign-ins without a browser: "ORG" in a document is
@@ -44,7 +53,12 @@ func (o *Org) interact(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
 	o.oauth.asked = append(o.oauth.asked, r.PostForm)
 	o.idx.grant = grant{r.PostForm, o.oauth.who}
+	refuse := o.idx.noPrompts && r.PostForm.Has("prompt")
 	o.mu.Unlock()
+	if refuse {
+		tokenError(w, http.StatusBadRequest, "invalid_request", "The value of prompt is not known.")
+		return
+	}
 	reply(w, map[string]string{"interaction_handle": "handle-" + rand.Text()})
 }
 
