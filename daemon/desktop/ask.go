@@ -150,6 +150,7 @@ type conversation struct {
 	problem string          // to be said with the next question
 	failed  map[string]bool // ways to be verified that did not work
 	without bool            // a verification that is preferred was tried in vain
+	keyPIN  bool            // the security key has asked for its own PIN
 
 	mu     sync.Mutex
 	decide context.CancelFunc // of the decision that is under way; nil when none is
@@ -265,6 +266,8 @@ func (c *conversation) question() dialog.Question {
 	case p.NeedsNumber && c.number == "":
 		q.Entry = dialog.Number
 	case len(q.Choices) > 0:
+	case c.keyPIN && c.method() == "security_key":
+		q.Entry, q.OfKey = dialog.PIN, true
 	case c.method() == "pin":
 		q.Entry, q.Optional = dialog.PIN, c.need() == "preferred"
 	}
@@ -351,15 +354,22 @@ func (c *conversation) again(e *api.Error) (again, known bool) {
 	case "account_needed", "wrong_account":
 		c.account = ""
 	case "wrong_pin", "not_verified", "bad_pin":
+	case "key_pin_needed", "wrong_key_pin":
+		c.keyPIN = true // that it is needed is said by the question
+		if e.Code == "key_pin_needed" {
+			c.problem = ""
+		}
 	case "verification_required":
 		graced := c.prompt.Verified
 		c.prompt.Verified, c.without = false, false
 		if !graced && method == "" {
 			return false, false // there is no way
 		}
-	case "verification_cancelled", "verification_timed_out":
+	case "verification_cancelled", "verification_timed_out", "no_key", "key_removed", "key_not_enrolled", "key_timed_out", "key_in_use":
+		// Plugged in, touched or let go of, a key may do yet.
 		c.without = c.need() == "preferred"
-	case "pin_locked", "verification_locked", "verification_unavailable", "verification_not_possible", "verification_not_set_up", "pin_lost":
+	case "pin_locked", "verification_locked", "verification_unavailable", "verification_not_possible", "verification_not_set_up", "pin_lost",
+		"key_pin_blocked", "key_pin_pause", "key_no_permission", "key_not_built", "key_helper_unusable", "key_misbehaves":
 		if c.failed == nil {
 			c.failed = map[string]bool{}
 		}

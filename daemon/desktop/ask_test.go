@@ -339,3 +339,38 @@ func TestStops(t *testing.T) {
 		w.empty()
 	})
 }
+
+// A security key is touched; its PIN is asked for when it wants one, again while it
+// is wrong, and what may be mended is asked about again.
+func TestSecurityKeyInTheDialog(t *testing.T) {
+	byKey := func(p *api.Prompt) { p.UserVerification, p.VerificationMethods = "required", []string{"security_key"} }
+	inDialog(t, byKey, func(w *world) {
+		w.refuses(
+			&api.Error{Code: "no_key", Message: "no security key is plugged in"},
+			&api.Error{Code: "key_pin_needed", Message: "this takes the PIN of the security key"},
+			&api.Error{Code: "wrong_key_pin", Message: "the PIN of the security key is wrong, 7 tries left"},
+		)
+		w.answers(dialog.Answer{Verdict: dialog.Approve})
+		if q := w.one().q; q.Entry != dialog.NoEntry || q.Problem != "No security key is plugged in." {
+			t.Errorf("%+v", q)
+		}
+		w.answers(dialog.Answer{Verdict: dialog.Approve})
+		if q := w.one().q; q.Entry != dialog.PIN || !q.OfKey || q.Optional || q.Problem != "" {
+			t.Errorf("%+v", q)
+		}
+		w.answers(dialog.Answer{Verdict: dialog.Approve})
+		if q := w.one().q; q.Problem != "Type your PIN." {
+			t.Errorf("%+v", q)
+		}
+		w.answers(dialog.Answer{Verdict: dialog.Approve, PIN: api.PIN("0000")})
+		if q := w.one().q; q.Entry != dialog.PIN || !q.OfKey || q.Problem != "The PIN of the security key is wrong, 7 tries left." {
+			t.Errorf("%+v", q)
+		}
+		w.answers(dialog.Answer{Verdict: dialog.Approve, PIN: api.PIN("2580")})
+		w.empty()
+		by := decided{ID: "p1", Action: "approve", By: "security_key"}
+		wrong, right := by, by
+		wrong.PIN, right.PIN = "0000", "2580"
+		w.wants(by, by, wrong, right)
+	})
+}

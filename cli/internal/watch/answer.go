@@ -70,6 +70,13 @@ func (m *model) undecided(p *pending, err error, now time.Time) {
 		if refused.TriesLeft > 0 {
 			m.note = "That PIN is wrong; " + describe.Tries(refused.TriesLeft) + "."
 		}
+	case "key_pin_needed":
+		m.again(p, proving, mine)
+		m.keyPIN = m.stage == proving
+	case "wrong_key_pin":
+		m.again(p, proving, mine)
+		m.keyPIN = m.stage == proving
+		m.note = sentence(refused.Message)
 	case "verification_required":
 		m.again(p, proving, mine)
 	case "wrong_number", "number_required":

@@ -281,6 +281,11 @@ func (m *model) keyOfPIN(k key, alone bool, now time.Time) effect {
 	case k.kind == erase:
 		m.forget()
 	case k.kind != enter || !alone:
+	case m.keyPIN && len(m.pin) > 0:
+		d.PIN, d.Verification = slices.Clone(api.PIN(m.pin)), "security_key"
+		return m.send(*p, d)
+	case m.keyPIN:
+		m.note = "No PIN was typed. Esc goes back."
 	case len(m.pin) > 0:
 		d.PIN = slices.Clone(api.PIN(m.pin)) // who sends it wipes it
 		return m.send(*p, d)

@@ -48,7 +48,7 @@ const (
 	choosing  stage = iota // an answer
 	naming                 // which account
 	numbering              // the number that the sign-in page shows
-	proving                // the PIN
+	proving                // the PIN, or with keyPIN that of the security key
 	sending                // nothing: the agent has the answer
 )
 
@@ -71,6 +71,7 @@ type model struct {
 	row      int    // of the choices, from 1; 0 is none
 	number   string // that was typed
 	pin      []byte // that was typed
+	keyPIN   bool   // the security key has asked for its own PIN
 	scroll   int    // first line that is shown of what does not fit
 	to       int    // the line after the last one that is
 	known    int    // so many, from the first, have been on the screen
@@ -148,7 +149,7 @@ func (m *model) look(id string) {
 // start begins an answer anew.
 func (m *model) start() {
 	m.stage, m.answer = choosing, none
-	m.account, m.row, m.number = "", 0, ""
+	m.account, m.row, m.number, m.keyPIN = "", 0, "", false
 	m.forget()
 }
 

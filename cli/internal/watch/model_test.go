@@ -211,3 +211,28 @@ func TestQuitWhileSending(t *testing.T) {
 	p.keeps("not known: what became of the answer to sign-in to Payroll")
 	p.expect("p approve", "quit")
 }
+
+// A security key that wants its PIN is given that, and the answer says by what.
+func TestPINOfTheSecurityKey(t *testing.T) {
+	p := play(t)
+	p.ask(with(payroll("p"), "key"))
+	p.press("a", "Enter")
+	p.sees("Touch your security key")
+	p.settles("", &api.Error{Status: 403, Code: "key_pin_needed", Message: "this takes the PIN of the security key"})
+	p.sees("PIN of the security key:")
+	p.press("Enter")
+	p.sees("No PIN was typed.")
+	p.press("1", "Enter")
+	p.settles("", &api.Error{Status: 403, Code: "wrong_key_pin", Message: "the PIN of the security key is wrong, 7 tries left", TriesLeft: 7})
+	p.sees("The PIN of the security key is wrong, 7 tries left.", "PIN of the security key:")
+	p.press("Esc", "a", "Enter") // from the beginning: it is not asked for before the key does
+	p.settles("", &api.Error{Status: 409, Code: "no_key", Message: "no security key is plugged in", Hint: "plug it in, and try again"})
+	p.sees("No security key is plugged in. hint: plug it in, and try again")
+	p.press("a", "Enter")
+	p.settles("", &api.Error{Status: 403, Code: "key_pin_needed"})
+	p.press("2", "Enter")
+	p.settles("approved", nil)
+	p.expect("p approve by=security_key", "refresh", "p approve pin=1 by=security_key", "refresh", "p approve by=security_key", "refresh",
+		"p approve by=security_key", "refresh", "p approve pin=2 by=security_key", "refresh")
+	p.keeps("approved: sign-in to Payroll as alice@example.com")
+}

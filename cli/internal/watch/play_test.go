@@ -31,6 +31,8 @@ func with(p api.Prompt, extras ...string) api.Prompt {
 			p.UserVerification, p.VerificationMethods, p.TriesLeft = "required", append(p.VerificationMethods, "pin"), 3
 		case "finger":
 			p.UserVerification, p.VerificationMethods = "required", append(p.VerificationMethods, "fingerprint")
+		case "key":
+			p.UserVerification, p.VerificationMethods = "required", append(p.VerificationMethods, "security_key")
 		case "likes":
 			p.UserVerification = "preferred"
 		case "locked":

@@ -214,6 +214,8 @@ func (m *model) tail(p *api.Prompt) []string {
 	case proving:
 		question := "PIN:"
 		switch instead := methodBesidePIN(p); {
+		case m.keyPIN:
+			question = "PIN of the security key:"
 		case needOf(p, m.account) == "preferred":
 			question = "PIN, or Enter to go on without:"
 		case instead != "":

@@ -50,7 +50,7 @@ func alert(o offer) macos.Alert {
 	case o.entry == Number:
 		a.Field = sayNumber
 	case o.entry == PIN:
-		a.Field, a.Secure = sayPIN, true
+		a.Field, a.Secure = sayWhich(o.ofKey), true
 	}
 	var text []string
 	for _, block := range blocks {

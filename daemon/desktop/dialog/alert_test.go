@@ -88,6 +88,9 @@ func TestMacAlert(t *testing.T) {
 	if a.Field != sayPIN || !a.Secure || a.MaxTyped == 0 {
 		t.Errorf("a PIN is typed into %q, hidden: %v, at most %d", a.Field, a.Secure, a.MaxTyped)
 	}
+	if a := alert(offer{page: newPage(q), entry: PIN, ofKey: true}); a.Field != sayKeyPIN || !a.Secure {
+		t.Errorf("the PIN of a key is typed into %q, hidden: %v", a.Field, a.Secure)
+	}
 	if a := alert(offer{page: newPage(q), entry: Number}); a.Field != sayNumber || a.Secure {
 		t.Errorf("a number is typed into %q, hidden: %v", a.Field, a.Secure)
 	}

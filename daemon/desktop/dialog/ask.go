@@ -37,6 +37,7 @@ const (
 type offer struct {
 	page     page
 	entry    Entry
+	ofKey    bool // the PIN
 	optional bool
 	report   bool
 	accounts []string // to choose from, before anything else
@@ -76,7 +77,7 @@ func (a *asker) Ask(ctx context.Context, q Question) (Answer, error) {
 		return none(ctx, err)
 	}
 	var answer Answer
-	o := offer{page: newPage(q), entry: q.Entry, optional: q.Optional, report: q.Report}
+	o := offer{page: newPage(q), entry: q.Entry, ofKey: q.OfKey, optional: q.Optional, report: q.Report}
 	for _, c := range q.Choices {
 		o.accounts = append(o.accounts, newPage(Question{Heading: c.Name}).heading)
 	}

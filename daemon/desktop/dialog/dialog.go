@@ -56,6 +56,7 @@ type Question struct {
 	Problem  string   // e.g. that the last PIN was wrong; said near the entry
 	Choices  []Choice // one of them is picked, when there are any
 	Entry    Entry
+	OfKey    bool // the PIN is that of the security key
 	Optional bool // Approve goes on without an entry, too
 	Report   bool // offers Report
 	Until    time.Time

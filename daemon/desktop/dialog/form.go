@@ -37,7 +37,7 @@ func form(q Question) []winform.Part {
 		text(winform.Label, sayNumber)
 		parts = append(parts, winform.Part{Kind: winform.Entry, ID: idEntry})
 	case PIN:
-		text(winform.Label, sayPIN)
+		text(winform.Label, sayWhich(q.OfKey))
 		parts = append(parts, winform.Part{Kind: winform.Entry, ID: idEntry})
 	}
 	parts = append(parts,

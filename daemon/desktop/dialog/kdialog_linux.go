@@ -107,7 +107,7 @@ func (k kdialog) entry(ctx context.Context, env []string, o offer) (text []byte,
 	kind, and := "--inputbox", "&amp;&amp;" // one more, or it makes the next letter a key
 	if o.page.last = sayNumber; o.entry == PIN {
 		kind, and = "--password", "&amp;"
-		o.page.last = sayPIN
+		o.page.last = sayWhich(o.ofKey)
 	}
 	began = time.Now()
 	e, err := k.run(ctx, env, "", "--title="+o.page.title, kind, kdialogText(o.page, and))

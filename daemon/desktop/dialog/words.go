@@ -22,6 +22,7 @@ const (
 	saySafe    = "Closing this window decides nothing."
 	sayNumber  = "To approve, type the number that the sign-in page shows:"
 	sayPIN     = "To approve, type the PIN that you set on this device:"
+	sayKeyPIN  = "To approve, type the PIN of your security key, and then touch it:"
 	sayAccount = "Which account is it for?"
 
 	sayTooSoon   = "That came before the question could be read, so it was not taken. Please answer again."
@@ -37,6 +38,14 @@ func sayWithout(e Entry) string {
 		return "Approve without PIN"
 	}
 	return "Approve without number"
+}
+
+// sayWhich asks for a PIN.
+func sayWhich(ofKey bool) string {
+	if ofKey {
+		return sayKeyPIN
+	}
+	return sayPIN
 }
 
 // page is what a window says, from top to bottom.

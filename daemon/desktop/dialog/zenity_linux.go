@@ -61,7 +61,7 @@ func (z zenity) show(ctx context.Context, env []string, o offer) (press, []byte,
 			"--column=", "--column=Account", "--hide-column=1", "--print-column=1", "--ok-label="+sayGoOn, "--cancel-label="+buttonNotNow)
 	case o.entry != NoEntry:
 		if o.page.last = sayNumber; o.entry == PIN {
-			o.page.last = sayPIN
+			o.page.last = sayWhich(o.ofKey)
 			args = append(args, "--hide-text")
 		}
 		args = append(args, "--entry", "--text="+zenityPlain(o.page), "--ok-label="+buttonApprove, "--cancel-label="+buttonNotNow)
