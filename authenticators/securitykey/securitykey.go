@@ -153,7 +153,7 @@ func (ks *Keys) List(ctx context.Context) ([]Key, error) {
 	if len(result.Keys) > maxKeys {
 		return nil, &HelperError{Why: fmt.Sprintf("listed %d keys", len(result.Keys))}
 	}
-	result.Keys = append(result.Keys, ks.besides(ctx)...)
+	result.Keys = append(result.Keys, ks.besides(ctx, result.Keys)...)
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
 	now := map[string]*known{}
@@ -179,15 +179,21 @@ func (ks *Keys) List(ctx context.Context) ([]Key, error) {
 	return keys, nil
 }
 
-// besides looks at the keys of Options.Devices, those that are there.
-func (ks *Keys) besides(ctx context.Context) (infos []wire.Info) {
+// besides looks at the keys of Options.Devices, those that are there and were not
+// listed.
+func (ks *Keys) besides(ctx context.Context, listed []wire.Info) (infos []wire.Info) {
+	seen := map[string]bool{}
+	for _, info := range listed {
+		seen[info.Path] = true
+	}
 	for _, path := range ks.o.Devices {
 		ks.mu.Lock()
 		busy := ks.busy(path)
 		ks.mu.Unlock()
-		if busy {
+		if busy || seen[path] {
 			continue
 		}
+		seen[path] = true
 		result, err := func() (*wire.Result, error) {
 			short, cancel := context.WithTimeout(ctx, listTime)
 			defer cancel()

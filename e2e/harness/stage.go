@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"countersign.dev/org/store"
 )
@@ -32,6 +33,7 @@ type StageOptions struct {
 	TrustedOrigins []string // besides the demo's http://localhost:*
 	OrgArgs        []string // further arguments of the org
 	AgentArgs      []string // further arguments of every agent; the last of a kind counts
+	KeyHelper      string   // a countersign-sk that agents find beside them; default: none
 	AgentEnv       []string // what agents see of their surroundings, e.g. a desktop's; default: nothing
 	Clock          *Clock   // runs the org in this process, by this clock
 }
@@ -49,6 +51,12 @@ func NewStage(ctx context.Context, programs Programs, o StageOptions) (*Stage, e
 	if s.Ports == nil {
 		var err error
 		if s.Ports, err = FreePorts(max(o.Ports, 2)); err != nil {
+			return nil, err
+		}
+	}
+	if o.KeyHelper != "" {
+		var err error
+		if s.programs.Agent, err = beside(o.KeyHelper, programs.Agent, filepath.Join(s.Dir, "bin")); err != nil {
 			return nil, err
 		}
 	}
@@ -113,4 +121,25 @@ func (s *Stage) Stop() error {
 // Close stops every process and removes the folder.
 func (s *Stage) Close() error {
 	return errors.Join(s.Stop(), os.RemoveAll(s.Dir))
+}
+
+// beside copies the agent and what talks to security keys for it into one folder,
+// which is where the agent looks for it, and returns the agent there.
+func beside(helper, agent, folder string) (string, error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", err
+	}
+	for from, name := range map[string]string{helper: "countersign-sk", agent: filepath.Base(agent)} {
+		program, err := os.ReadFile(from)
+		if err != nil {
+			return "", err
+		}
+		syscall.ForkLock.RLock() // no child that starts meanwhile holds it open for writing
+		err = os.WriteFile(filepath.Join(folder, name), program, 0o755)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(folder, filepath.Base(agent)), nil
 }
