@@ -167,6 +167,8 @@ func explainKeySignIn(err error) error {
 		return say(http.StatusBadRequest, "org_insecure", "a browser would not use a key there either", keysignin.ErrInsecure)
 	case errors.As(err, &origin):
 		return say(http.StatusBadGateway, "wrong_origin", "nothing was signed; what answers there may be a copy of your organisation", "it wants a key for ", fmt.Sprintf("%q", prompt.Clean(origin.RPID, 100)), ", which ", host(origin.Origin), " is not")
+	case errors.Is(err, keysignin.ErrNoneEnrolled):
+		return say(http.StatusConflict, "key_not_enrolled", "plug in the one that is", err)
 	case errors.Is(err, keysignin.ErrNoKeyWanted):
 		return say(http.StatusConflict, "key_not_wanted", "its rules ask for none of this app; another one can be named with --client", err)
 	case errors.Is(err, keysignin.ErrBuiltIn):

@@ -231,6 +231,19 @@ func asserted(w *wire.Assertion, a *Assertion, data []byte) (Asserted, error) {
 	}, nil
 }
 
+// Holds says whether a key has one of the credentials, as far as it tells without
+// a touch and without its PIN. It is a hint: a key may be silent about those that
+// it guards.
+func (ks *Keys) Holds(ctx context.Context, id, rpID string, credentials [][]byte) (bool, error) {
+	result, _, err := ks.on(ctx, id, operation{time: askTime, req: wire.Request{
+		Op: wire.Holds, RPID: rpID, ClientDataHash: hash(nil), CredentialIDs: credentials, Verification: Discouraged.wire(),
+	}})
+	if err != nil {
+		return false, err
+	}
+	return result.Found, nil
+}
+
 // Expected is what an assertion is checked against by whoever has the public key.
 type Expected struct {
 	RPID, Origin string

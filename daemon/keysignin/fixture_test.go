@@ -18,6 +18,7 @@ import (
 type keys struct {
 	plugged []securitykey.Key
 	err     error                       // of each use
+	holds   map[string]bool             // by id; one that is not there does not say
 	touch   func(context.Context) error // waits for the touch; nil is touched at once
 
 	mu         sync.Mutex
@@ -56,6 +57,14 @@ func (k *keys) used(ctx context.Context, id string, progress securitykey.Progres
 		}
 	}
 	return key, k.err
+}
+
+func (k *keys) Holds(_ context.Context, id, _ string, _ [][]byte) (bool, error) {
+	has, says := k.holds[id]
+	if !says {
+		return false, securitykey.ErrUnsupported
+	}
+	return has, nil
 }
 
 func (k *keys) Assert(ctx context.Context, a securitykey.Assertion) (securitykey.Asserted, error) {

@@ -52,6 +52,7 @@ const Scopes = "openid profile"
 type Keys interface {
 	List(ctx context.Context) ([]securitykey.Key, error)
 	Choose(ctx context.Context, id string, progress securitykey.Progress) (string, error)
+	Holds(ctx context.Context, id, rpID string, credentials [][]byte) (bool, error)
 	Register(ctx context.Context, r securitykey.Registration) (securitykey.Registered, error)
 	Assert(ctx context.Context, a securitykey.Assertion) (securitykey.Asserted, error)
 }
@@ -66,7 +67,7 @@ type Options struct {
 
 	Username string
 	Password devicekey.Secret // nil: the org must not ask for it
-	Key      string           // id; "": the only one, or the one that is touched first
+	Key      string           // id; "": the only one, the only one that is enrolled, or the one that is touched first
 	PIN      devicekey.Secret // of the key; nil: it must not want it
 	Enrol    bool             // the key may be enrolled
 
@@ -100,6 +101,7 @@ var (
 // How it ends when it cannot go on.
 var (
 	ErrInsecure     = errors.New("security keys sign in over https only, to a host with a name, or to localhost")
+	ErrNoneEnrolled = errors.New("none of the security keys that are plugged in is enrolled for you at the org")
 	ErrNoKeyWanted  = errors.New("the org let you in without a security key")
 	ErrBuiltIn      = errors.New("the org takes none but keys that are built into a computer")
 	ErrTooManySteps = errors.New("the org never comes to an end")

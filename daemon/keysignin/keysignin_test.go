@@ -169,16 +169,33 @@ func TestWhatIsMissing(t *testing.T) {
 	}
 }
 
-// With a PIN a key must be named; without one the touched key is the one.
+// Of several keys the one that is enrolled is asked. Where they do not tell, the
+// touched one; but then a PIN has to come with the name of its key.
 func TestOneOfSeveralKeys(t *testing.T) {
-	for name, change := range map[string]func(*fixture){
-		"touched": func(f *fixture) { f.o.PIN = nil },
-		"named":   func(f *fixture) { f.o.Key = "k2" },
+	for name, row := range map[string]struct {
+		holds  map[string]bool
+		change func(*fixture)
+		key    string
+		err    error
+	}{
+		"touched":               {nil, func(f *fixture) { f.o.PIN = nil }, "k2", nil},
+		"named":                 {map[string]bool{"k1": true}, func(f *fixture) { f.o.Key = "k2" }, "k2", nil},
+		"enrolled":              {map[string]bool{"k1": true, "k2": false}, nil, "k1", nil},
+		"enrolled, one silent":  {map[string]bool{"k1": true}, nil, "k1", nil},
+		"neither":               {map[string]bool{"k1": false, "k2": false}, nil, "", ErrNoneEnrolled},
+		"both":                  {map[string]bool{"k1": true, "k2": true}, nil, "", ErrWhichKey},
+		"both, and touched":     {map[string]bool{"k1": true, "k2": true}, func(f *fixture) { f.o.PIN = nil }, "k2", nil},
+		"one silent":            {map[string]bool{"k2": false}, nil, "", ErrWhichKey},
+		"the other has trouble": {nil, func(f *fixture) { f.keys.plugged[0].Problem = securitykey.ErrInUse }, "k2", nil},
 	} {
 		f := newFixture(t, withKey)
 		f.keys.plugged = append(f.keys.plugged, securitykey.Key{ID: "k2", Product: "Second"})
-		change(f)
-		if r, err := f.run(); err != nil || r.Key.ID != "k2" || f.keys.asserted[0].Key != "k2" {
+		f.keys.holds = row.holds
+		if row.change != nil {
+			row.change(f)
+		}
+		r, err := f.run()
+		if !errors.Is(err, row.err) || r.Key.ID != row.key || row.key == "" && len(f.keys.asserted) > 0 {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}

@@ -180,23 +180,28 @@ func (s *signIn) skip(ctx context.Context, step *client.Step, f *client.Form) (*
 	return nil, &StepError{Step: "nothing"}
 }
 
-// key says which key is meant, and waits for a touch where it takes one to say.
-// A PIN goes to the key that it belongs to and to no other: with several keys
-// the person has to name it.
-func (s *signIn) key(ctx context.Context) (securitykey.Key, error) {
+// key says which key is meant: the one that was named, the only one, or of several
+// the one that fits tells by itself. Where that does not say, the one that is
+// touched first; but a PIN goes to the key that it belongs to and to no other, so
+// that the person has to name it then.
+func (s *signIn) key(ctx context.Context, fits func(securitykey.Key) (bool, error)) (securitykey.Key, error) {
 	keys, err := s.o.Keys.List(ctx)
 	if err != nil {
 		return securitykey.Key{}, err
 	}
+	if len(keys) == 0 {
+		return securitykey.Key{}, securitykey.ErrNoKey
+	}
 	id := s.o.Key
 	if id == "" {
-		usable := 0
-		for _, k := range keys {
-			if k.Problem == nil {
-				usable++
+		usable := slices.DeleteFunc(slices.Clone(keys), func(k securitykey.Key) bool { return k.Problem != nil })
+		if len(usable) > 1 && fits != nil {
+			one, err := fitting(usable, fits)
+			if err != nil || one.ID != "" {
+				return one, err
 			}
 		}
-		if usable > 1 && len(s.o.PIN) > 0 {
+		if len(usable) > 1 && len(s.o.PIN) > 0 {
 			return securitykey.Key{}, ErrWhichKey
 		}
 		if id, err = s.o.Keys.Choose(ctx, "", s.o.Progress); err != nil {
@@ -208,10 +213,28 @@ func (s *signIn) key(ctx context.Context) (securitykey.Key, error) {
 			return k, nil
 		}
 	}
-	if len(keys) == 0 {
-		return securitykey.Key{}, securitykey.ErrNoKey
-	}
 	return securitykey.Key{}, securitykey.ErrOtherKey
+}
+
+// fitting finds the only key that fits; none when several do, or when some do not
+// say. That none of them fits is an error.
+func fitting(keys []securitykey.Key, fits func(securitykey.Key) (bool, error)) (one securitykey.Key, err error) {
+	var found []securitykey.Key
+	silent := false
+	for _, k := range keys {
+		fit, err := fits(k)
+		silent = silent || err != nil
+		if fit && err == nil {
+			found = append(found, k)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) == 0 && !silent:
+		return securitykey.Key{}, ErrNoneEnrolled
+	}
+	return securitykey.Key{}, nil
 }
 
 // assert has the key sign the org's challenge, for the origin that was reached.
@@ -226,7 +249,7 @@ func (s *signIn) assert(ctx context.Context, f *client.Form) (*client.Step, erro
 	if err := securitykey.CheckOrigin(s.o.Org.URL(), c.RPID); err != nil {
 		return nil, err
 	}
-	key, err := s.key(ctx)
+	key, err := s.key(ctx, func(k securitykey.Key) (bool, error) { return s.o.Keys.Holds(ctx, k.ID, c.RPID, c.Allow) })
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +285,7 @@ func (s *signIn) enrol(ctx context.Context, f *client.Form) (*client.Step, error
 	if err := securitykey.CheckOrigin(s.o.Org.URL(), c.RPID); err != nil {
 		return nil, err
 	}
-	key, err := s.key(ctx)
+	key, err := s.key(ctx, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -116,16 +116,14 @@ func TestKeyPulledMidway(t *testing.T) {
 	})
 }
 
-// Another key than bob's does not sign in, and of several the named one is asked.
+// Of several keys the enrolled one is asked without being named, and no PIN goes
+// to another one. Another key than bob's does not sign in.
 func TestOtherKey(t *testing.T) {
 	w := newWorld(t)
-	_, finger := w.plug(0, "Bob's Key")
-	w.enrol(finger)
+	bobs, finger := w.plug(0, "Bob's Key")
 	other, _ := w.plug(1, "Other Key")
+	// Both could be enrolled: the person has to say.
 	w.signIn(w.stage.Org.URL, harness.Password, keyPIN).refused("several security keys are plugged in, and a PIN is for one of them")
-	if n := other.PINRetries(); n != 8 {
-		t.Errorf("the PIN went to another key: %d tries are left", n)
-	}
 	agent := client.New(w.agent.Socket)
 	defer agent.Close()
 	list, err := agent.SecurityKeys(w.ctx)
@@ -134,11 +132,25 @@ func TestOtherKey(t *testing.T) {
 	for _, k := range list.Keys {
 		ids[k.Product] = k.ID
 	}
-	w.signIn(w.stage.Org.URL, harness.Password, keyPIN, "--key", ids["Other Key"]).refused("this security key is not enrolled for you at the org")
 	s := w.signIn(w.stage.Org.URL, harness.Password, keyPIN, "--key", ids["Bob's Key"])
 	w.touch(finger)
 	if out, errs, err := s.end(); err != nil || !strings.Contains(out, "with the Bob's Key") {
+		t.Fatalf("%v: %s\n%s", err, out, errs)
+	}
+	other.Steps()
+	s = w.signIn(w.stage.Org.URL, harness.Password, keyPIN)
+	w.touch(finger)
+	if out, errs, err := s.end(); err != nil || !strings.Contains(out, "with the Bob's Key") {
 		t.Errorf("%v: %s\n%s", err, out, errs)
+	}
+	if steps := other.Steps(); slices.Contains(steps, softkey.StepPINToken) || other.PINRetries() != 8 {
+		t.Errorf("the PIN went to another key: %v, %d tries are left", steps, other.PINRetries())
+	}
+	w.signIn(w.stage.Org.URL, harness.Password, keyPIN, "--key", ids["Other Key"]).refused("this security key is not enrolled for you at the org")
+	w.must(w.hub.Unplug(0))
+	w.signIn(w.stage.Org.URL, harness.Password, keyPIN).refused("this security key is not enrolled for you at the org")
+	if n := len(bobs.Credentials()) + len(other.Credentials()); n != 1 {
+		t.Errorf("%d credentials are on the keys", n)
 	}
 }
 

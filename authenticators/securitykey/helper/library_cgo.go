@@ -38,6 +38,8 @@ func (s *session) operate() (*wire.Result, error) {
 		return k.makeCredential()
 	case wire.GetAssertion:
 		return k.getAssertion()
+	case wire.Holds:
+		return k.holds()
 	case wire.SetPIN, wire.ChangePIN:
 		return &wire.Result{}, k.setPIN()
 	case wire.Credentials:
@@ -403,6 +405,20 @@ func (k *key) notThere(pin string) error {
 		}
 	}
 	return nil
+}
+
+// holds says whether the key has one of the credentials. Nobody is asked for
+// anything.
+func (k *key) holds() (*wire.Result, error) {
+	if len(k.req.ClientDataHash) != 32 || k.req.RPID == "" || len(k.req.CredentialIDs) == 0 {
+		return nil, fail(wire.BadRequest, "not enough to look for")
+	}
+	err := k.notThere("")
+	var e *wire.Error
+	if errors.As(err, &e) && e.Code == wire.Excluded {
+		return &wire.Result{Found: true}, nil
+	}
+	return &wire.Result{}, err
 }
 
 func (k *key) getAssertion() (*wire.Result, error) {

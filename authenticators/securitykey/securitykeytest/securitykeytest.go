@@ -203,6 +203,17 @@ func (ks *Keys) Choose(_ context.Context, id string, _ securitykey.Progress) (st
 	return t.ID, nil
 }
 
+// Holds says whether it made one of the credentials.
+func (ks *Keys) Holds(_ context.Context, id, _ string, credentials [][]byte) (bool, error) {
+	t, err := ks.find("holds", id)
+	if err != nil {
+		return false, err
+	}
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	return slices.ContainsFunc(credentials, func(c []byte) bool { return t.credentials[string(c)] != nil }), nil
+}
+
 // SetPIN sets or changes it.
 func (ks *Keys) SetPIN(_ context.Context, id string, pin, old devicekey.Secret) error {
 	t, err := ks.find("set_pin", id)

@@ -34,6 +34,7 @@ const (
 	Select           Op = "select"            // wait for a touch: which of several keys is meant
 	MakeCredential   Op = "make_credential"   // register, WebAuthn 6.3.2 or U2F
 	GetAssertion     Op = "get_assertion"     // authenticate; hmac-secret by Salts
+	Holds            Op = "holds"             // whether it has one of the credentials, without a touch
 	SetPIN           Op = "set_pin"           // the first PIN
 	ChangePIN        Op = "change_pin"        // by the old one
 	Credentials      Op = "credentials"       // that are kept on the key
@@ -122,6 +123,7 @@ type Result struct {
 	Info         *Info         `json:"info,omitempty"`        // Inspect
 	Attestation  *Attestation  `json:"attestation,omitempty"` // MakeCredential
 	Assertion    *Assertion    `json:"assertion,omitempty"`   // GetAssertion
+	Found        bool          `json:"found,omitempty"`       // Holds
 	Credentials  []Credential  `json:"credentials,omitempty"`
 	Left         int           `json:"credentialsLeft,omitempty"` // room for more on the key
 	Log          string        `json:"log,omitempty"`             // for the agent's: what the sandbox lacks here
