@@ -55,15 +55,16 @@ func (a *Agent) plugged(id string) (*PluggedKey, error) {
 
 // touch has the key wait, as front ends hear it. The caller holds the lock.
 func (a *Agent) touch(k *PluggedKey) {
-	view := api.KeyEvent{Key: k.ID, Product: k.Product, State: "touch"}
-	a.tell(api.Event{Type: "security_key", Key: &view})
+	tell := func(state string) {
+		a.tell(api.Event{Type: "security_key", Key: &api.KeyEvent{Key: k.ID, Product: k.Product, State: state}})
+	}
+	tell("touch")
 	if a.Touches != nil {
 		a.Unlock()
 		<-a.Touches
 		a.Lock()
 	}
-	view.State = "done"
-	a.tell(api.Event{Type: "security_key", Key: &view})
+	tell("done")
 }
 
 // SecurityKeys lists them.
