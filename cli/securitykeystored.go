@@ -245,6 +245,9 @@ touch.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.onKey(cmd, "reset the security key", strings.Join(args, ""), func(ctx context.Context, agent *client.Client, k api.SecurityKey) error {
 				a.errs.line("this wipes the %s (%s): whatever is enrolled with it, anywhere, is gone", clean(keyName(k)), clean(k.Path))
+				if k.Verifies {
+					a.errs.line("it verifies you to this agent, which ends with that")
+				}
 				word, err := a.confirmed(ctx, confirm, k.Product)
 				if err != nil {
 					return err

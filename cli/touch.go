@@ -32,7 +32,7 @@ func (a *app) watchKeys(ctx context.Context, agent *client.Client) (stop func())
 			case e.Key.State == "touch":
 				a.errs.line("touch your security key now: %s", clean(e.Key.Product))
 			case e.Key.State == "sample" && e.Key.Left > 0:
-				a.errs.line("and again: %s more", describe.Plural(e.Key.Left, "touch"))
+				a.errs.line("once more, and again until it knows the finger: %d to go", e.Key.Left)
 			}
 		}
 	})

@@ -18,7 +18,7 @@ const hidraw = "/sys/class/hidraw"
 // those that are plugged in. Where nobody uses one, it is no fault that none can be
 // used.
 func (x *examination) securityKeys(ctx context.Context) {
-	const name = "security keys"
+	const name = "security key"
 	ctx, cancel := context.WithTimeout(ctx, checkWait)
 	defer cancel()
 	keys, err := x.d.keys.List(ctx)
@@ -49,20 +49,20 @@ func (x *examination) securityKeys(ctx context.Context) {
 		return
 	}
 	for _, k := range keys {
-		about := fmt.Sprintf("%s %s", name, productOf(k))
+		about := productOf(k) + ": "
 		switch e := keyError(k.Problem); {
 		case k.Problem != nil && e == nil:
-			x.warn(about, k.Problem.Error(), "")
+			x.warn(name, about+k.Problem.Error(), "")
 		case errors.Is(k.Problem, securitykey.ErrNoPermission):
-			x.warn(about, fmt.Sprintf("%s (%s)", e.Message, k.Path), e.Hint)
+			x.warn(name, fmt.Sprintf("%s%s (%s)", about, e.Message, k.Path), e.Hint)
 		case k.Problem != nil:
-			x.warn(about, e.Message, e.Hint)
+			x.warn(name, about+e.Message, e.Hint)
 		case k.U2FOnly():
-			x.ok(about, "knows U2F only: it has no PIN and keeps nothing, so it cannot verify you; organisations may still take it as a second factor")
+			x.ok(name, about+"knows U2F only: it has no PIN and keeps nothing, so it cannot verify you; organisations may still take it as a second factor")
 		case len(k.Advisories()) > 0:
-			x.warn(about, k.Advisories()[0], "countersign securitykey info")
+			x.warn(name, about+k.Advisories()[0], "countersign securitykey info")
 		default:
-			x.ok(about, "answers")
+			x.ok(name, about+"answers")
 		}
 	}
 }

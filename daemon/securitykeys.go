@@ -283,13 +283,21 @@ func (f front) ChangeFingerprint(ctx context.Context, id string, in api.ChangeFi
 
 // ResetKey wipes a key whose name the person has typed.
 func (f front) ResetKey(ctx context.Context, id string, in api.ResetKey) error {
-	return f.changeKey(ctx, id, audit.Record{Event: "key_reset", Outcome: "done"}, func(_ *core, k securitykey.Key) (string, error) {
+	return f.changeKey(ctx, id, audit.Record{Event: "key_reset", Outcome: "done"}, func(c *core, k securitykey.Key) (string, error) {
 		if name := productOf(k); in.Confirm != name {
 			return "", notConfirmed("that is not the name of the security key; nothing was wiped", name)
 		}
 		progress, done := f.d.watchKey()
 		defer done()
-		return "", f.d.keys.Reset(ctx, id, progress)
+		if err := f.d.keys.Reset(ctx, id, progress); err != nil {
+			return "", err
+		}
+		if c.fido.Proved() == id { // it verifies nobody any more
+			if err := c.fido.Forget(); err != nil {
+				f.d.log.Warn("a security key that was wiped stays known", "error", err)
+			}
+		}
+		return "", nil
 	})
 }
 

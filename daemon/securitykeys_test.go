@@ -484,6 +484,37 @@ func TestC3AnotherKeyIsNotSlippedIn(t *testing.T) {
 	}
 }
 
+// A key that is wiped here verifies nobody any more, and what says so does not say
+// otherwise; another one takes its place.
+func TestResetOfTheKeyThatVerifies(t *testing.T) {
+	a, keys, token := withKey(t)
+	state := func() string {
+		for _, s := range a.core.Load().states(t.Context()) {
+			if s.Method == "security_key" {
+				return s.State
+			}
+		}
+		return ""
+	}
+	enable := func(id string) {
+		t.Helper()
+		if _, err := a.client.VerifyByKey(t.Context(), id, api.PIN(testKeyPIN)); err != nil || state() != "ready" {
+			t.Fatal(err, state())
+		}
+	}
+	enable(token.ID)
+	other := securitykeytest.New("Other", testKeyPIN)
+	id := keys.Plug(other)
+	if err := a.client.ResetKey(t.Context(), id, "Other"); err != nil || state() != "ready" {
+		t.Fatal("another key was wiped", err, state())
+	}
+	if err := a.client.ResetKey(t.Context(), token.ID, token.Product); err != nil || state() != "not_set" {
+		t.Fatal(err, state())
+	}
+	keys.Do(func() { other.PIN = testKeyPIN })
+	enable(id)
+}
+
 // A key that does not work when it is tried is not enabled, and not known; a PIN of
 // the agent needs none.
 func TestEnablingASecurityKey(t *testing.T) {
@@ -566,7 +597,7 @@ func TestDoctorOnSecurityKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range report.Checks {
-			if strings.HasPrefix(c.Name, "security keys") {
+			if c.Name == "security key" {
 				list = append(list, c)
 			}
 		}

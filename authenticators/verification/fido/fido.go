@@ -58,6 +58,7 @@ type Verifier struct {
 
 	mu     sync.Mutex // held while the room is read and written
 	proved string     // id of the plugged-in key that was last seen to be the one
+	likely string     // id of the one that is asked first when several are plugged in
 }
 
 var _ verification.Verifier = (*Verifier)(nil)
@@ -179,7 +180,7 @@ func (v *Verifier) Enrol(ctx context.Context, key string, pin devicekey.Secret) 
 	}}); err != nil {
 		return nil, err
 	}
-	v.proved = ""
+	v.proved, v.likely = "", made.Key.ID
 	return func() error {
 		v.mu.Lock()
 		defer v.mu.Unlock()
@@ -191,7 +192,7 @@ func (v *Verifier) Enrol(ctx context.Context, key string, pin devicekey.Secret) 
 func (v *Verifier) Forget() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.proved = ""
+	v.proved, v.likely = "", ""
 	return v.save(contents{})
 }
 
@@ -206,6 +207,7 @@ func challenge() []byte {
 func (v *Verifier) Verify(ctx context.Context, req verification.Request) error {
 	v.mu.Lock()
 	c, err := v.load()
+	likely := v.likely
 	v.mu.Unlock()
 	if err != nil {
 		return err
@@ -215,12 +217,20 @@ func (v *Verifier) Verify(ctx context.Context, req verification.Request) error {
 	}
 	fresh := challenge()
 	progress, done := v.o.Watch()
-	got, err := v.o.Keys.Assert(ctx, securitykey.Assertion{
-		PIN: req.KeyPIN, Progress: progress, Origin: origin, RPID: RPID, Challenge: fresh,
+	ask := securitykey.Assertion{
+		Key: likely, PIN: req.KeyPIN, Progress: progress, Origin: origin, RPID: RPID, Challenge: fresh,
 		Allow: [][]byte{c.Key.CredentialID}, Verification: securitykey.Required,
-	})
+	}
+	got, err := v.o.Keys.Assert(ctx, ask)
+	if likely != "" && errors.Is(err, securitykey.ErrOtherKey) { // it is elsewhere now; nothing was sent
+		ask.Key = ""
+		got, err = v.o.Keys.Assert(ctx, ask)
+	}
 	done()
 	if err != nil {
+		v.mu.Lock()
+		v.likely = ""
+		v.mu.Unlock()
 		return explain(err)
 	}
 	return v.accept(c.Key, got, fresh)
@@ -254,7 +264,7 @@ func (v *Verifier) accept(key *enrolled, got securitykey.Asserted, fresh []byte)
 			return err
 		}
 	}
-	v.proved = got.Key.ID
+	v.proved, v.likely = got.Key.ID, got.Key.ID
 	return nil
 }
 

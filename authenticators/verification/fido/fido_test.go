@@ -289,6 +289,33 @@ func TestUndo(t *testing.T) {
 	}
 }
 
+// Of several keys the one that is known is asked; it is found again elsewhere.
+func TestSeveralKeys(t *testing.T) {
+	e := enrol(t)
+	e.keys.Unplug()
+	e.keys.Plug(securitykeytest.New("Other", keyPIN))
+	if err := e.verify(t); !errors.Is(err, securitykey.ErrNoCredential) {
+		t.Fatalf("by another key: %v", err)
+	}
+	e.keys.Unplug()
+	e.keys.Plug(e.token)
+	if err := e.verify(t); err != nil {
+		t.Fatal(err)
+	}
+	e.keys.Unplug()
+	e.keys.Plug(securitykeytest.New("Other", keyPIN)) // asked, if none is named
+	e.keys.Plug(e.token)
+	e.v.likely = e.token.ID
+	if err := e.verify(t); err != nil {
+		t.Fatalf("beside another one: %v", err)
+	}
+	e.keys.Unplug()
+	e.keys.Plug(e.token) // by another id
+	if err := e.verify(t); err != nil || e.v.Proved() != e.token.ID {
+		t.Fatalf("plugged in elsewhere: %v", err)
+	}
+}
+
 // The service counts wrong PINs of the key as tries, and never passes the agent's
 // own PIN on, nor the key's to another method.
 func TestInTheService(t *testing.T) {
