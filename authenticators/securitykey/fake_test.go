@@ -186,13 +186,15 @@ func fake(t *testing.T, mode string) *world {
 	w.notes = filepath.Join(t.TempDir(), "notes")
 	keep := ""
 	if mode != "environment" {
-		keep = "FAKE_NOTES=" + w.notes + "\nexport FAKE_NOTES\n"
+		// Under the race detector a program sleeps for a second before it ends.
+		keep = "FAKE_NOTES=" + w.notes + " GORACE=atexit_sleep_ms=0\nexport FAKE_NOTES GORACE\n"
 	}
 	script := fmt.Sprintf("#!/bin/sh\n%sexec '%s' fake-helper '%s'\n", keep, self, mode)
 	if err := os.WriteFile(w.helper, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	w.Keys = New(Options{Helper: w.helper, Owner: os.Getuid(), Log: textLog(w.log)})
+	t.Cleanup(w.Close)
 	return w
 }
 

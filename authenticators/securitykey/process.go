@@ -48,9 +48,15 @@ func (ks *Keys) run(ctx context.Context, op operation) (_ *wire.Result, err erro
 		patience = max(time.Millisecond, min(patience, time.Until(deadline)))
 	}
 	op.req.Version, op.req.Timeout = wire.Version, int(patience.Milliseconds()+1)
-	p, err := start(path)
+	p, err := ks.begin(path, &op.req)
 	if err != nil {
 		return nil, &HelperError{path, "does not start: " + err.Error()}
+	}
+	if op.req.Op == wire.List || op.req.Op == wire.Inspect { // who looks at a key means to use it
+		ks.ahead(path)
+	}
+	if p == nil {
+		return nil, ErrUnsupported // a request that is too long
 	}
 	type outcome struct {
 		result *wire.Result
@@ -115,15 +121,8 @@ func (ks *Keys) run(ctx context.Context, op operation) (_ *wire.Result, err erro
 // errNoEnd says that the helper's output ended before its result.
 var errNoEnd = errors.New("the helper ended without a result")
 
-// talk is the conversation with one helper. Whatever breaks it ends the helper.
+// talk is the conversation with one helper after its request. Whatever breaks it ends the helper.
 func talk(p *process, op *operation) (*wire.Result, error) {
-	if err := wire.Write(p.stdin, &op.req); err != nil {
-		if errors.Is(err, wire.ErrTooLong) {
-			p.kill()
-			return nil, ErrUnsupported
-		}
-		return nil, errNoEnd
-	}
 	for range maxEvents {
 		var r wire.Reply
 		if err := wire.Read(p.stdout, &r); err != nil {

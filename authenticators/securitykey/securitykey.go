@@ -70,6 +70,9 @@ type Keys struct {
 	mu    sync.Mutex           // guards what follows
 	known map[string]*known    // by id; those of the last list
 	lines map[string]chan none // by path: who holds it talks to the key
+
+	spare  *spare // a helper that was started ahead
+	closed bool
 }
 
 type none = struct{}
@@ -80,7 +83,7 @@ type known struct {
 	place wire.Identity // what the helper compares
 }
 
-// New makes the agent's view of the keys. Nothing is started.
+// New makes the agent's view of the keys. Nothing is started. Close it in the end.
 func New(o Options) *Keys {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"countersign.dev/authenticators/devicekey"
+	"countersign.dev/authenticators/securitykey/wire"
 )
 
 func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
@@ -286,4 +288,42 @@ func fakeScript(t *testing.T, mode string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// What is started ahead is used once, replaced if it has died, and ended with Close.
+func TestHelperThatIsStartedAhead(t *testing.T) {
+	w := fake(t, "one")
+	id := w.first(t)
+	w.mu.Lock()
+	s := w.spare
+	w.mu.Unlock()
+	if s == nil {
+		t.Fatal("there is none")
+	}
+	if err := s.p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s.p.drain()
+	deadline := time.Now().Add(10 * time.Second)
+	for !errors.Is(wire.Write(s.p.stdin, &wire.PIN{}), syscall.EPIPE) { // until its input has ended, too
+		if time.Now().After(deadline) {
+			t.Fatal("it lives on")
+		}
+	}
+	if _, err := w.Info(t.Context(), id); err != nil {
+		t.Errorf("instead of one that has died: %v", err)
+	}
+	w.mu.Lock()
+	next := w.spare
+	w.mu.Unlock()
+	if next == nil || next == s {
+		t.Fatal("no other one")
+	}
+	w.Close()
+	if next.p.cmd.ProcessState == nil {
+		t.Error("it was not waited for")
+	}
+	if _, err := w.Info(t.Context(), id); err != nil || w.spare != nil {
+		t.Errorf("after Close: %v", err)
+	}
 }

@@ -90,7 +90,9 @@ func newWorld(t *testing.T, sockets int) *world {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	return &world{securitykey.New(securitykey.Options{Helper: helper, Owner: os.Getuid(), Log: log}), t, hub}
+	keys := securitykey.New(securitykey.Options{Helper: helper, Owner: os.Getuid(), Log: log})
+	t.Cleanup(keys.Close)
+	return &world{keys, t, hub}
 }
 
 // plug plugs a key in, and gives its id.

@@ -39,7 +39,7 @@ func main() {
 	bin := flag.String("bin", "bin", "folder of the programs")
 	rounds := flag.Int("rounds", 3, "interleaved rounds; medians count")
 	n := flag.Int("n", 500, "answers a round and contender")
-	only := flag.String("only", "", "measure this part alone: challenge, probe, start, idle, size, code, tpm, push, listeners")
+	only := flag.String("only", "", "measure this part alone: challenge, probe, start, idle, size, code, tpm, key, push, listeners")
 	check := flag.Bool("check", false, "exit 1 when a gated row misses its goal")
 	flag.Parse()
 
@@ -100,6 +100,7 @@ func measure(bin, only string, rounds, n int) ([]row, error) {
 		{"size", b.sizes},
 		{"code", b.codes},
 		{"tpm", b.tpmSigns},
+		{"key", b.securityKeys},
 		{"push", b.pushes},
 		{"listeners", b.listeners},
 	} {
