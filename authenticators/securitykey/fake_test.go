@@ -190,9 +190,7 @@ func fake(t *testing.T, mode string) *world {
 		keep = "FAKE_NOTES=" + w.notes + " GORACE=atexit_sleep_ms=0\nexport FAKE_NOTES GORACE\n"
 	}
 	script := fmt.Sprintf("#!/bin/sh\n%sexec '%s' fake-helper '%s'\n", keep, self, mode)
-	if err := os.WriteFile(w.helper, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	program(t, w.helper, []byte(script))
 	w.Keys = New(Options{Helper: w.helper, Owner: os.Getuid(), Log: textLog(w.log)})
 	t.Cleanup(w.Close)
 	return w
@@ -226,3 +224,13 @@ func soon(t *testing.T, d time.Duration) context.Context {
 
 func pinOf(s string) wire.PIN   { return wire.PIN{PIN: []byte(s)} }
 func infoRequest() wire.Request { return wire.Request{Op: wire.Inspect} }
+
+// program writes a program, so that no child that is started meanwhile holds it open.
+func program(t *testing.T, path string, script []byte) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, script, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -56,9 +56,7 @@ func TestF1EveryBreachOfTheProtocolIsATypedError(t *testing.T) {
 			if len(w.log.Bytes()) > 3*maxSaid || strings.Contains(w.log.String(), "\x1b") {
 				t.Errorf("%d bytes in the log: %.200q", w.log.Len(), w.log)
 			}
-			if err := os.WriteFile(w.helper, fakeScript(t, "one"), 0o700); err != nil {
-				t.Fatal(err)
-			}
+			program(t, w.helper, fakeScript(t, "one"))
 			if _, err := w.Info(ctx, id); err != nil {
 				t.Error("and then:", err)
 			}

@@ -16,9 +16,6 @@ import (
 	"countersign.dev/authenticators/securitykey/wire"
 )
 
-// supported says whether this build can talk to keys.
-const supported = true
-
 // operate is the whole of one operation.
 func (s *session) operate() (*wire.Result, error) {
 	if s.req.Op == wire.List {

@@ -1,4 +1,4 @@
-//go:build umockdev && linux
+//go:build cgo && linux && umockdev
 
 package helper
 

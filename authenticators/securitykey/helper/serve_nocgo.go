@@ -1,0 +1,14 @@
+//go:build !cgo
+
+package helper
+
+import (
+	"io"
+
+	"countersign.dev/authenticators/securitykey/wire"
+)
+
+// serve has nothing to serve with.
+func serve(io.Reader, io.Writer, *wire.Request) (*wire.Result, error) {
+	return nil, fail(wire.NotBuilt, "built without security-key support")
+}
