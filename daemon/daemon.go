@@ -269,6 +269,9 @@ func (d *Daemon) close() error {
 		}
 	}
 	d.work.Wait()
+	if keys, ok := d.keys.(interface{ Close() }); ok {
+		keys.Close() // a helper that was started ahead
+	}
 	d.posture.Close()
 	var errs []error
 	if c := d.core.Swap(nil); c != nil {

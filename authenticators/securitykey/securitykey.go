@@ -219,10 +219,7 @@ func (ks *Keys) besides(ctx context.Context, listed []wire.Info) (infos []wire.I
 }
 
 // busy says whether we use a key right now; mu is held.
-func (ks *Keys) busy(path string) bool {
-	line := ks.lines[path]
-	return line != nil && len(line) > 0
-}
+func (ks *Keys) busy(path string) bool { return len(ks.lines[path]) > 0 }
 
 // maxKeys bounds how many keys a computer has.
 const maxKeys = 64
