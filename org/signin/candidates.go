@@ -107,9 +107,10 @@ func (t *transaction) choices(m policy.Methods) []Choice {
 		}
 	}
 	if m.Has(policy.WebAuthn) {
+		first := keyOfUser(t.usableKeys()[0])
 		list = append(list, Choice{
 			AuthenticatorID: t.org.Authenticators.WebAuthn, Key: KeyWebAuthn,
-			EnrolmentID: t.usableKeys()[0].ID, Methods: []string{string(factor.MethodWebAuthn)},
+			EnrolmentID: first.ID, SecurityKey: &first, Methods: []string{string(factor.MethodWebAuthn)},
 		})
 	}
 	if m.Has(policy.Password) {

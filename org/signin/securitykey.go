@@ -338,11 +338,15 @@ func keyMessage(r factor.KeyReason) *Message {
 	}
 }
 
+func keyOfUser(k factor.SecurityKey) KeyOfUser {
+	return KeyOfUser{ID: k.ID, CredentialID: k.CredentialID, Name: k.Name(), Transports: k.Transports}
+}
+
 // keyView says what the page asks a security key.
 func (e *Engine) keyView(t *transaction) *KeyView {
 	k := &KeyView{Challenge: t.challenge.Nonce, RPID: t.rpID, UserVerification: t.challenge.UserVerification}
 	for _, key := range t.keys {
-		k.Keys = append(k.Keys, KeyOfUser{ID: key.ID, CredentialID: key.CredentialID, Name: key.Name(), Transports: key.Transports})
+		k.Keys = append(k.Keys, keyOfUser(key))
 	}
 	if t.state.Step == StepEnrol {
 		k.UserHandle, k.UserName, k.DisplayName = factor.UserHandle(t.user.ID), t.user.Login, t.user.Name()

@@ -46,6 +46,7 @@ type Choice struct {
 	Key             string // okta_password, okta_verify or webauthn
 	EnrolmentID     string
 	DeviceName      string
+	SecurityKey     *KeyOfUser // of webauthn: one of the person's
 	Methods         []string
 }
 

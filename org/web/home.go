@@ -95,6 +95,8 @@ func How(amr []string) string {
 		parts = append(parts, "a password")
 	}
 	switch {
+	case has("pop"):
+		parts = append(parts, "a security key")
 	case has("phr"):
 		parts = append(parts, "a key on this device")
 	case has("otp"):

@@ -244,7 +244,7 @@ func TestProtectionIsSaidHonestly(t *testing.T) {
 
 func TestAssets(t *testing.T) {
 	f := setUp(t)
-	for path, kind := range map[string]string{"countersign.css": "text/css", "signin.js": "text/javascript", "agent.js": "text/javascript", "home.js": "text/javascript", "mark.svg": "image/svg+xml"} {
+	for path, kind := range map[string]string{"countersign.css": "text/css", "signin.js": "text/javascript", "agent.js": "text/javascript", "securitykey.js": "text/javascript", "home.js": "text/javascript", "mark.svg": "image/svg+xml"} {
 		r, body := f.get("/assets/"+path, "")
 		if r.StatusCode != 200 || !strings.HasPrefix(r.Header.Get("Content-Type"), kind) || body == "" || r.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %d %s", path, r.StatusCode, r.Header.Get("Content-Type"))
@@ -260,7 +260,7 @@ func TestAssets(t *testing.T) {
 // The script keeps to what its policy allows and to what tests and people rely on.
 func TestScript(t *testing.T) {
 	var script string
-	for _, name := range []string{"signin.js", "agent.js"} {
+	for _, name := range []string{"signin.js", "agent.js", "securitykey.js"} {
 		b, err := assets.ReadFile("assets/" + name)
 		if err != nil {
 			t.Fatal(err)

@@ -193,6 +193,10 @@ func (r renderer) listChoices(d *document, v *signin.View) {
 			a = webAuthnOf(c.AuthenticatorID)
 		}
 		d.Authenticators.Value = append(d.Authenticators.Value, a)
+		if k := c.SecurityKey; k != nil {
+			d.Enrolments.Value = append(d.Enrolments.Value, enrolledKey(c.AuthenticatorID, *k))
+			continue
+		}
 		a.AuthenticatorID, a.ID = c.AuthenticatorID, c.EnrolmentID
 		if c.DeviceName != "" {
 			a.Profile = &profile{c.DeviceName}

@@ -3,6 +3,7 @@ package idx
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"countersign.dev/okta"
@@ -178,13 +179,20 @@ func (r renderer) listSetUps(d *document, v *signin.View) {
 }
 
 // listKeys puts the person's security keys into the list of enrolments, behind
-// what the choice of another way relates to.
+// what the choice of another way relates to; one of them may be there already.
+// The widget hands all that it finds there to the browser.
 func (r renderer) listKeys(d *document, v *signin.View) {
 	for _, k := range v.Key.Keys {
-		a := webAuthnOf(v.WebAuthnID)
-		a.AuthenticatorID, a.ID, a.DisplayName, a.CredentialID, a.Transports = v.WebAuthnID, k.ID, k.Name, k.CredentialID, k.Transports
-		d.Enrolments.Value = append(d.Enrolments.Value, a)
+		if !slices.ContainsFunc(d.Enrolments.Value, func(a authenticator) bool { return a.CredentialID == k.CredentialID }) {
+			d.Enrolments.Value = append(d.Enrolments.Value, enrolledKey(v.WebAuthnID, k))
+		}
 	}
+}
+
+func enrolledKey(authenticatorID string, k signin.KeyOfUser) authenticator {
+	a := webAuthnOf(authenticatorID)
+	a.AuthenticatorID, a.ID, a.DisplayName, a.CredentialID, a.Transports = authenticatorID, k.ID, k.Name, k.CredentialID, k.Transports
+	return a
 }
 
 func webAuthnOf(id string) authenticator {

@@ -8,6 +8,7 @@
 // Three parts: talking to the org, drawing its forms, waiting for a device.
 
 import { askAgent, loopbackPermission } from "/assets/agent.js";
+import { askKey, browserHasKeys, makeKey } from "/assets/securitykey.js";
 
 const { stateToken, app } = window.countersign;
 const card = document.getElementById("card");
@@ -21,6 +22,7 @@ const ANOTHER_WAY_AFTER = 5000; // ms of waiting until another way is offered
 const BUSY_PAUSE = 60000; // when the org says it is asked too often
 
 let waiting = null; // the wait in progress, see wait()
+let key = null; // what stops the question to a security key, while there is one
 let identifier = ""; // as typed, for the agent's hint when it is woken by a link
 let started = false; // whether the first response was asked for
 let numberShown = false; // whether the last push asked for a number
@@ -99,6 +101,10 @@ function show(idx, remark) {
       return answerWith(idx, form, notes);
     case "select-authenticator-authenticate":
       return choose(idx, form, notes);
+    case "select-authenticator-enroll":
+      return setUp(idx, form, notes);
+    case "enroll-authenticator":
+      return setUpKey(idx, form, notes);
     case "challenge-poll":
     case "device-challenge-poll":
       return challenge ? withDevice(idx, form, challenge, notes) : withPush(idx, form, notes);
@@ -127,8 +133,9 @@ function identify(idx, form, notes) {
   );
 }
 
-/** A password or a code, whichever the form asks for. */
+/** A password, a code or a security key, whichever the form asks for. */
 function answerWith(idx, form, notes) {
+  if (credentialOf(form, "signatureData")) return withKey(idx, form, notes);
   if (credentialOf(form, "totp")) {
     const code = field({ name: "credentials.totp", label: "One-time code", autocomplete: "one-time-code", inputmode: "numeric", class: "code", maxlength: 12, hint: notes });
     return draw("Enter a one-time code", who(idx), notes, filled(form, [paragraph("Open Countersign and read the code for this account."), code], "Check the code"), others(idx));
@@ -168,6 +175,7 @@ const WAYS = {
   push: ["Approve on a device", "Countersign asks you there"],
   totp: ["One-time code", "Type the digits that Countersign shows"],
   password: ["Password", ""],
+  webauthn: ["Security key", "A key that you plug in, or one that is built into this device"],
 };
 
 /** A response without a form: the end, good or bad. */
@@ -377,6 +385,88 @@ function wake(href) {
   document.body.append(el("iframe", { id: "wake", src: href, hidden: true, title: "Opens Countersign" }));
 }
 
+// ---------------------------------------------------------------- security keys
+
+/** What may or must be set up before the sign-in goes on. */
+function setUp(idx, form, notes) {
+  const options = [];
+  for (const option of fieldOf(form, "authenticator")?.options ?? []) {
+    const inner = option.value?.form?.value ?? [];
+    const [id, methodType] = ["id", "methodType"].map((name) => inner.find((f) => f.name === name)?.value);
+    const [head, about] = WAYS[methodType] ?? [option.label, ""];
+    options.push(
+      el("li", {},
+        el("button", {
+          type: "button", class: "choice", "data-se": resolve(idx, option.relatesTo)?.key ?? methodType,
+          onclick: () => go(() => submit(form, { authenticator: { id, methodType } })),
+        }, el("strong", {}, head), about && el("span", {}, about))),
+    );
+  }
+  const why = remediation(idx, "skip") ? "You can add another way to show that it is you." : `${app || "This app"} asks for more than a password, and you have nothing else yet.`;
+  draw("Set up a second way", who(idx), notes, paragraph(why), el("ul", { class: "choices" }, options), setUpLater(idx));
+}
+
+/** A new security key: the browser asks for it when the person says so. */
+function setUpKey(idx, form, notes) {
+  const data = idx.currentAuthenticator?.value?.contextualData?.activationData;
+  withBrowser(idx, form, notes, {
+    heading: "Set up your security key", about: "Have your key at hand. Your browser asks you to plug it in and to touch it; a key with a PIN asks for that, too.",
+    action: "Set up my key", ask: (signal) => makeKey(data, enrolledKeys(idx), signal), rest: setUpLater(idx),
+  });
+}
+
+/** One of the person's security keys. It is asked at once, unless an answer has just been refused. */
+function withKey(idx, form, notes) {
+  const data = idx.currentAuthenticator?.value?.contextualData?.challengeData;
+  const start = withBrowser(idx, form, notes, {
+    heading: "Use your security key", about: "Plug in your key and touch it when it blinks.",
+    action: "Ask my key", ask: (signal) => askKey(data, enrolledKeys(idx), signal), rest: others(idx),
+  });
+  if (acted && notes.length === 0) start();
+}
+
+/** Draws a step in which the browser asks a key, and returns what starts it. */
+function withBrowser(idx, form, notes, { heading, about, action, ask, rest }) {
+  const start = async () => {
+    if (key) return; // it is being asked
+    const mine = (key = new AbortController());
+    view.querySelector("#notes")?.replaceChildren();
+    card.classList.add("waiting");
+    say("Waiting for your security key.", { detail: "Your browser shows what it waits for. Nothing is sent before you touch the key." });
+    try {
+      const credentials = await ask(mine.signal);
+      if (key === mine) await go(() => submit(form, { credentials }));
+    } catch (error) {
+      if (key !== mine) return; // the page has gone on
+      say("");
+      card.classList.remove("waiting");
+      view.querySelector("#notes")?.replaceChildren(note(KEY_SAID[error.name] ?? "Your browser could not ask the key.", "warn"));
+    } finally {
+      if (key === mine) key = null;
+    }
+  };
+  if (browserHasKeys()) draw(heading, who(idx), notes, figure(), paragraph(about), button(action, start, { "data-se": "ask-key" }), rest);
+  else draw(heading, who(idx), [...notes, note("This browser cannot use security keys. Open the page in another one.", "stop")], rest);
+  return browserHasKeys() ? start : () => {};
+}
+
+const KEY_SAID = {
+  NotAllowedError: "Your key was not used: it was cancelled, took too long, or is not one of yours here. Nothing was sent.",
+  InvalidStateError: "This key is set up already. Use another one.",
+  SecurityError: "Your browser does not let this page use your organisation's security keys. Check the address.",
+};
+
+/** The person's security keys, as the org lists them. */
+function enrolledKeys(idx) {
+  return (idx.authenticatorEnrollments?.value ?? []).filter((e) => e.key === "webauthn" && e.credentialId);
+}
+
+/** The way on without setting anything up, where there is one. */
+function setUpLater(idx) {
+  const skip = remediation(idx, "skip");
+  return skip && el("div", { class: "more" }, link("Set up later", () => go(() => submit(skip)), { "data-se": "skip" }));
+}
+
 // ---------------------------------------------------------------- reading responses
 
 function isPoll(form) {
@@ -450,6 +540,13 @@ const WORDS = {
   "countersign.verification.unavailable": "The device cannot verify you at the moment. Open Countersign there to see why and until when, then try again.",
   [DENIED]: "This sign-in was denied on your device. Nobody was signed in.",
   "oie.authenticator.oktaverify.method.fastpass.verify.enable.biometrics.desktop": "The organisation wants to know that it is you at this device. Set a PIN in Countersign and try again.",
+  "authfactor.webauthn.error.assertion_validation_failure": "That key is not one of yours here, or its answer was not right. Try again, or use another key.",
+  "authfactor.webauthn.error.expired": "Nobody used the key in time.",
+  "authfactor.webauthn.error.user_verification": "The organisation wants the key to know that it is you. Set a PIN on it and try again.",
+  "authfactor.webauthn.error.counter": "That key has counted backwards, as a copy of it would. It was not accepted; tell whoever looks after your account.",
+  "authfactor.webauthn.error.attestation": "That key did not prove what it is, so it was not set up. Use another one.",
+  "authfactor.webauthn.error.model": "The organisation takes other models of keys. Use one of those.",
+  "authfactor.webauthn.error.factor_already_registered": "That key is set up already. Use another one.",
   tooManyRequests: "Too many tries. Wait a minute and try again.",
 };
 
@@ -457,6 +554,8 @@ const WORDS = {
 
 /** Draws a step: what is asked, of which account, what went wrong, and what there is to do. */
 function draw(heading, account, notes, ...parts) {
+  key?.abort(); // another step: the key is not asked any more
+  key = null;
   title.textContent = heading;
   document.title = `${heading} · Countersign`;
   card.classList.remove("waiting");
