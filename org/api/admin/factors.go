@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 
 	"countersign.dev/okta"
@@ -104,6 +105,9 @@ func (s *server) deleteFactor(w http.ResponseWriter, r *http.Request) {
 		userID = user.ID
 		return factor.RemoveKey(ctx, tx, user.ID, r.PathValue("id"))
 	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = okta.NewError(okta.CodeNotFound, "there is no such factor")
+	}
 	if err != nil {
 		httpx.Fail(w, r, s.Log, err)
 		return
