@@ -47,9 +47,9 @@ test: setup-test build ## every test, with the race detector, and the real brows
 	@cd tools && go build -o ../$(BIN)/gotest ./gotest
 	@CGO_ENABLED=1 $(BIN)/gotest -dir . -dir tools -dir e2e -- -race -timeout 20m ./...
 
-test-slow: setup-test build ## the fault, crash and canary tests whole: every fault at every step, 200 kills
+test-slow: setup-test build ## the fault, crash, canary and security-key tests whole: every fault at every step, 200 kills
 	@cd tools && go build -o ../$(BIN)/gotest ./gotest
-	@COUNTERSIGN_SLOW=1 CGO_ENABLED=1 $(BIN)/gotest -dir e2e -- -race -timeout 60m ./faults ./crash ./canary
+	@COUNTERSIGN_SLOW=1 CGO_ENABLED=1 $(BIN)/gotest -dir e2e -- -race -timeout 60m ./faults ./crash ./canary ./securitykey
 
 lint: ## format, vet, staticcheck, cross builds
 	@tools/lint

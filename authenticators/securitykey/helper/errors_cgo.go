@@ -61,7 +61,7 @@ func code(err error) (int, bool) {
 }
 
 // pulling is how long it takes to pull a key out.
-const pulling = 200 * time.Millisecond
+const pulling = 300 * time.Millisecond
 
 // explain turns an error of the library into one of the protocol.
 func (s *session) explain(err error) error {
