@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -184,6 +185,7 @@ func (v *Verifier) Enrol(ctx context.Context, key string, pin devicekey.Secret) 
 	return func() error {
 		v.mu.Lock()
 		defer v.mu.Unlock()
+		v.proved, v.likely = "", ""
 		return v.save(before)
 	}, nil
 }
@@ -228,9 +230,12 @@ func (v *Verifier) Verify(ctx context.Context, req verification.Request) error {
 	}
 	done()
 	if err != nil {
-		v.mu.Lock()
-		v.likely = ""
-		v.mu.Unlock()
+		gone := []error{securitykey.ErrOtherKey, securitykey.ErrNoKey, securitykey.ErrRemoved, securitykey.ErrNoCredential}
+		if slices.ContainsFunc(gone, func(is error) bool { return errors.Is(err, is) }) {
+			v.mu.Lock()
+			v.likely = ""
+			v.mu.Unlock()
+		}
 		return explain(err)
 	}
 	return v.accept(c.Key, got, fresh)

@@ -278,14 +278,14 @@ func TestUndo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.verify(t); err == nil {
-		t.Fatal("the first key verifies still")
+	if err := e.verify(t); err != nil || e.v.Proved() != id {
+		t.Fatalf("%v, by %q", err, e.v.Proved())
 	}
-	if err := undo(); err != nil {
+	if err := undo(); err != nil || e.v.Proved() != "" {
 		t.Fatal(err)
 	}
-	if err := e.verify(t); err != nil {
-		t.Fatal(err)
+	if err := e.verify(t); err != nil || e.v.Proved() != e.token.ID {
+		t.Fatalf("%v, by %q", err, e.v.Proved())
 	}
 }
 
@@ -306,6 +306,9 @@ func TestSeveralKeys(t *testing.T) {
 	e.keys.Plug(securitykeytest.New("Other", keyPIN)) // asked, if none is named
 	e.keys.Plug(e.token)
 	e.v.likely = e.token.ID
+	if err := e.v.Verify(t.Context(), verification.Request{KeyPIN: devicekey.Secret("0000")}); !errors.Is(err, verification.ErrWrong) {
+		t.Fatalf("wrong PIN: %v", err)
+	}
 	if err := e.verify(t); err != nil {
 		t.Fatalf("beside another one: %v", err)
 	}
