@@ -37,6 +37,9 @@ var twoKeys = []wire.Info{
 
 // pretend is a helper that behaves as the mode says.
 func pretend(mode string) {
+	if mode == "reads nothing" {
+		time.Sleep(time.Minute)
+	}
 	var req wire.Request
 	if err := wire.Read(os.Stdin, &req); err != nil {
 		os.Exit(3)

@@ -85,6 +85,18 @@ func TestF3AHelperThatHangsIsEnded(t *testing.T) {
 			}
 		})
 	}
+	t.Run("reads nothing of a long request", func(t *testing.T) {
+		t.Parallel()
+		w := fake(t, "reads nothing")
+		began := time.Now()
+		_, err := w.run(soon(t, 500*time.Millisecond), operation{time: askTime, req: wire.Request{Op: wire.Holds, CredentialIDs: [][]byte{make([]byte, 150<<10)}}})
+		if err == nil {
+			t.Error("it has an answer")
+		}
+		if took := time.Since(began); took > 500*time.Millisecond+grace+3*dying {
+			t.Errorf("it took %s", took)
+		}
+	})
 	t.Run("cancelled", func(t *testing.T) {
 		t.Parallel()
 		w := fake(t, "deaf")

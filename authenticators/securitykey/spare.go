@@ -24,7 +24,7 @@ type spare struct {
 // none for a request that is too long.
 func (ks *Keys) begin(path string, req *wire.Request) (*process, error) {
 	if s := ks.takeSpare(); s != nil {
-		if sameProgram(s.file, path) && wire.Write(s.p.stdin, req) == nil {
+		if sameProgram(s.file, path) && s.p.ask(req) == nil {
 			return s.p, nil
 		}
 		s.drop() // it was of another version, or had ended: nobody has read the request
@@ -33,12 +33,20 @@ func (ks *Keys) begin(path string, req *wire.Request) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := wire.Write(p.stdin, req); errors.Is(err, wire.ErrTooLong) {
+	if err := p.ask(req); errors.Is(err, wire.ErrTooLong) {
 		p.kill()
 		p.wait()
 		return nil, nil
 	}
 	return p, nil // one that did not read has no result, either
+}
+
+// ask sends the request. A helper that does not read is ended: a pipe does not hold
+// the longest requests.
+func (p *process) ask(req *wire.Request) error {
+	deaf := time.AfterFunc(dying, p.kill)
+	defer deaf.Stop()
+	return wire.Write(p.stdin, req)
 }
 
 // ahead starts a spare helper, if there is none.

@@ -152,6 +152,7 @@ func TestF1SandboxHoldsWhatAKeyMayMakeOfTheHelper(t *testing.T) {
 			for _, what := range []string{
 				"open the vault", "open the vault by a system call", "list the home folder", "create a file", "read the password file", "connect",
 				"open a unix socket", "fork", "spawn", "execute", "make code", "become traceable",
+				"have another process signalled", "control a device",
 			} {
 				if !strings.Contains(before+",", what+",") {
 					t.Errorf("without the sandbox it cannot %s, either: %q", what, before)

@@ -79,6 +79,17 @@ func attempt(s *session, when string) {
 		{"spawn", func() bool { return C.try_spawn() == 0 }},
 		{"execute", func() bool { return exec.Command("/bin/true").Run() == nil }},
 		{"signal another process", func() bool { return unix.Kill(parent, 0) == nil }},
+		{"have another process signalled", func() bool {
+			var pipe [2]int
+			if unix.Pipe2(pipe[:], unix.O_CLOEXEC) != nil {
+				return false
+			}
+			defer unix.Close(pipe[0])
+			defer unix.Close(pipe[1])
+			_, err := unix.FcntlInt(uintptr(pipe[0]), unix.F_SETOWN, parent)
+			return err == nil
+		}},
+		{"control a device", func() bool { _, err := unix.IoctlGetInt(0, unix.TIOCINQ); return err == nil }},
 		{"set up io_uring", func() bool {
 			var params [120]byte
 			fd, _, e := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)

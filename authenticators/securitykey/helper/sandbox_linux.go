@@ -77,7 +77,7 @@ func (s *session) confineFiles() error {
 var calls = []string{
 	// files
 	"read", "write", "readv", "writev", "pread64", "close", "fstat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat",
-	"faccessat2", "open", "openat", "readlink", "readlinkat", "getdents64", "lseek", "ioctl", "flock", "fcntl", "dup", "dup3",
+	"faccessat2", "open", "openat", "readlink", "readlinkat", "getdents64", "lseek", "flock", "dup", "dup3",
 	"statfs", "fstatfs", "getcwd", "poll", "ppoll", "select", "pselect6",
 	"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "pipe2",
 	// memory
@@ -114,6 +114,12 @@ func confineCalls() error {
 				when("mmap", 2, seccomp.BitsNotSet, unix.PROT_EXEC),
 				when("mprotect", 2, seccomp.BitsNotSet, unix.PROT_EXEC),
 				when("tgkill", 0, seccomp.Equal, uint64(unix.Getpid())),
+				// What a key's device says of itself, and no other device. Nobody is told of
+				// a file by a signal: who is told may be any process (F_SETOWN).
+				when("ioctl", 1, seccomp.Equal, unix.HIDIOCGRDESCSIZE),
+				when("ioctl", 1, seccomp.Equal, unix.HIDIOCGRDESC),
+				when("fcntl", 1, seccomp.LessOrEqual, unix.F_SETFL), // F_DUPFD, F_GETFD, F_SETFD, F_GETFL
+				when("fcntl", 1, seccomp.Equal, unix.F_DUPFD_CLOEXEC),
 			}},
 			// Its arguments lie in memory. The C library takes clone instead, if it is told
 			// that there is no such call.
