@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -37,7 +36,7 @@ const (
 // be read. Stop it.
 func (d *Desktop) StartTray(ctx context.Context, programs Programs, a *Agent) (*Tray, error) {
 	p, err := launch(d.dir, "tray", append(d.Env(), "COUNTERSIGN_SOCKET="+a.Socket, "COUNTERSIGN_STATE_DIR="+a.State),
-		filepath.Join(filepath.Dir(programs.Agent), trayProgram))
+		programs.Tray)
 	if err != nil {
 		return nil, err
 	}
@@ -325,4 +324,24 @@ func (b *Bus) PlayPanel() (*dbus.Conn, error) {
 		return nil, fmt.Errorf("playing the panel: %w", err)
 	}
 	return c, nil
+}
+
+// OnChange tells of each change of the menu's layout until the tray ends.
+func (t *Tray) OnChange(ctx context.Context) (<-chan struct{}, error) {
+	err := t.conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(t.dest), dbus.WithMatchInterface(menuIface))
+	if err != nil {
+		return nil, err
+	}
+	signals, changes := make(chan *dbus.Signal, 1000), make(chan struct{}, 1)
+	t.conn.Signal(signals)
+	go func() {
+		defer close(changes)
+		for range signals { // closed with the connection
+			select {
+			case changes <- struct{}{}:
+			default: // one is waiting to be seen
+			}
+		}
+	}()
+	return changes, nil
 }
