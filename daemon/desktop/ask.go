@@ -58,6 +58,9 @@ func (s *screen) open(it *item) {
 	it.opened, it.dismissed = true, false
 	c := &conversation{agent: s.o.Agent, window: s.window, now: s.o.Now, prompt: it.prompt, life: s.life}
 	c.ask, c.cancel = context.WithCancel(s.life)
+	if it.replaces {
+		it.replaces, c.problem = false, "This is another sign-in, which has taken the place of the one before. Read it anew."
+	}
 	it.dialog = c
 	s.dialogs[c] = it
 	s.work.Go(func() {

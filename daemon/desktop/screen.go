@@ -67,6 +67,7 @@ type item struct {
 	refused   bool              // the service did not take the note
 	dialog    *conversation     // nil when none is open
 	opened    bool              // its dialog has opened by itself, or must not
+	replaces  bool              // another one, whose dialog was open
 	deciding  bool              // by a press on the note
 }
 
@@ -235,7 +236,7 @@ func (s *screen) opened(p api.Prompt) {
 	if old := s.parked; old != nil && old.kind == kindOf(p) {
 		it.note, it.shown = old.note, old.shown
 		s.parked = nil
-		if old.open {
+		if it.replaces = old.open; old.open {
 			defer s.open(it) // they were in the middle of it
 		}
 	}
@@ -384,6 +385,7 @@ func (s *screen) lost() {
 	now := s.o.Now()
 	if now.Sub(s.since) < retryAfter {
 		s.notBefore = now.Add(retryAfter)
+		time.AfterFunc(retryAfter, func() { s.post(func() {}) }) // to arrange anew what waits still
 	}
 	s.rest, s.word, s.parked = 0, 0, nil
 	for _, it := range s.items {
