@@ -27,6 +27,9 @@ const (
 // the desktop.
 const desktopWait = 3 * time.Second
 
+// statusWait is the same for the status, which people and programs ask for often.
+const statusWait = time.Second
+
 // newDesktop makes the agent's own front end; nil when it is switched off. It does
 // nothing before it runs.
 func (d *Daemon) newDesktop() *desktop.Desktop {
@@ -75,7 +78,7 @@ func (a asker) Attach(name string) (detach func()) {
 // lookAtDesktop makes what is attached of the desktop be true.
 func (d *Daemon) lookAtDesktop(ctx context.Context) {
 	if d.desktop != nil {
-		ctx, cancel := context.WithTimeout(ctx, desktopWait)
+		ctx, cancel := context.WithTimeout(ctx, statusWait)
 		defer cancel()
 		d.desktop.FrontEnds(ctx)
 	}

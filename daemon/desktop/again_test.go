@@ -1,7 +1,9 @@
 package desktop
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -85,5 +87,41 @@ func TestRestComesAgain(t *testing.T) {
 		}
 		synctest.Wait()
 		crowd(2)
+	})
+}
+
+// A service that hangs while it is looked at keeps nobody who wants to know of
+// something else, and no prompt.
+func TestLookHangs(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.have(nil, w.window)
+		w.d.o.Look = func(ctx context.Context) (bool, error) {
+			<-ctx.Done()
+			return false, ctx.Err()
+		}
+		w.start()
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
+		defer cancel()
+		got := w.d.FrontEnds(ctx)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("who wants to know waited %s", took)
+		}
+		if !slices.Equal(got, []string{Dialog}) {
+			t.Errorf("known meanwhile: %v", got)
+		}
+		began = time.Now()
+		w.agent.open(prompt("p1", "Payroll"))
+		synctest.Wait()
+		if len(w.window.asks()) != 1 || time.Since(began) > 0 {
+			t.Errorf("%d dialogs are open after %s", len(w.window.asks()), time.Since(began))
+		}
+		time.Sleep(lookWithin)
+		synctest.Wait()
+		// It is left alone for a while.
+		began = time.Now()
+		if missing := w.d.Missing(w.t.Context()); time.Since(began) > 0 || len(missing) != 1 || missing[0].Name != Notification || missing[0].Why == "" {
+			t.Errorf("%+v after %s", missing, time.Since(began))
+		}
 	})
 }
