@@ -58,7 +58,9 @@ func (a asker) Subscribe(ctx context.Context) <-chan api.Event {
 	return a.f.d.hub.subscribe(ctx, func() {})
 }
 
-func (a asker) Prompts(ctx context.Context) (api.PromptList, error) { return a.f.Prompts(ctx, "") }
+func (a asker) Prompts(ctx context.Context) (api.PromptList, error) {
+	return a.f.Prompts(ctx, desktop.Dialog)
+}
 
 func (a asker) Decide(ctx context.Context, id string, d api.Decision) (api.PromptOutcome, error) {
 	o, err := a.f.DecidePrompt(ctx, id, d, peer.Peer{UID: os.Getuid(), PID: os.Getpid(), Executable: "the desktop"})
