@@ -89,3 +89,44 @@ func TestC3LockEndsAVerificationThatWaits(t *testing.T) {
 		})
 	}
 }
+
+// A reader does not wait for a finger on behalf of a prompt that is over: the
+// touch is for the next one.
+func TestVerificationEndsWithThePrompt(t *testing.T) {
+	a := startAgent(t, testConfig(t))
+	a.enrol(t, oktatest.NewOrg(t))
+	core := *a.core.Load()
+	reader := waitsForAFinger{core.verification, make(chan struct{})}
+	core.verification = reader
+	a.core.Store(&core)
+	events := a.subscribed(t)
+	ctx, withdraw := context.WithCancel(t.Context())
+	asked := make(chan error, 1)
+	go func() {
+		_, err := a.prompts.Ask(ctx, prompt.Prompt{
+			Kind: "push", App: "Payroll", Account: "acc", ExpiresAt: time.Now().Add(time.Minute),
+			UserVerification: prompt.VerificationRequired, Methods: []string{"fingerprint"},
+		})
+		asked <- err
+	}()
+	e := <-events
+	for e.Type != "prompt" {
+		e = <-events
+	}
+	decided := make(chan error, 1)
+	go func() {
+		_, err := front{a.Daemon}.DecidePrompt(t.Context(), e.Prompt.ID, api.Decision{Action: "approve", Verification: "fingerprint"}, peer.Self())
+		decided <- err
+	}()
+	<-reader.begun
+	withdraw()
+	<-asked
+	select {
+	case err := <-decided:
+		if r := refusalOf(t, err); r.Code != "prompt_withdrawn" {
+			t.Errorf("%+v", r)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the reader waits for a finger for nobody")
+	}
+}

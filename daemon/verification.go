@@ -220,6 +220,9 @@ func (f front) verify(ctx context.Context, id string, d api.Decision, decision p
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(verifyWait, p.ExpiresAt.Sub(f.d.now())))
+	if method != verification.PIN { // which takes no time
+		defer f.d.withThePrompt(ctx, id, cancel)()
+	}
 	defer cancel()
 	verified, err := f.d.verifyBy(ctx, c, epoch, audit.Record{Account: p.Account, App: p.App},
 		verification.Request{Purpose: id, Reason: "Sign in to " + p.App, Method: method, PIN: devicekey.Secret(d.PIN)})
@@ -229,9 +232,26 @@ func (f front) verify(ctx context.Context, id string, d api.Decision, decision p
 	case err != nil && graced && len(d.PIN) == 0 && method == verification.PIN:
 		return nil, prompt.ErrVerificationRequired // grace is over after all
 	case err != nil:
+		if _, over := f.d.prompts.Check(id, decision); over != nil && method != verification.PIN && !errors.Is(err, errForgotten) {
+			err = over // which says more than that the verification was cancelled
+		}
 		return nil, err
 	}
 	return &verified, nil
+}
+
+// withThePrompt cancels what is done for a prompt when that waits no more: the
+// touch of a reader is for the next one. wait is for after ctx.
+func (d *Daemon) withThePrompt(ctx context.Context, id string, cancel context.CancelFunc) (wait func()) {
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-d.prompts.Ended(id):
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return watching.Wait
 }
 
 // verifyBy verifies the person, and records it when that fails. about says what

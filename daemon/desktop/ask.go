@@ -334,7 +334,7 @@ func (c *conversation) settle(d api.Decision) (over bool) {
 		c.without, c.problem = true, "You have not shown that it is you. You may go on without."
 		return false
 	}
-	unverified := refused != nil && strings.HasPrefix(refused.Code, "verification_")
+	unverified := refused != nil && (strings.HasPrefix(refused.Code, "verification_") || d.Verification != "" && strings.HasPrefix(refused.Code, "prompt_"))
 	if err != nil && (gone || unverified && c.ask.Err() != nil) {
 		return true // they closed the window, or the prompt has gone: nothing is decided
 	}

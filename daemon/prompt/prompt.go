@@ -306,6 +306,18 @@ func (b *Broker) expired(e *entry) bool {
 	return !b.now().Before(e.view.ExpiresAt) || time.Since(e.opened) >= lifetime
 }
 
+// Ended is closed once the prompt with that id does not wait any more.
+func (b *Broker) Ended(id string) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e, waits := b.pending[id]; waits {
+		return e.closed
+	}
+	ended := make(chan struct{})
+	close(ended)
+	return ended
+}
+
 // Settle tells what became of an answered prompt, e.g. that the org refused
 // it. The first word counts.
 func (b *Broker) Settle(id, outcome, reason string) {
