@@ -436,6 +436,9 @@ func failure(p api.Prompt, d api.Decision, o api.PromptOutcome, err error) strin
 		what = "Your no to the " + describe.SignIn(p) + " did not count"
 	}
 	var refused *api.Error
+	if errors.As(err, &refused) && refused.Code == "prompt_decided" {
+		what = "Your answer to the " + describe.SignIn(p) + " did not count" // another one did
+	}
 	switch {
 	case err == nil && (o.Outcome == "approved" || o.Outcome == "denied"):
 		return ""
