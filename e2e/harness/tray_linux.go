@@ -252,13 +252,18 @@ func (t *Tray) Press(ctx context.Context, path ...string) error {
 		} else if !there || !now.Enabled || Draw(menu) != before {
 			return true
 		}
-		err = t.conn.Object(t.dest, t.menu).CallWithContext(ctx, menuIface+".Event", 0, now.ID, "clicked", dbus.MakeVariant(""), uint32(0)).Err
+		err = t.PressOnce(ctx, now)
 		return err != nil
 	}
 	if !await(ctx, taken) {
 		return fmt.Errorf("pressing %q in the tray's menu: %w (%v)\n%s", path, context.Cause(ctx), err, before)
 	}
 	return err
+}
+
+// PressOnce presses an entry that was read a while ago, whatever comes of it.
+func (t *Tray) PressOnce(ctx context.Context, e MenuEntry) error {
+	return t.conn.Object(t.dest, t.menu).CallWithContext(ctx, menuIface+".Event", 0, e.ID, "clicked", dbus.MakeVariant(""), uint32(0)).Err
 }
 
 // AwaitTooltip waits until the tooltip contains some words.
