@@ -52,13 +52,15 @@ func TestC4StrangersAreSifted(t *testing.T) {
 		{dbus.TypeMethodCall, ":1.7", false},
 		{dbus.TypeMethodCall, driver, false},
 	} {
-		m := &dbus.Message{Type: c.kind, Headers: map[dbus.HeaderField]dbus.Variant{}}
-		if c.sender != "" {
-			m.Headers[dbus.FieldSender] = dbus.MakeVariant(c.sender)
-		}
-		b.sift(m)
-		if (m.Type == c.kind) != c.passes {
-			t.Errorf("%s of %q: type %d afterwards", c.kind, c.sender, m.Type)
+		for _, h := range []hearer{b, &Kept{services: map[string]*tenure{"svc": {owner: ":1.7"}, "gone": {}}}} {
+			m := &dbus.Message{Type: c.kind, Headers: map[dbus.HeaderField]dbus.Variant{}}
+			if c.sender != "" {
+				m.Headers[dbus.FieldSender] = dbus.MakeVariant(c.sender)
+			}
+			h.sift(m)
+			if (m.Type == c.kind) != c.passes {
+				t.Errorf("%T: %s of %q: type %d afterwards", h, c.kind, c.sender, m.Type)
+			}
 		}
 	}
 	unnamed := &Bus{}

@@ -122,7 +122,7 @@ func (k *Kept) Follow(ctx context.Context, service string, signals ...Match) err
 		}
 	}
 	var owner string
-	if err := k.driver(ctx, "GetNameOwner", service).Store(&owner); err != nil && !NobodyThere(err) {
+	if err := k.driver(ctx, "GetNameOwner", service).Store(&owner); err != nil && !nobodyThere(err) {
 		return fmt.Errorf("%w: %w", ErrNoBus, err)
 	}
 	k.mu.Lock()
@@ -133,8 +133,8 @@ func (k *Kept) Follow(ctx context.Context, service string, signals ...Match) err
 	return nil
 }
 
-// NobodyThere says whether an error is the bus's, that nobody has a name.
-func NobodyThere(err error) bool {
+// nobodyThere says whether an error is the bus's, that nobody has a name.
+func nobodyThere(err error) bool {
 	e, ok := err.(dbus.Error)
 	return ok && (e.Name == driver+".Error.NameHasNoOwner" || e.Name == driver+".Error.ServiceUnknown")
 }

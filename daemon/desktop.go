@@ -27,6 +27,9 @@ const (
 // the desktop.
 const desktopWait = 3 * time.Second
 
+// statusWait is the same for the status, which people and programs ask for often.
+const statusWait = time.Second
+
 // newDesktop makes the agent's own front end; nil when it is switched off. It does
 // nothing before it runs.
 func (d *Daemon) newDesktop() *desktop.Desktop {
@@ -55,7 +58,9 @@ func (a asker) Subscribe(ctx context.Context) <-chan api.Event {
 	return a.f.d.hub.subscribe(ctx, func() {})
 }
 
-func (a asker) Prompts(ctx context.Context) (api.PromptList, error) { return a.f.Prompts(ctx, "") }
+func (a asker) Prompts(ctx context.Context) (api.PromptList, error) {
+	return a.f.Prompts(ctx, desktop.Dialog)
+}
 
 func (a asker) Decide(ctx context.Context, id string, d api.Decision) (api.PromptOutcome, error) {
 	o, err := a.f.DecidePrompt(ctx, id, d, peer.Peer{UID: os.Getuid(), PID: os.Getpid(), Executable: "the desktop"})
@@ -75,7 +80,7 @@ func (a asker) Attach(name string) (detach func()) {
 // lookAtDesktop makes what is attached of the desktop be true.
 func (d *Daemon) lookAtDesktop(ctx context.Context) {
 	if d.desktop != nil {
-		ctx, cancel := context.WithTimeout(ctx, desktopWait)
+		ctx, cancel := context.WithTimeout(ctx, statusWait)
 		defer cancel()
 		d.desktop.FrontEnds(ctx)
 	}

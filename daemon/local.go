@@ -177,12 +177,15 @@ func (f front) Acknowledge(ctx context.Context, id string) (api.Account, error) 
 	return *c.view(ctx, a), nil
 }
 
-// Prompts lists what waits for the person. Whoever asks is a front end.
-func (f front) Prompts(ctx context.Context, _ string) (api.PromptList, error) {
+// Prompts lists what waits for the person. Whoever gives a name is a front end.
+func (f front) Prompts(ctx context.Context, frontEnd string) (api.PromptList, error) {
 	f.d.nudge()
 	f.d.lookAround()
-	list := api.PromptList{Prompts: []api.Prompt{}, Hold: holdView(f.d.prompts.Held())}
-	for _, p := range f.d.prompts.List() {
+	list, waiting := api.PromptList{Prompts: []api.Prompt{}, Hold: holdView(f.d.prompts.Held())}, f.d.prompts.Waiting
+	if frontEnd != "" {
+		waiting = f.d.prompts.List
+	}
+	for _, p := range waiting() {
 		list.Prompts = append(list.Prompts, promptView(p))
 	}
 	f.promptsNow(ctx, list.Prompts)

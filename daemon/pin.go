@@ -156,7 +156,7 @@ func (f front) EnableVerification(caller context.Context, name string, in api.En
 		if len(in.PIN) == 0 {
 			return api.VerificationList{}, &api.Error{Status: http.StatusForbidden, Code: "verification_required", Message: "this takes the PIN"}
 		}
-		verified, err := f.d.verifyBy(ctx, c, audit.Record{},
+		verified, err := f.d.verifyBy(ctx, c, f.d.lately.epoch(), audit.Record{},
 			verification.Request{Purpose: "switch " + name, Reason: reason, Method: verification.PIN, PIN: devicekey.Secret(in.PIN), Fresh: true})
 		if err != nil {
 			return api.VerificationList{}, explain(err)

@@ -95,6 +95,7 @@ func (f front) present(ctx context.Context, c *core, purpose, reason string, abo
 // refresh verifies the person again where that has ended. One caller at a time.
 func (p *present) refresh(ctx context.Context) error {
 	for i := range p.requests {
+		epoch := p.f.d.lately.epoch() // first: a lock from here on counts
 		r, ended, err := p.lapsed(i)
 		if err != nil || !ended {
 			clear(r.PIN)
@@ -105,7 +106,7 @@ func (p *present) refresh(ctx context.Context) error {
 			continue
 		}
 		verifying, cancel := context.WithTimeout(ctx, verifyWait)
-		verified, err := p.f.d.verifyBy(verifying, p.c, p.about, r)
+		verified, err := p.f.d.verifyBy(verifying, p.c, epoch, p.about, r)
 		cancel()
 		clear(r.PIN)
 		clear(r.KeyPIN)

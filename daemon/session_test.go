@@ -165,6 +165,11 @@ func TestStartBehindALock(t *testing.T) {
 	b := startAgent(t, c)
 	status := make(chan int, 1)
 	go func() { status <- b.post(t, org.URL, org.Challenge(nil)) }()
+	select {
+	case <-b.screen.wanted:
+	case got := <-status:
+		t.Fatalf("answered %d without looking at the screen", got)
+	}
 	b.lock()
 	if got := <-status; got != http.StatusServiceUnavailable || len(org.Answers()) != 0 {
 		t.Fatalf("%d", got)
@@ -309,7 +314,11 @@ func TestB7AwakeAgain(t *testing.T) {
 	added := a.enrol(t, org)
 	events := a.subscribed(t)
 	p, status := a.asks(t, org, events, okta.NeedNone)
+	a.lock()
 	desk{a.Daemon}.Sleep()
+	if h := nextHold(t, events); h == nil || h.Reason != api.HoldScreenLocked {
+		t.Fatalf("%+v", h)
+	}
 	if h := nextHold(t, events); h == nil || h.Reason != api.HoldAsleep {
 		t.Fatalf("%+v", h)
 	}
@@ -320,12 +329,18 @@ func TestB7AwakeAgain(t *testing.T) {
 	hits := org.Hits(list)
 	ahead.Store(int64(8 * time.Hour))
 	desk{a.Daemon}.Wake()
-	if got := <-status; got != http.StatusGatewayTimeout {
-		t.Fatalf("a prompt of yesterday: %d", got)
+	select {
+	case got := <-status:
+		if got != http.StatusGatewayTimeout {
+			t.Fatalf("a prompt of yesterday: %d", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("a prompt of yesterday waits still")
 	}
-	if h := nextHold(t, events); h != nil {
+	if h := nextHold(t, events); h == nil || h.Reason != api.HoldScreenLocked {
 		t.Fatalf("%+v", h)
 	}
+	a.unlock()
 	_, err := a.client.DecidePrompt(t.Context(), p.ID, api.Decision{Action: "approve"})
 	if r := refusalOf(t, err); r.Code != "prompt_expired" {
 		t.Fatalf("%+v", r)

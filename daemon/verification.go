@@ -51,9 +51,11 @@ type verifiedLately struct {
 	mu     sync.Mutex
 	method verification.Method
 	at     time.Time
-	ended  uint64    // how often all of it was forgotten
-	locked time.Time // the end of the lock that is on record already
-	minute time.Time // since when failures on record are counted
+	ended  uint64             // how often all of it was forgotten
+	next   context.Context    // ends when all of it is forgotten next; nil while nobody waits for that
+	over   context.CancelFunc // of next
+	locked time.Time          // the end of the lock that is on record already
+	minute time.Time          // since when failures on record are counted
 	failed int
 }
 
@@ -83,6 +85,27 @@ func (v *verifiedLately) forget() {
 	defer v.mu.Unlock()
 	v.method, v.at = "", time.Time{}
 	v.ended++
+	if v.over != nil {
+		v.over()
+		v.next, v.over = nil, nil
+	}
+}
+
+// within is ctx, which ends with errForgotten once all of that epoch was
+// forgotten.
+func (v *verifiedLately) within(ctx context.Context, epoch uint64) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ended != epoch {
+		cancel(errForgotten)
+		return ctx, func() {}
+	}
+	if v.next == nil {
+		v.next, v.over = context.WithCancel(context.Background())
+	}
+	stop := context.AfterFunc(v.next, func() { cancel(errForgotten) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // epoch is what was forgotten so far.
@@ -169,6 +192,7 @@ func (f front) verify(ctx context.Context, id string, d api.Decision, decision p
 	if decision.Action != prompt.Approve {
 		return nil, nil
 	}
+	epoch := f.d.lately.epoch() // first: a lock from here on counts
 	p, err := f.d.prompts.Check(id, decision)
 	if err != nil {
 		return nil, err
@@ -205,8 +229,11 @@ func (f front) verify(ctx context.Context, id string, d api.Decision, decision p
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(verifyWait, p.ExpiresAt.Sub(f.d.now())))
+	if method != verification.PIN { // which takes no time
+		defer f.d.withThePrompt(ctx, id, cancel)()
+	}
 	defer cancel()
-	verified, err := f.d.verifyBy(ctx, c, audit.Record{Account: p.Account, App: p.App},
+	verified, err := f.d.verifyBy(ctx, c, epoch, audit.Record{Account: p.Account, App: p.App},
 		verification.Request{Purpose: id, Reason: "Sign in to " + p.App, Method: method, PIN: devicekey.Secret(d.PIN), KeyPIN: keyPIN})
 	switch {
 	case err != nil && graced && len(d.PIN) == 0 && method == verification.PIN && need == prompt.VerificationPreferred:
@@ -214,16 +241,41 @@ func (f front) verify(ctx context.Context, id string, d api.Decision, decision p
 	case err != nil && graced && len(d.PIN) == 0 && method == verification.PIN:
 		return nil, prompt.ErrVerificationRequired // grace is over after all
 	case err != nil:
+		if _, over := f.d.prompts.Check(id, decision); over != nil && method != verification.PIN && !errors.Is(err, errForgotten) {
+			err = over // which says more than that the verification was cancelled
+		}
 		return nil, err
 	}
 	return &verified, nil
 }
 
+// withThePrompt cancels what is done for a prompt when that waits no more: the
+// touch of a reader is for the next one. wait is for after ctx.
+func (d *Daemon) withThePrompt(ctx context.Context, id string, cancel context.CancelFunc) (wait func()) {
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-d.prompts.Ended(id):
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return watching.Wait
+}
+
 // verifyBy verifies the person, and records it when that fails. about says what
-// for.
-func (d *Daemon) verifyBy(ctx context.Context, c *core, about audit.Record, r verification.Request) (verification.Verified, error) {
-	epoch := d.lately.epoch()
+// for. What waits for the person ends once all of the epoch was forgotten: the
+// touch that opens a locked screen answers nothing else. A PIN is here already.
+func (d *Daemon) verifyBy(ctx context.Context, c *core, epoch uint64, about audit.Record, r verification.Request) (verification.Verified, error) {
+	if r.Method != verification.PIN {
+		var done context.CancelFunc
+		ctx, done = d.lately.within(ctx, epoch)
+		defer done()
+	}
 	verified, err := c.verification.Verify(ctx, r)
+	if forgotten := context.Cause(ctx); err != nil && errors.Is(forgotten, errForgotten) {
+		err = forgotten
+	}
 	if err == nil && !verified.For(r.Purpose) {
 		verified.Wipe()
 		err = errors.New("the verification is for something else")

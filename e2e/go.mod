@@ -52,6 +52,7 @@ require (
 )
 
 require (
+	fyne.io/systray v1.12.2
 	github.com/fxamacker/cbor/v2 v2.9.6
 	github.com/go-jose/go-jose/v4 v4.1.8
 	github.com/godbus/dbus/v5 v5.2.4

@@ -234,7 +234,19 @@ func keepScreenshot(ctx context.Context, page *harness.Page, name string) error 
 	if err != nil {
 		return err
 	}
-	small, err := smaller(shot)
+	img, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		return err
+	}
+	return keepPicture(img, name)
+}
+
+// keepPicture writes a picture to the others, when asked to.
+func keepPicture(img image.Image, name string) error {
+	if !updateScreenshots {
+		return nil
+	}
+	small, err := smaller(img)
 	if err != nil {
 		return err
 	}
@@ -252,14 +264,16 @@ func keepScreenshot(ctx context.Context, page *harness.Page, name string) error 
 // smaller makes a PNG with at most 256 colours out of a screenshot: the most
 // frequent ones stay as they are, where a colourful one counts for many greys,
 // because it means something. The rare shades at the edge of letters move a little.
-func smaller(shot []byte) ([]byte, error) {
-	img, err := png.Decode(bytes.NewReader(shot))
-	if err != nil {
-		return nil, err
-	}
+func smaller(img image.Image) ([]byte, error) {
 	bounds := img.Bounds()
 	if bounds.Empty() {
 		return nil, errors.New("the screenshot is empty")
+	}
+	var buf bytes.Buffer
+	encoder := &png.Encoder{CompressionLevel: png.BestCompression}
+	if bounds.Dx()*bounds.Dy() < 1<<16 { // small already
+		err := encoder.Encode(&buf, img)
+		return buf.Bytes(), err
 	}
 	weight := map[color.RGBA]int{}
 	at := func(x, y int) color.RGBA {
@@ -287,7 +301,6 @@ func smaller(shot []byte) ([]byte, error) {
 			out.SetColorIndex(x, y, nearest[at(x, y)])
 		}
 	}
-	var buf bytes.Buffer
-	err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&buf, out)
+	err := encoder.Encode(&buf, out)
 	return buf.Bytes(), err
 }

@@ -58,6 +58,9 @@ func (s *screen) open(it *item) {
 	it.opened, it.dismissed = true, false
 	c := &conversation{agent: s.o.Agent, window: s.window, now: s.o.Now, prompt: it.prompt, life: s.life}
 	c.ask, c.cancel = context.WithCancel(s.life)
+	if it.replaces {
+		it.replaces, c.problem = false, "This is another sign-in, which has taken the place of the one before. Read it anew."
+	}
 	it.dialog = c
 	s.dialogs[c] = it
 	s.work.Go(func() {
@@ -334,7 +337,7 @@ func (c *conversation) settle(d api.Decision) (over bool) {
 		c.without, c.problem = true, "You have not shown that it is you. You may go on without."
 		return false
 	}
-	unverified := refused != nil && strings.HasPrefix(refused.Code, "verification_")
+	unverified := refused != nil && (strings.HasPrefix(refused.Code, "verification_") || d.Verification != "" && strings.HasPrefix(refused.Code, "prompt_"))
 	if err != nil && (gone || unverified && c.ask.Err() != nil) {
 		return true // they closed the window, or the prompt has gone: nothing is decided
 	}
@@ -443,6 +446,9 @@ func failure(p api.Prompt, d api.Decision, o api.PromptOutcome, err error) strin
 		what = "Your no to the " + describe.SignIn(p) + " did not count"
 	}
 	var refused *api.Error
+	if errors.As(err, &refused) && refused.Code == "prompt_decided" {
+		what = "Your answer to the " + describe.SignIn(p) + " did not count" // another one did
+	}
 	switch {
 	case err == nil && (o.Outcome == "approved" || o.Outcome == "denied"):
 		return ""

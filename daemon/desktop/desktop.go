@@ -107,7 +107,27 @@ func (d *Desktop) within(ctx context.Context, f func(*screen) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return <-done
+	return <-done // f waits for nobody
+}
+
+// atLeast is how long what is known is waited for.
+const atLeast = 100 * time.Millisecond
+
+// looked looks anew, for as long as ctx lasts, and runs f with what is known
+// then.
+func (d *Desktop) looked(ctx context.Context, f func(*screen)) {
+	done := make(chan struct{})
+	if d.within(ctx, func(s *screen) error { s.look(func() { close(done) }); return nil }) != nil {
+		return
+	}
+	select {
+	case <-done:
+	case <-d.stopped:
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atLeast) // something is known always
+	defer cancel()
+	_ = d.within(ctx, func(s *screen) error { f(s); return nil })
 }
 
 // Show opens the dialog of a prompt that waits; one that is open stays so.
@@ -122,13 +142,8 @@ func (d *Desktop) ShowReport(ctx context.Context, title string, lines []string) 
 }
 
 // FrontEnds looks anew and names the front ends that can ask the person.
-func (d *Desktop) FrontEnds(ctx context.Context) []string {
-	var names []string
-	_ = d.within(ctx, func(s *screen) error {
-		s.look()
-		names = s.attached()
-		return nil
-	})
+func (d *Desktop) FrontEnds(ctx context.Context) (names []string) {
+	d.looked(ctx, func(s *screen) { names = s.attached() })
 	return names
 }
 
@@ -136,16 +151,13 @@ func (d *Desktop) FrontEnds(ctx context.Context) []string {
 type Absent struct{ Name, Why string }
 
 // Missing looks anew and names the front ends that cannot ask the person.
-func (d *Desktop) Missing(ctx context.Context) []Absent {
-	var list []Absent
-	_ = d.within(ctx, func(s *screen) error {
-		s.look()
+func (d *Desktop) Missing(ctx context.Context) (list []Absent) {
+	d.looked(ctx, func(s *screen) {
 		for _, name := range []string{Notification, Dialog} {
 			if why := s.missing[name]; why != "" && !slices.Contains(s.attached(), name) {
 				list = append(list, Absent{name, why})
 			}
 		}
-		return nil
 	})
 	return list
 }

@@ -25,6 +25,8 @@ func TestFailuresAreSaid(t *testing.T) {
 			"The sign-in to Payroll as alice@example.com was not approved: the org does not want it."},
 		{api.PromptOutcome{}, &api.Error{Code: "prompt_expired", Message: "the prompt has expired", Hint: "start the sign-in again"},
 			"The sign-in to Payroll as alice@example.com was not approved: the prompt has expired. Start the sign-in again."},
+		{api.PromptOutcome{}, &api.Error{Code: "prompt_decided", Message: "the prompt was decided already"}, // with a yes, perhaps
+			"Your answer to the sign-in to Payroll as alice@example.com did not count: the prompt was decided already."},
 		{api.PromptOutcome{}, &api.Error{Code: "locked", Message: "the agent's state is locked", Hint: "countersign status"},
 			"The sign-in to Payroll as alice@example.com was not approved: the agent's state is locked."},
 		{api.PromptOutcome{}, errors.New("secret words"),

@@ -37,6 +37,7 @@ const (
 func (s *screen) arrange() {
 	if s.hold != nil || len(s.items) == 0 {
 		s.takeAway(&s.rest)
+		s.restAway = false // who comes next has not been put away
 		if s.word == 0 && s.parked == nil && s.deciding == 0 {
 			s.disconnect()
 		}
@@ -65,6 +66,7 @@ func (s *screen) arrange() {
 	}
 	if len(rest) == 0 {
 		s.takeAway(&s.rest)
+		s.restAway = false
 	} else if s.server != nil {
 		if n := s.crowd(rest); !s.restAway || !same(s.restNote, n) {
 			s.restAway = false

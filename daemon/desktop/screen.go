@@ -39,6 +39,7 @@ type screen struct {
 
 	server     notification.Server // nil while there is none
 	connecting bool
+	looking    []func()        // told when somebody has looked for one
 	since      time.Time       // of server
 	notBefore  time.Time       // connect again
 	rest       notification.ID // the note that speaks for the rest; 0 none
@@ -67,6 +68,7 @@ type item struct {
 	refused   bool              // the service did not take the note
 	dialog    *conversation     // nil when none is open
 	opened    bool              // its dialog has opened by itself, or must not
+	replaces  bool              // another one, whose dialog was open
 	deciding  bool              // by a press on the note
 }
 
@@ -97,7 +99,7 @@ func newScreen(ctx context.Context, d *Desktop) *screen {
 // run handles one thing after the other until ctx ends.
 func (s *screen) run() {
 	s.events = s.o.Agent.Subscribe(s.ctx)
-	s.look()
+	s.look(func() {})
 	for {
 		s.arrange()
 		var pressed <-chan notification.Event
@@ -235,7 +237,7 @@ func (s *screen) opened(p api.Prompt) {
 	if old := s.parked; old != nil && old.kind == kindOf(p) {
 		it.note, it.shown = old.note, old.shown
 		s.parked = nil
-		if old.open {
+		if it.replaces = old.open; old.open {
 			defer s.open(it) // they were in the middle of it
 		}
 	}
@@ -309,20 +311,37 @@ func (s *screen) attach(name string, can bool, why string) {
 	s.list()
 }
 
-// look finds out what there is to ask with.
-func (s *screen) look() {
+// look finds out what there is to ask with, and calls then when that is known.
+func (s *screen) look(then func()) {
 	s.findWindow()
 	if s.server != nil || s.connecting || s.o.Now().Before(s.notBefore) {
+		then()
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, lookWithin)
-	defer cancel()
-	began := s.o.Now()
-	buttons, err := s.o.Look(ctx)
-	if now := s.o.Now(); err != nil && now.Sub(began) > time.Second {
-		s.notBefore = now.Add(retryAfter) // it hangs
+	if s.looking = append(s.looking, then); len(s.looking) > 1 {
+		return // somebody looks already
 	}
-	s.notified(buttons, err)
+	s.work.Go(func() { // a service may hang
+		ctx, cancel := context.WithTimeout(s.ctx, lookWithin)
+		defer cancel()
+		began := s.o.Now()
+		buttons, err := s.o.Look(ctx)
+		s.post(func() { s.seen(buttons, err, s.o.Now().Sub(began)) })
+	})
+}
+
+// seen is what a look has come to.
+func (s *screen) seen(buttons bool, err error, took time.Duration) {
+	if err != nil && took > time.Second {
+		s.notBefore = s.o.Now().Add(retryAfter) // it hangs
+	}
+	if s.server == nil { // else more is known by now
+		s.notified(buttons, err)
+	}
+	for _, then := range s.looking {
+		then()
+	}
+	s.looking = nil
 }
 
 // notified says whether a notification can ask: it takes something to press, or
@@ -384,6 +403,7 @@ func (s *screen) lost() {
 	now := s.o.Now()
 	if now.Sub(s.since) < retryAfter {
 		s.notBefore = now.Add(retryAfter)
+		time.AfterFunc(retryAfter, func() { s.post(func() {}) }) // to arrange anew what waits still
 	}
 	s.rest, s.word, s.parked = 0, 0, nil
 	for _, it := range s.items {

@@ -124,23 +124,27 @@ func (p proof) For(id string) bool { return string(p) == id }
 func TestUnseenDuringAHold(t *testing.T) {
 	for _, row := range []struct {
 		name    string
+		there   bool          // somebody is attached before
 		release time.Duration // 0: never
 		front   func(*Broker)
 		pushed  bool
 		want    error
 		after   time.Duration
 	}{
-		{"held on", 0, func(b *Broker) { b.Attach("tray") }, false, ErrNoFrontEnd, FrontEndWait},
-		{"held on, attached then", 0, func(b *Broker) { time.Sleep(time.Second); b.Attach("tray") }, false, ErrNoFrontEnd, FrontEndWait},
-		{"held on, listed then", 0, func(b *Broker) { b.List() }, false, ErrNoFrontEnd, FrontEndWait},
-		{"unlocked in time", 29 * time.Second, func(b *Broker) { b.Attach("tray") }, false, ErrExpired, 5 * time.Minute},
-		{"unlocked, and nobody there", 10 * time.Second, func(*Broker) {}, false, ErrNoFrontEnd, FrontEndWait},
-		{"unlocked too late", 31 * time.Second, func(b *Broker) { b.Attach("tray") }, false, ErrNoFrontEnd, FrontEndWait},
-		{"pushed: it waits", 0, func(b *Broker) { b.Attach("tray") }, true, ErrExpired, 5 * time.Minute},
+		{"held on", true, 0, func(b *Broker) { b.Attach("tray") }, false, ErrNoFrontEnd, FrontEndWait},
+		{"held on, attached then", false, 0, func(b *Broker) { time.Sleep(time.Second); b.Attach("tray") }, false, ErrNoFrontEnd, FrontEndWait},
+		{"held on, listed then", false, 0, func(b *Broker) { b.List() }, false, ErrNoFrontEnd, FrontEndWait},
+		{"unlocked in time", true, 29 * time.Second, func(b *Broker) { b.Attach("tray") }, false, ErrExpired, 5 * time.Minute},
+		{"unlocked, and nobody there", false, 10 * time.Second, func(*Broker) {}, false, ErrNoFrontEnd, FrontEndWait},
+		{"unlocked too late", true, 31 * time.Second, func(b *Broker) { b.Attach("tray") }, false, ErrNoFrontEnd, FrontEndWait},
+		{"pushed: it waits", true, 0, func(b *Broker) { b.Attach("tray") }, true, ErrExpired, 5 * time.Minute},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := New(nil, nil)
+				if row.there {
+					b.Attach("cli")
+				}
 				b.SetHold(locked())
 				p := question()
 				p.Pushed, p.IssuedAt = row.pushed, time.Now()

@@ -306,6 +306,18 @@ func (b *Broker) expired(e *entry) bool {
 	return !b.now().Before(e.view.ExpiresAt) || time.Since(e.opened) >= lifetime
 }
 
+// Ended is closed once the prompt with that id does not wait any more.
+func (b *Broker) Ended(id string) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e, waits := b.pending[id]; waits {
+		return e.closed
+	}
+	ended := make(chan struct{})
+	close(ended)
+	return ended
+}
+
 // Settle tells what became of an answered prompt, e.g. that the org refused
 // it. The first word counts.
 func (b *Broker) Settle(id, outcome, reason string) {
@@ -321,7 +333,12 @@ func (b *Broker) Settle(id, outcome, reason string) {
 
 // List returns the pending prompts, newest first, and none during a hold.
 // Whoever lists them counts as a front end for each of them.
-func (b *Broker) List() []Pending {
+func (b *Broker) List() []Pending { return b.list(true) }
+
+// Waiting is List for somebody who shows them to nobody.
+func (b *Broker) Waiting() []Pending { return b.list(false) }
+
+func (b *Broker) list(shown bool) []Pending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	list := make([]Pending, 0, len(b.pending))
@@ -332,7 +349,7 @@ func (b *Broker) List() []Pending {
 		if b.expired(e) {
 			continue // its own timer is about to say so
 		}
-		e.seen = true
+		e.seen = e.seen || shown
 		list = append(list, e.view)
 	}
 	return list

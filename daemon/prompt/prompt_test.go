@@ -187,6 +187,7 @@ func TestFrontEndPresence(t *testing.T) {
 		{"nobody", func(*Broker) {}, ErrNoFrontEnd},
 		{"a status look does not count", func(b *Broker) { b.Len() }, ErrNoFrontEnd},
 		{"listed", func(b *Broker) { b.List() }, ErrExpired},
+		{"looked at by a program", func(b *Broker) { b.Waiting() }, ErrNoFrontEnd},
 		{"attached later", func(b *Broker) { b.Attach("tray") }, ErrExpired},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"image/color"
 	"image/png"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"countersign.dev/daemon/desktop/desktoptest"
 )
@@ -200,6 +202,9 @@ func (d *Desktop) Tool(ctx context.Context, bin string, args ...string) (string,
 	return string(out), nil
 }
 
+// lookEvery is how often the screen is looked at, which takes programs.
+const lookEvery = 80 * time.Millisecond
+
 // Frame is a window of whatever kind, with its place on the screen.
 type Frame struct {
 	ID string
@@ -240,7 +245,7 @@ func (d *Desktop) AwaitFrame(ctx context.Context, criteria ...string) (f Frame, 
 		}
 		return !f.Empty() && f == before
 	}
-	if !await(ctx, stands) {
+	if !awaitAt(ctx, lookEvery, stands) {
 		return f, fmt.Errorf("waiting for a window %v: %w", criteria, context.Cause(ctx))
 	}
 	return f, nil
@@ -248,7 +253,7 @@ func (d *Desktop) AwaitFrame(ctx context.Context, criteria ...string) (f Frame, 
 
 // NoFrame waits until there is no such window any more.
 func (d *Desktop) NoFrame(ctx context.Context, criteria ...string) error {
-	if !await(ctx, func() bool { return len(d.Frames(ctx, criteria...)) == 0 }) {
+	if !awaitAt(ctx, lookEvery, func() bool { return len(d.Frames(ctx, criteria...)) == 0 && ctx.Err() == nil }) {
 		return fmt.Errorf("waiting for the window %v to go: %w", criteria, context.Cause(ctx))
 	}
 	return nil
@@ -256,7 +261,13 @@ func (d *Desktop) NoFrame(ctx context.Context, criteria ...string) error {
 
 // Click presses the left button of the mouse at a place on the screen.
 func (d *Desktop) Click(ctx context.Context, at image.Point) error {
-	_, err := d.Tool(ctx, "xdotool", "mousemove", "--sync", strconv.Itoa(at.X), strconv.Itoa(at.Y), "click", "1")
+	_, err := d.Tool(ctx, "xdotool", "mousemove", strconv.Itoa(at.X), strconv.Itoa(at.Y), "click", "1")
+	return err
+}
+
+// Point moves the mouse to a place on the screen.
+func (d *Desktop) Point(ctx context.Context, at image.Point) error {
+	_, err := d.Tool(ctx, "xdotool", "mousemove", strconv.Itoa(at.X), strconv.Itoa(at.Y))
 	return err
 }
 
@@ -270,6 +281,12 @@ func (d *Desktop) Keys(ctx context.Context, keys ...string) error {
 func (d *Desktop) Type(ctx context.Context, text string) error {
 	_, err := d.Tool(ctx, "xdotool", "type", "--delay", "20", text)
 	return err
+}
+
+// Paint gives the desktop a colour, as far as it takes one.
+func (d *Desktop) Paint(ctx context.Context, c color.RGBA) {
+	paper := fmt.Sprintf("xc:#%02x%02x%02x", c.R, c.G, c.B)
+	_, _ = d.Tool(ctx, "display", "-size", "1024x768", "-window", "root", paper) // it paints, and fails all the same
 }
 
 // Picture is what is on the screen now.
@@ -292,4 +309,61 @@ func (d *Desktop) Picture(ctx context.Context) (*image.RGBA, error) {
 		return nil, errors.New("the picture of the screen is empty")
 	}
 	return picture, nil
+}
+
+// NoWindow waits until a window is gone.
+func (d *Desktop) NoWindow(ctx context.Context, id string) error {
+	gone := func() bool {
+		_, err := d.Tool(ctx, "xdotool", "getwindowname", id)
+		return err != nil && ctx.Err() == nil
+	}
+	if !awaitAt(ctx, lookEvery, gone) {
+		return fmt.Errorf("waiting for window %s to go: %w", id, context.Cause(ctx))
+	}
+	return nil
+}
+
+// AwaitDelay waits until somebody wants the computer to wait before it sleeps,
+// or until nobody does.
+func (d *Desktop) AwaitDelay(ctx context.Context, want bool) (err error) {
+	var is bool
+	as := func() bool {
+		is, err = d.delaysSleep(ctx)
+		return err != nil || is == want
+	}
+	if !await(ctx, as) {
+		return fmt.Errorf("waiting for a delay of sleep to be %v: %w", want, context.Cause(ctx))
+	}
+	return err
+}
+
+// Descendants are the processes below another, in no order.
+func Descendants(pid int) ([]int, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	parent := map[int]int{}
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// The name in parentheses may hold anything; state and parent come after it.
+		end := bytes.LastIndexByte(text, ')')
+		fields := strings.Fields(string(text[end+1:]))
+		if child, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil && len(fields) > 1 {
+			parent[child], _ = strconv.Atoi(fields[1])
+		}
+	}
+	var list []int
+	for child := range parent {
+		for p := parent[child]; p > 1; p = parent[p] {
+			if p == pid {
+				list = append(list, child)
+				break
+			}
+		}
+	}
+	return list, nil
 }

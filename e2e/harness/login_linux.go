@@ -98,8 +98,8 @@ func (d *Desktop) prepareForSleep(ctx context.Context, soon bool) error {
 	return d.login.manager(ctx, mockIface+".EmitSignal", loginManager, "PrepareForSleep", "b", []any{dbus.MakeVariant(soon)}).Err
 }
 
-// DelaysSleep says whether somebody wants the computer to wait before it sleeps.
-func (d *Desktop) DelaysSleep(ctx context.Context) (bool, error) {
+// delaysSleep says whether somebody wants the computer to wait before it sleeps.
+func (d *Desktop) delaysSleep(ctx context.Context) (bool, error) {
 	var list []struct {
 		What, Who, Why, Mode string
 		UID, PID             uint32

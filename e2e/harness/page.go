@@ -173,8 +173,11 @@ func (p *Page) Until(ctx context.Context, what, expression string) error {
 
 // await waits until the condition holds, and says whether it came to hold
 // before ctx ended.
-func await(ctx context.Context, holds func() bool) bool {
-	ticker := time.NewTicker(pollEvery)
+func await(ctx context.Context, holds func() bool) bool { return awaitAt(ctx, pollEvery, holds) }
+
+// awaitAt does so at another pace.
+func awaitAt(ctx context.Context, pace time.Duration, holds func() bool) bool {
+	ticker := time.NewTicker(pace)
 	defer ticker.Stop()
 	for !holds() {
 		select {

@@ -135,11 +135,13 @@ func (p *Process) stop() error {
 	if took := time.Since(began); took > StopPromise {
 		return fmt.Errorf("%s took %v to stop, %v is promised\n%s", p.Name, took.Round(time.Millisecond), StopPromise, p.Tail())
 	}
+	if log, err := os.ReadFile(p.Log); err == nil {
+		if at := bytes.Index(log, []byte("WARNING: DATA RACE")); at >= 0 {
+			return fmt.Errorf("%s reported a data race\n%s", p.Name, log[at:min(len(log), at+6000)])
+		}
+	}
 	if p.err != nil {
 		return fmt.Errorf("%s stopped with an error: %w\n%s", p.Name, p.err, p.Tail())
-	}
-	if log, err := os.ReadFile(p.Log); err == nil && bytes.Contains(log, []byte("WARNING: DATA RACE")) {
-		return fmt.Errorf("%s reported a data race\n%s", p.Name, log)
 	}
 	return nil
 }

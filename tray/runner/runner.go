@@ -250,6 +250,9 @@ func (r *Runner) hear(ctx context.Context, cancel context.CancelCauseFunc, name 
 		if err != nil {
 			return true, err
 		}
+		if e.Type == "prompt" {
+			r.say(nil) // the end of another one is not to stand above this one
+		}
 		r.want(told(e))
 	}
 	return true, client.ErrStreamEnded

@@ -303,7 +303,11 @@ func TestAnswers(t *testing.T) {
 			d.icon(tray.Idle)
 		})
 	}
+	d.says("It was denied already") // what came of the last one
 	d.agent.Ask(ask("gone"))
+	d.await("it is not said above another", func(v tray.View) bool {
+		return v.Icon == tray.Waiting && !strings.Contains(strings.Join(labels(v.Menu), " "), "It was denied already")
+	})
 	d.click("Approve")
 	v := d.says("The browser has given up the sign-in")
 	if strings.Contains(strings.Join(labels(v.Menu), " "), "not for a menu") {

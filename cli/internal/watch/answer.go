@@ -58,6 +58,9 @@ func (m *model) undecided(p *pending, err error, now time.Time) {
 	}
 	mine := m.selected == p.prompt.ID
 	code := refused.Code
+	if p.closed != nil {
+		code = "prompt_decided" // by whomever: there is nothing to ask again for
+	}
 	if p.Action != "approve" && code != "prompt_decided" {
 		code = "" // nothing is asked for again that an approval takes
 	}

@@ -64,6 +64,22 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A prompt that ends while its answer is under way goes, whatever the agent says
+// to the answer.
+func TestEndsMeanwhile(t *testing.T) {
+	for _, code := range []string{"wrong_pin", "wrong_number", "verification_required", "verification_timed_out", "verification_ended", "internal"} {
+		p := play(t)
+		p.ask(with(payroll("p"), "pin"))
+		p.press("a", "Enter", "1", "Enter")
+		p.closes("p", "expired", "")
+		p.settles("", &api.Error{Status: http.StatusForbidden, Code: code, Message: "no"})
+		p.sees("No sign-in is waiting")
+		p.keeps("expired: sign-in to Payroll as alice@example.com")
+		p.press("2", "Enter")
+		p.expect("p approve pin=1", "refresh")
+	}
+}
+
 // How an answer ends is said as it is.
 func TestOutcomes(t *testing.T) {
 	for _, row := range []struct {

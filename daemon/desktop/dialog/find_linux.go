@@ -49,10 +49,18 @@ func newAsker(p program) *asker {
 }
 
 // displays tells whether there may be a display: one is named, or there is a
-// socket of one. An agent that was started before the desktop knows no name yet.
+// socket of one and a session bus to ask for its name, which an agent that was
+// started before the desktop does not know yet.
 func displays(getenv func(string) string) bool {
 	if getenv("DISPLAY") != "" || getenv("WAYLAND_DISPLAY") != "" {
 		return true
+	}
+	if getenv("DBUS_SESSION_BUS_ADDRESS") == "" {
+		// The sockets of X are everybody's, also of those with whom we share a computer.
+		dir := getenv("XDG_RUNTIME_DIR")
+		if _, err := os.Stat(filepath.Join(dir, "bus")); err != nil || !filepath.IsAbs(dir) {
+			return false
+		}
 	}
 	places := []string{"/tmp/.X11-unix/X*"}
 	if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {

@@ -301,12 +301,17 @@ func TestFind(t *testing.T) {
 			t.Errorf("%v: %v, %v", test, w, err)
 		}
 	}
-	// Without a name of a display, a socket of one will do.
+	// Without a name of a display, a socket of one will do, if its name can be
+	// asked for.
 	runtime := t.TempDir()
 	env := map[string]string{"XDG_RUNTIME_DIR": runtime}
 	if err := os.WriteFile(filepath.Join(runtime, "wayland-1"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := find(func(name string) string { return env[name] }, both, os.Geteuid()); !errors.Is(err, ErrNone) {
+		t.Errorf("with nobody to ask for its name: %v", err)
+	}
+	env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/run/somewhere"
 	if _, err := find(func(name string) string { return env[name] }, both, os.Geteuid()); err != nil {
 		t.Error(err)
 	}

@@ -81,10 +81,11 @@ func (w *watcher) Look() {
 	}
 }
 
-// keep attends to a bus whenever it can be had. In between it waits to be told
-// to look again; no timer runs.
+// keep attends to a bus whenever it can be had. A connection that is lost is made
+// again at once, and then when somebody says to look; no timer runs.
 func (w *watcher) keep(ctx context.Context, p *part) {
 	for {
+		began := w.Now()
 		w.try(p)
 		err := p.attend(ctx, p)
 		p.content.Store(false)
@@ -93,6 +94,9 @@ func (w *watcher) keep(ctx context.Context, p *part) {
 		}
 		w.change(func(*state) { p.gone(); p.looked = true })
 		w.Log.Debug("a bus is not watched", "bus", p.name, "error", err)
+		if w.Now().Sub(began) >= lookEvery {
+			continue // it has stood: only the connection may be gone, and news with it
+		}
 		select {
 		case <-ctx.Done():
 			return

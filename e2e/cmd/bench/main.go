@@ -39,7 +39,7 @@ func main() {
 	bin := flag.String("bin", "bin", "folder of the programs")
 	rounds := flag.Int("rounds", 3, "interleaved rounds; medians count")
 	n := flag.Int("n", 500, "answers a round and contender")
-	only := flag.String("only", "", "measure this part alone: challenge, probe, start, idle, size, code, tpm, key, push, listeners")
+	only := flag.String("only", "", "measure this part alone: challenge, probe, start, desktop-start, idle, size, code, tpm, key, push, desktop, listeners")
 	check := flag.Bool("check", false, "exit 1 when a gated row misses its goal")
 	flag.Parse()
 
@@ -79,7 +79,7 @@ func measure(bin, only string, rounds, n int) ([]row, error) {
 		return nil, err
 	}
 	fmt.Println("building the floors…")
-	for _, name := range []string{"barepath", "dbare", "ddeps", "hijack", "ccobra"} {
+	for _, name := range []string{"barepath", "dbare", "ddeps", "hijack", "ccobra", "dtray"} {
 		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(floors, name), "countersign.dev/e2e/bench/"+name)
 		build.Dir = sourceFolder()
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -96,12 +96,14 @@ func measure(bin, only string, rounds, n int) ([]row, error) {
 		{"challenge", b.challenges},
 		{"probe", b.probes},
 		{"start", b.starts},
+		{"desktop-start", b.desktopStarts},
 		{"idle", b.idle},
 		{"size", b.sizes},
 		{"code", b.codes},
 		{"tpm", b.tpmSigns},
 		{"key", b.securityKeys},
 		{"push", b.pushes},
+		{"desktop", b.desktop},
 		{"listeners", b.listeners},
 	} {
 		if only != "" && only != part.name {

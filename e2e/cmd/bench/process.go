@@ -27,7 +27,7 @@ type process struct {
 
 func start(name string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(name, args...)}
-	p.cmd.Env = append(os.Environ(), "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent")
+	p.cmd.Env = append(os.Environ(), "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent", "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent", "DISPLAY=")
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

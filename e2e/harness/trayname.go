@@ -1,3 +1,0 @@
-package harness
-
-const trayProgram = "countersign-tray"
