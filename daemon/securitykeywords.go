@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"countersign.dev/authenticators/securitykey"
+	"countersign.dev/authenticators/verification/fido"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/ipc/api"
 )
@@ -19,6 +20,7 @@ var keyReasons = []struct {
 	hint    string
 }{
 	{securitykey.ErrPINNeeded, http.StatusForbidden, "key_pin_needed", "this takes the PIN of the security key", "on a terminal it is asked for; scripts use --pin-stdin"},
+	{fido.ErrWhichKey, http.StatusConflict, "key_needed", "", "pull the others out, and try again"},
 	{securitykey.ErrOtherKey, http.StatusConflict, "other_key", "another security key is plugged in now than the one that you were shown; nothing was done", "countersign securitykey list"},
 	{securitykey.ErrNoKey, http.StatusConflict, "no_key", "no security key is plugged in", "plug it in, and try again"},
 	{securitykey.ErrRemoved, http.StatusConflict, "key_removed", "the security key was pulled out", "plug it in, and begin again"},

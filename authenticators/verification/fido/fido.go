@@ -28,6 +28,9 @@ import (
 	"countersign.dev/authenticators/verification"
 )
 
+// ErrWhichKey says that a PIN was given, and several keys are there to be enrolled.
+var ErrWhichKey = errors.New("several security keys are plugged in, and a PIN is for one of them")
+
 // Where credentials belong. The top-level domain invalid is nobody's, for good
 // (RFC 2606).
 const (
@@ -39,6 +42,8 @@ const (
 
 // Keys are the security keys of this computer, as far as it takes.
 type Keys interface {
+	List(ctx context.Context) ([]securitykey.Key, error)
+	Holds(ctx context.Context, id, rpID string, credentials [][]byte) (bool, error)
 	Register(ctx context.Context, r securitykey.Registration) (securitykey.Registered, error)
 	Assert(ctx context.Context, a securitykey.Assertion) (securitykey.Asserted, error)
 }
@@ -149,6 +154,13 @@ func (v *Verifier) Proved() string {
 // touched, and keeps what is needed to check its signatures in the place of a key
 // of before. undo puts that one back.
 func (v *Verifier) Enrol(ctx context.Context, key string, pin devicekey.Secret) (undo func() error, err error) {
+	if key == "" && len(pin) > 0 {
+		if keys, err := v.o.Keys.List(ctx); err != nil {
+			return nil, err
+		} else if len(keys) > 1 {
+			return nil, ErrWhichKey
+		}
+	}
 	progress, done := v.o.Watch()
 	defer done()
 	user := make([]byte, 32)
@@ -223,10 +235,14 @@ func (v *Verifier) Verify(ctx context.Context, req verification.Request) error {
 		Key: likely, PIN: req.KeyPIN, Progress: progress, Origin: origin, RPID: RPID, Challenge: fresh,
 		Allow: [][]byte{c.Key.CredentialID}, Verification: securitykey.Required,
 	}
-	got, err := v.o.Keys.Assert(ctx, ask)
-	if likely != "" && errors.Is(err, securitykey.ErrOtherKey) { // it is elsewhere now; nothing was sent
-		ask.Key = ""
+	var got securitykey.Asserted
+	if err = securitykey.ErrOtherKey; likely != "" {
 		got, err = v.o.Keys.Assert(ctx, ask)
+	}
+	if errors.Is(err, securitykey.ErrOtherKey) { // it is elsewhere now, or not known; nothing was sent
+		if ask.Key, err = v.which(ctx, c.Key.CredentialID, len(req.KeyPIN) > 0); err == nil {
+			got, err = v.o.Keys.Assert(ctx, ask)
+		}
 	}
 	done()
 	if err != nil {
@@ -239,6 +255,36 @@ func (v *Verifier) Verify(ctx context.Context, req verification.Request) error {
 		return explain(err)
 	}
 	return v.accept(c.Key, got, fresh)
+}
+
+// which finds the enrolled key among those that are plugged in, without a touch: its
+// PIN goes to it and to no other, where it would count as a wrong one. Where a key
+// does not say and there is no PIN, it is the one that is touched first ("").
+func (v *Verifier) which(ctx context.Context, credential []byte, pin bool) (id string, err error) {
+	keys, err := v.o.Keys.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(keys) == 0 {
+		return "", securitykey.ErrNoKey
+	}
+	none := error(securitykey.ErrNoCredential)
+	for _, k := range keys {
+		found, err := false, k.Problem
+		if err == nil {
+			found, err = v.o.Keys.Holds(ctx, k.ID, RPID, [][]byte{credential})
+		}
+		switch {
+		case found && err == nil:
+			return k.ID, nil
+		case err != nil:
+			none = err
+		}
+	}
+	if !pin && !errors.Is(none, securitykey.ErrNoCredential) {
+		return "", nil
+	}
+	return "", none
 }
 
 // accept checks what a key has signed, and writes its counter down.

@@ -319,6 +319,33 @@ func TestSeveralKeys(t *testing.T) {
 	}
 }
 
+// The PIN of the enrolled key goes to no other, whatever is plugged in and whichever
+// comes first: there it would be a wrong one, and count.
+func TestPINGoesToTheEnrolledKeyAlone(t *testing.T) {
+	e := enrol(t)
+	other := securitykeytest.New("Other", "1357")
+	for name, plugged := range map[string][]*securitykeytest.Token{"alone": {other}, "first": {other, e.token}, "last": {e.token, other}} {
+		e.keys.Unplug()
+		for _, k := range plugged {
+			e.keys.Plug(k)
+		}
+		v := New(Options{Keys: e.keys, Rooms: e.rooms}) // the agent was started anew
+		err := v.Verify(t.Context(), verification.Request{KeyPIN: devicekey.Secret(keyPIN)})
+		if name == "alone" != errors.Is(err, securitykey.ErrNoCredential) || name != "alone" && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if other.TriesLeft != 8 {
+			t.Errorf("%s: the other key has %d tries left", name, other.TriesLeft)
+		}
+	}
+	e.keys.Unplug()
+	e.keys.Plug(other)
+	e.keys.Plug(e.token)
+	if _, err := New(Options{Keys: e.keys, Rooms: e.rooms}).Enrol(t.Context(), "", devicekey.Secret(keyPIN)); !errors.Is(err, ErrWhichKey) {
+		t.Errorf("one of several enrolled with a PIN: %v", err)
+	}
+}
+
 // The service counts wrong PINs of the key as tries, and never passes the agent's
 // own PIN on, nor the key's to another method.
 func TestInTheService(t *testing.T) {
