@@ -39,7 +39,7 @@ demo: setup-demo build ## sign in with the real widget in a headless browser, an
 	@cd e2e && go build -o ../$(BIN)/demo ./cmd/demo
 	@$(BIN)/demo
 
-run: build ## org and agent in the foreground, to try by hand; Ctrl-C stops both
+run: build ## org, agent and, on a desktop, the tray in the foreground, to try by hand; Ctrl-C stops all
 	@cd e2e && go build -o ../$(BIN)/run ./cmd/run
 	@$(BIN)/run
 

@@ -15,18 +15,15 @@ import (
 // With UPDATE_SCREENSHOTS=1 the pictures in docs/screenshots are made anew.
 func TestScreenshotDesktop(t *testing.T) {
 	t.Parallel()
-	rows := make([]*image.RGBA, 2)
-	t.Run("panels", func(t *testing.T) {
-		t.Run("dark", func(t *testing.T) {
-			t.Parallel()
-			rows[0] = tour(t, "dark", color.RGBA{66, 86, 111, 255})
-		})
-		t.Run("light", func(t *testing.T) {
-			t.Parallel()
-			rows[1] = tour(t, "light", color.RGBA{186, 200, 214, 255})
-		})
-	})
-	must(t, keepPicture(twice(below(rows)), "tray-panel"))
+	var rows []*image.RGBA
+	t.Run("dark", func(t *testing.T) { rows = append(rows, tour(t, "dark", color.RGBA{66, 86, 111, 255})) })
+	if !updateScreenshots {
+		return // the light one looks different, and is no other story
+	}
+	t.Run("light", func(t *testing.T) { rows = append(rows, tour(t, "light", color.RGBA{186, 200, 214, 255})) })
+	if !t.Failed() {
+		must(t, keepPicture(twice(below(rows)), "tray-panel"))
+	}
 }
 
 // tour looks at everything once and returns the icon in all its states.
@@ -55,16 +52,15 @@ func tour(t *testing.T, panel string, wall color.RGBA) *image.RGBA {
 	mustSignIn(t, ctx, tx)
 	d.quiet(t, ctx)
 
+	ctx = deadline(t) // it is long
 	must(t, d.tray.Press(ctx, "Pause", "For 15 minutes"))
 	must(t, d.tray.AwaitTooltip(ctx, "paused"))
 	state()
-	read()
 	must(t, d.tray.Press(ctx, "End the pause"))
 	must(t, d.tray.AwaitTooltip(ctx, "no sign-in"))
 
 	tx = d.push(t, ctx, "demo-strict")
 	d.mustBeWaiting(t, ctx)
-	read()
 	must(t, d.tray.Press(ctx, "Sign in to", "This wasn't me"))
 	mustRefuse(t, ctx, tx)
 	must(t, d.tray.AwaitTooltip(ctx, "held back"))

@@ -65,7 +65,6 @@ func TestDesktopDeny(t *testing.T) {
 
 	tx = d.push(t, ctx, "demo-strict")
 	d.mustBeWaiting(t, ctx)
-	read()
 	must(t, d.tray.Press(ctx, "Sign in to", "Deny"))
 	mustRefuse(t, ctx, tx)
 	d.quiet(t, ctx)
@@ -73,7 +72,6 @@ func TestDesktopDeny(t *testing.T) {
 	// Yes is as near.
 	tx = d.push(t, ctx, "demo-strict")
 	d.mustBeWaiting(t, ctx)
-	read()
 	must(t, d.tray.Press(ctx, "Sign in to", "Approve"))
 	mustSignIn(t, ctx, tx)
 	d.quiet(t, ctx)
@@ -102,7 +100,6 @@ func TestDesktopReport(t *testing.T) {
 	}
 	d.quiet(t, ctx)
 
-	read()
 	must(t, d.tray.Press(ctx, "Pushes of", "Let pushes through again"))
 	must(t, d.tray.Without(ctx, "Pushes of"))
 	tx = d.push(t, ctx, "demo-strict")

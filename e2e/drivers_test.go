@@ -31,7 +31,7 @@ func driver(t *testing.T, name string) (cmd *exec.Cmd, temp string) {
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(temp) })
 	cmd = exec.CommandContext(ctx, binary)
-	cmd.Env = append(os.Environ(), "COUNTERSIGN_BIN="+filepath.Dir(programs.Org), "TMPDIR="+temp)
+	cmd.Env = append(os.Environ(), "COUNTERSIGN_BIN="+filepath.Dir(programs.Org), "TMPDIR="+temp, "DISPLAY=", "WAYLAND_DISPLAY=")
 	return cmd, temp
 }
 

@@ -22,12 +22,13 @@ func (s Scene) promptEntry(p api.Prompt) Entry {
 		e.Children = append(e.Children, text(odd)...)
 	}
 	e.Children = append(e.Children, text(describe.Question(p))...)
-	for i := range e.Children {
-		e.Children[i].Calm = true
-	}
 	for _, f := range describe.Facts(p, s.Now) {
 		e.Children = append(e.Children, text(sentence(f.Name)+": "+f.Value)...)
 	}
+	for i := range e.Children {
+		e.Children[i].Calm = true // and not grey: it is to be read
+	}
+	e.Children = append(e.Children, Entry{Label: " "}) // a gap: not every system has lines here
 	e.Children = append(e.Children, s.answers(p)...)
 	return e
 }

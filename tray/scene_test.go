@@ -48,7 +48,7 @@ func lines(menu []Entry, indent string) string {
 		case e.Action.Kind != Nothing:
 			fmt.Fprintf(&b, "%s[%s]\n", indent, e.Label)
 		default:
-			b.WriteString(indent + e.Label + "\n")
+			b.WriteString(strings.TrimRight(indent+e.Label, " ") + "\n")
 		}
 		b.WriteString(lines(e.Children, indent+"  "))
 	}
@@ -177,6 +177,7 @@ Sign in to Payroll? alice@example.com
   When: 1 minute ago, 11:59; ends in 4 minutes
   Signs with: a key in a file on this computer, sealed by the
   agent
+
   [Approve]
   [Deny]
   [This wasn't me]

@@ -105,7 +105,7 @@ func (p page) of(account string) page {
 // width is how many columns a page's lines take: few, and more where the window
 // would get too high for a screen.
 func (p page) width() int {
-	const narrow, wide, many = 60, 100, 18
+	const narrow, wide, many = 70, 100, 18
 	n := len(wrap(p.heading, narrow))
 	for _, line := range p.unusual {
 		n += len(wrap(line, narrow))

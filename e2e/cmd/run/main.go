@@ -49,7 +49,12 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	stage, err := harness.NewStage(ctx, programs, harness.StageOptions{Dir: dir, Listen: listen, LoopbackPorts: loopbackPorts})
+	options := harness.StageOptions{Dir: dir, Listen: listen, LoopbackPorts: loopbackPorts}
+	desktop := os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
+	if desktop { // the one of whoever runs this
+		options.AgentEnv, options.AgentArgs = os.Environ(), []string{"--desktop", "auto"}
+	}
+	stage, err := harness.NewStage(ctx, programs, options)
 	if err != nil {
 		return interrupted(ctx, err)
 	}
@@ -66,7 +71,19 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer app.Close()
-	explain(programs, stage, agent, app)
+	explain(programs, stage, agent, app, desktop)
+
+	if desktop {
+		tray := exec.CommandContext(ctx, programs.Tray, "--socket", agent.Socket)
+		tray.Cancel = func() error { return tray.Process.Signal(syscall.SIGTERM) }
+		if err := tray.Start(); err != nil {
+			return fmt.Errorf("starting the tray: %w", err)
+		}
+		defer func() {
+			tray.Cancel() //nolint:errcheck // it may have ended by itself
+			tray.Wait()   //nolint:errcheck
+		}()
+	}
 
 	// Watching counts as a place where the person can be asked.
 	watch := agent.Command(ctx, "prompt", "watch")
@@ -111,7 +128,7 @@ func freeAddress() (string, error) {
 	return "", fmt.Errorf("looking for a port for the org: %d to %d are all in use", firstPort, lastPort)
 }
 
-func explain(programs harness.Programs, stage *harness.Stage, agent *harness.Agent, app *app) {
+func explain(programs harness.Programs, stage *harness.Stage, agent *harness.Agent, app *app, desktop bool) {
 	cli := programs.CLI
 	if wd, err := os.Getwd(); err == nil {
 		if short, err := filepath.Rel(wd, cli); err == nil && len(short) < len(cli) {
@@ -120,6 +137,10 @@ func explain(programs harness.Programs, stage *harness.Stage, agent *harness.Age
 	}
 	if _, err := exec.LookPath("countersign"); err == nil {
 		cli = "countersign"
+	}
+	where := ""
+	if desktop {
+		where = " on your desktop, or"
 	}
 	fmt.Printf(`Countersign runs. Ctrl-C stops it.
 
@@ -132,10 +153,10 @@ Your device answers by itself there. Two apps to sign in to:
   silent     %s/
   asks you   %s/strict
 
-Answer a sign-in that asks from another terminal:
+Answer a sign-in that asks%s from another terminal:
 
   %s prompt approve --socket %s
   %s prompt deny --socket %s
 
-`, stage.Org.URL, harness.Alice, harness.Password, app.URL, app.URL, cli, agent.Socket, cli, agent.Socket)
+`, stage.Org.URL, harness.Alice, harness.Password, app.URL, app.URL, where, cli, agent.Socket, cli, agent.Socket)
 }
