@@ -19,8 +19,9 @@ import (
 	"countersign.dev/daemon/desktop/desktoptest"
 )
 
-// Desktop is where a person sits: a screen with a window manager, a session bus,
-// a system bus on which logind is played, and what was started there. Nothing of
+// Desktop is where a person sits: a screen with a window manager, a session bus
+// on which a screen saver is played, a system bus on which logind is, and what
+// was started there. Nothing of
 // the desktop of the person who runs the tests is used.
 type Desktop struct {
 	*desktoptest.Desktop
@@ -28,6 +29,7 @@ type Desktop struct {
 
 	dir      string // of logs and buses
 	login    *login
+	saver    *saver
 	programs []*Process
 }
 
@@ -58,6 +60,9 @@ func (d *Desktop) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if d.saver, err = d.Session.playSaver(); err != nil {
+		return err
+	}
 	d.login, err = d.startLogin(ctx)
 	return err
 }
@@ -87,6 +92,9 @@ func (d *Desktop) Close() {
 	}
 	if d.login != nil {
 		d.login.close()
+	}
+	if d.saver != nil {
+		d.saver.conn.Close()
 	}
 	for _, b := range []*Bus{d.Session, d.System} {
 		if b != nil && b.daemon != nil {
