@@ -158,6 +158,12 @@ func (k *Kept) There(service string) bool {
 	return owner != ""
 }
 
+// Owner is the unique name of whoever has the service's name now; "" for nobody.
+func (k *Kept) Owner(service string) string {
+	owner, _ := k.tenure(service)
+	return owner
+}
+
 func (k *Kept) tenure(service string) (owner string, life context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -133,6 +133,15 @@ func TestFrontEnd(t *testing.T) {
 	frontEnds("tray")
 }
 
+// The library looks for a panel first and listens for one second: what comes in
+// between, it misses. The icon comes all the same.
+func TestMissedRegistration(t *testing.T) {
+	w := newWorld(t)
+	p := w.panelMissing(1)
+	w.tray()
+	p.icon().see("No sign-in is waiting")
+}
+
 // look is a desktop that says whether it is light or dark.
 type look struct{ scheme uint32 }
 

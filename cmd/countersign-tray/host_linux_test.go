@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -171,7 +172,9 @@ func races(words string) (ours []string) {
 type panel struct {
 	t     *testing.T
 	conn  *dbus.Conn
+	props *prop.Properties
 	items chan item
+	deaf  atomic.Int32 // registrations that it has yet to miss
 }
 
 type item struct {
@@ -181,11 +184,15 @@ type item struct {
 
 // RegisterStatusNotifierItem takes a bus name, or an object path of the sender.
 func (p *panel) RegisterStatusNotifierItem(sender dbus.Sender, s string) *dbus.Error {
-	if strings.HasPrefix(s, "/") {
-		p.items <- item{string(sender), dbus.ObjectPath(s)}
-	} else {
-		p.items <- item{string(sender), "/StatusNotifierItem"}
+	if p.deaf.Add(-1) >= 0 {
+		return dbus.MakeFailedError(errors.New("missed"))
 	}
+	it := item{string(sender), dbus.ObjectPath(s)}
+	if !strings.HasPrefix(s, "/") {
+		it = item{s, "/StatusNotifierItem"}
+	}
+	p.props.SetMust(watcherName, "RegisteredStatusNotifierItems", []string{it.dest + string(it.path)}) // as panels write it
+	p.items <- it
 	return nil
 }
 
@@ -193,12 +200,16 @@ func (p *panel) RegisterStatusNotifierItem(sender dbus.Sender, s string) *dbus.E
 func (p *panel) RegisterStatusNotifierHost(string) *dbus.Error { return nil }
 
 // panel starts one.
-func (w *world) panel() *panel {
+func (w *world) panel() *panel { return w.panelMissing(0) }
+
+// panelMissing starts one that misses the first registrations.
+func (w *world) panelMissing(n int32) *panel {
 	w.t.Helper()
 	p := &panel{t: w.t, conn: bustest.Conn(w.t, w.bus.Address), items: make(chan item, 64)}
+	p.deaf.Store(n)
 	err := p.conn.Export(p, watcherPath, watcherName)
 	if err == nil {
-		_, err = prop.Export(p.conn, watcherPath, prop.Map{watcherName: {
+		p.props, err = prop.Export(p.conn, watcherPath, prop.Map{watcherName: {
 			"IsStatusNotifierHostRegistered": {Value: true}, "ProtocolVersion": {Value: int32(0)}, "RegisteredStatusNotifierItems": {Value: []string{}},
 		}})
 	}

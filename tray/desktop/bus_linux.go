@@ -4,6 +4,7 @@ package desktop
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -26,6 +27,8 @@ const (
 
 const (
 	asking    = 5 * time.Second
+	settled   = time.Second // after a panel has come, its list of icons has ours
+	attempts  = 3           // to see to it
 	firstWait = 200 * time.Millisecond
 	lastWait  = 30 * time.Second
 )
@@ -70,6 +73,10 @@ func Watch(ctx context.Context, h Hears) error {
 	if err := k.Follow(connecting, watcher, hosts, fewer); err != nil {
 		return ErrLost
 	}
+	ours := fmt.Sprintf("org.kde.StatusNotifierItem-%d-1", os.Getpid()) // as the library calls it
+	if err := k.Follow(connecting, ours); err != nil {
+		return ErrLost
+	}
 	tells := h.Theme != nil && !alwaysDark()
 	if tells {
 		if err := k.Follow(connecting, portal, bus.Match{Path: portalPath, Interface: settings, Member: "SettingChanged", Arg0: appearance}); err != nil {
@@ -80,13 +87,27 @@ func Watch(ctx context.Context, h Hears) error {
 		h.Theme(icon.Dark)
 	}
 	cancel() // its timer would wake us
-	h.Seen(seen(ctx, k))
+	var look <-chan time.Time
+	left := 0
+	panel := func() {
+		there := seen(ctx, k)
+		h.Seen(there)
+		if look, left = nil, attempts; there {
+			look = time.After(settled)
+		}
+	}
+	panel()
 	for {
 		select {
+		case <-look:
+			look = nil
+			if left--; !register(ctx, k, ours) && left > 0 {
+				look = time.After(settled)
+			}
 		case n := <-k.News():
 			switch {
 			case n.Service == watcher:
-				h.Seen(seen(ctx, k))
+				panel()
 			case n.Service == portal && tells:
 				h.Theme(theme(ctx, k))
 			}
@@ -112,6 +133,38 @@ func seen(ctx context.Context, k *bus.Kept) bool {
 	}
 	host, ok := v.Value().(bool)
 	return host || !ok
+}
+
+// register sees to it that the panel's list of icons has ours, and says whether
+// that is so. The library asks for a place first and listens for panels second: it
+// misses one that comes in between. Who does not tell its list is left alone.
+func register(ctx context.Context, k *bus.Kept, ours string) bool {
+	owner := k.Owner(ours)
+	if owner == "" || !k.There(watcher) {
+		return false // not yet, or not any more
+	}
+	ctx, cancel := context.WithTimeout(ctx, asking)
+	defer cancel()
+	var v bus.Variant
+	if k.Call(ctx, watcher, watcherPath, "org.freedesktop.DBus.Properties.Get", watcher, "RegisteredStatusNotifierItems").Store(&v) != nil {
+		return true
+	}
+	items, ok := v.Value().([]string)
+	if !ok || listed(items, owner, ours) {
+		return true
+	}
+	return k.Call(ctx, watcher, watcherPath, watcher+".RegisterStatusNotifierItem", ours).Err == nil
+}
+
+// listed says whether a panel's list has an icon of one of these names. Panels
+// write the name, or the name and the path of the object.
+func listed(items []string, names ...string) bool {
+	return slices.ContainsFunc(items, func(item string) bool {
+		return slices.ContainsFunc(names, func(name string) bool {
+			rest, ok := strings.CutPrefix(item, name)
+			return ok && (rest == "" || rest[0] == '/' || rest[0] == '@')
+		})
+	})
 }
 
 // theme asks what the desktop prefers. Panels follow that where they follow
