@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"countersign.dev/bus/bustest"
 	"countersign.dev/daemon/desktop/dialog"
@@ -78,6 +79,16 @@ func TestAskedInADialog(t *testing.T) {
 			return dialog.Answer{}, ctx.Err()
 		}
 	}
+	question := func() dialog.Question {
+		t.Helper()
+		select {
+		case q := <-questions:
+			return q
+		case <-time.After(30 * time.Second):
+			t.Fatalf("no question; on the screen: %+v", service.Shown())
+			return dialog.Question{}
+		}
+	}
 	org := oktatest.NewOrg(t)
 	a, _ := quickly(t, org, onDesktop(t, windows))
 	events := a.subscribed(t)
@@ -95,11 +106,12 @@ func TestAskedInADialog(t *testing.T) {
 		t.Errorf("%+v", note)
 	}
 	service.Press(note.ID, "default")
-	if q := <-questions; q.Entry != dialog.PIN || q.Heading != note.Summary || !q.Report {
+	service.None() // or else the one that comes when the dialog is closed is not to be told from it
+	if q := question(); q.Entry != dialog.PIN || q.Heading != note.Summary || !q.Report {
 		t.Errorf("%+v", q)
 	}
 	answers <- dialog.Answer{Verdict: dialog.Approve, PIN: api.PIN(wrongPIN)}
-	if q := <-questions; q.Entry != dialog.PIN || !strings.HasPrefix(q.Problem, "The PIN is wrong, ") {
+	if q := question(); q.Entry != dialog.PIN || !strings.HasPrefix(q.Problem, "The PIN is wrong, ") {
 		t.Errorf("%+v", q)
 	}
 	answers <- dialog.Answer{} // closed
@@ -107,7 +119,7 @@ func TestAskedInADialog(t *testing.T) {
 	if err := a.client.ShowPrompt(t.Context(), p.ID); err != nil {
 		t.Error(err)
 	}
-	<-questions
+	question()
 	service.None()
 	if refused := refusalOf(t, a.client.ShowPrompt(t.Context(), "nonsense")); refused.Code != "prompt_unknown" {
 		t.Errorf("%+v", refused)
@@ -137,7 +149,7 @@ func TestAskedInADialog(t *testing.T) {
 	if err := a.client.ShowPrompt(t.Context(), p.ID); err != nil {
 		t.Error(err)
 	}
-	<-questions
+	question()
 	a.lock()
 	if _, open := <-questions; open {
 		t.Error("asked behind the lock")
