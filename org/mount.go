@@ -27,7 +27,7 @@ import (
 
 // mount puts the rooms that talk to browsers and agents together. The adapters
 // below are all they know of each other.
-func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *directory.Hasher) error {
+func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *directory.Hasher, administrator http.Handler) error {
 	c := s.config
 	tokens := token.New(token.Deps{DB: s.db, Signing: s.keys, BaseURL: c.BaseURL, Now: c.Now})
 	engine, err := signin.New(signin.Deps{
@@ -60,7 +60,7 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 		DB: s.db, Registry: registry, Tokens: access, Bound: access, AdminToken: s.token,
 		BaseURL: c.BaseURL, Notify: s.lot.Notify, Now: c.Now, Log: c.Log,
 	})
-	mux.Handle(okta.LegacyAuthenticatorsPath, older)
+	mux.Handle(okta.LegacyAuthenticatorsPath, s.listing(administrator, older))
 	mux.Handle(okta.LegacyEnrolmentsPath, older)
 	mux.Handle(okta.LegacyEnrolmentsPath+"/{id}", older)
 
@@ -89,6 +89,20 @@ func (s *Server) mount(mux *http.ServeMux, registry *device.Registry, hasher *di
 		httpx.NotFound(w, r)
 	})
 	return nil
+}
+
+// listing shows the administrator all authenticators, at the address where agents
+// ask what may be enrolled on a device. With a key of those it is their answer for
+// both.
+func (s *Server) listing(all, enrollable http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, credential := httpx.Authorization(r)
+		if scheme == "ssws" && httpx.SameSecret(credential, s.token) && !legacy.Lists(r.URL.Query().Get("key")) {
+			all.ServeHTTP(w, r)
+			return
+		}
+		enrollable.ServeHTTP(w, r)
+	})
 }
 
 // trusts says whether pages of an origin may call the org.

@@ -139,11 +139,12 @@ func (s *Server) open(ctx context.Context) error {
 	mux.HandleFunc("GET /healthz", s.healthz)
 	registry := device.NewRegistry(s.db, s.config.BaseURL, s.config.Now)
 	registry.OnNotice(s.lot.Notify)
-	mux.Handle("/api/v1/", admin.New(admin.Deps{
+	administrator := admin.New(admin.Deps{
 		DB: s.db, Registry: registry, Keys: s.keys, Token: s.token, BaseURL: s.config.BaseURL,
 		Notify: s.lot.Notify, Now: s.config.Now, Log: s.config.Log,
-	}))
-	if err := s.mount(mux, registry, hasher); err != nil {
+	})
+	mux.Handle("/api/v1/", administrator)
+	if err := s.mount(mux, registry, hasher, administrator); err != nil {
 		return err
 	}
 	edge, err := httpx.Edge{BaseURL: s.config.BaseURL, Trusted: s.trustedOrigins, Log: s.config.Log}.Wrap(mux)

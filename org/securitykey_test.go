@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"countersign.dev/org"
 	"countersign.dev/org/directory"
@@ -220,40 +221,172 @@ func TestPromptToEnrol(t *testing.T) {
 	}
 }
 
+// inside does something with the store of an org that is not running.
+func inside(t *testing.T, dir string, do func(store.Tx) error) {
+	t.Helper()
+	db, err := store.Open(t.Context(), filepath.Join(dir, "org.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	storetest.Write(t, db, do)
+}
+
+func webAuthnIn(t *testing.T, dir string) (got directory.WebAuthn) {
+	t.Helper()
+	inside(t, dir, func(tx store.Tx) (err error) {
+		got, err = directory.OrgWebAuthn(t.Context(), tx)
+		return err
+	})
+	return got
+}
+
+// switchKeys switches security keys on or off, as the administrator does who
+// knows the token and nothing else, and says what the list says afterwards.
+func switchKeys(t *testing.T, s *org.Server, transition string) string {
+	t.Helper()
+	admin := []string{"Authorization", "SSWS " + s.AdminToken().Reveal()}
+	list := func() (of struct{ ID, Key, Status string }) {
+		w := call(s, "GET", "/api/v1/authenticators", nil, admin...)
+		var all []struct{ ID, Key, Status string }
+		if err := json.Unmarshal(w.Body.Bytes(), &all); err != nil || w.Code != 200 || len(all) != 3 {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		for _, a := range all {
+			if a.Key == "webauthn" {
+				of = a
+			}
+		}
+		return of
+	}
+	if transition != "" {
+		if w := call(s, "POST", "/api/v1/authenticators/"+list().ID+"/lifecycle/"+transition, nil, admin...); w.Code != 200 {
+			t.Fatalf("%s: %d %s", transition, w.Code, w.Body)
+		}
+	}
+	return list().Status
+}
+
 // A demonstration that was filled before there were security keys takes them
 // when it is started again; what was switched off stays so.
 func TestDemoGetsSecurityKeys(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	change := func(query string) (got directory.WebAuthn) {
-		t.Helper()
-		db, err := store.Open(t.Context(), filepath.Join(dir, "org.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		storetest.Write(t, db, func(tx store.Tx) error {
-			if query != "" {
-				_, err := tx.ExecContext(t.Context(), query)
-				return err
-			}
-			got, err = directory.OrgWebAuthn(t.Context(), tx)
-			return err
-		})
-		return got
-	}
 	open(t, org.Config{StateDir: dir, Demo: true}).Close()
-	change(`DELETE FROM authenticators`)
-	open(t, org.Config{StateDir: dir, Demo: true}).Close()
-	if a := change(""); !a.Active() {
+	inside(t, dir, func(tx store.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `DELETE FROM authenticators`)
+		return err
+	})
+	open(t, org.Config{StateDir: dir}).Close() // started without --demo in between
+	if a := webAuthnIn(t, dir); a.Active() {
 		t.Errorf("%+v", a)
 	}
-	change(`UPDATE authenticators SET status = 'INACTIVE'`)
 	s := open(t, org.Config{StateDir: dir, Demo: true})
+	if got := switchKeys(t, s, ""); got != "ACTIVE" {
+		t.Error(got)
+	}
+	if got := switchKeys(t, s, "deactivate"); got != "INACTIVE" {
+		t.Error(got)
+	}
+	s.Close()
+	s = open(t, org.Config{StateDir: dir, Demo: true})
 	c := &terminal{t: t, s: s}
 	c.begin("demo-web", "http://localhost:4711/callback", nil)
 	c.password("")
 	s.Close()
-	if a := change(""); a.Active() {
+	if a := webAuthnIn(t, dir); a.Active() {
 		t.Errorf("%+v", a)
+	}
+}
+
+// An org that is no demonstration takes security keys once its administrator has
+// switched them on, and no longer than that.
+func TestSecurityKeysAreSwitchedOn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	open(t, org.Config{StateDir: dir}).Close()
+	hash, err := directory.NewHasher(1).Hash(t.Context(), "Countersign-Demo-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside(t, dir, func(tx store.Tx) error {
+		_, err := directory.CreateUser(t.Context(), tx, directory.User{Login: "bob@example.com", PasswordHash: hash}, time.Now())
+		return err
+	})
+	s := open(t, org.Config{StateDir: dir})
+	if got := switchKeys(t, s, ""); got != "INACTIVE" {
+		t.Error(got)
+	}
+	k, c := signintest.NewSoftKey(), &terminal{t: t, s: s}
+	enrolling := url.Values{"prompt": {"enroll_authenticator"}, "enroll_amr_values": {"pop"}}
+	c.begin("countersign-agent", loopback, enrolling)
+	c.password("") // nothing is offered
+	if amr := c.amr("countersign-agent"); amr != "pwd" {
+		t.Errorf("amr %q", amr)
+	}
+	if got := switchKeys(t, s, "activate"); got != "ACTIVE" {
+		t.Error(got)
+	}
+	c.begin("countersign-agent", loopback, enrolling)
+	c.password("select-authenticator-enroll")
+	c.enrol(k)
+	// Switched on, it stays so; the rule of the app asks for the key by now.
+	s.Close()
+	s = open(t, org.Config{StateDir: dir})
+	if got := switchKeys(t, s, ""); got != "ACTIVE" {
+		t.Error(got)
+	}
+	c = &terminal{t: t, s: s}
+	c.begin("countersign-agent", loopback, nil)
+	c.password("challenge-authenticator")
+	c.use(k, "")
+	if amr := c.amr("countersign-agent"); amr != "pwd pop mfa" {
+		t.Errorf("amr %q", amr)
+	}
+	// Switched off, the key is asked no more. It still counts as bob's factor: the
+	// password alone opens nothing that it has not opened before.
+	if got := switchKeys(t, s, "deactivate"); got != "INACTIVE" {
+		t.Error(got)
+	}
+	c.begin("countersign-agent", loopback, enrolling)
+	c.password("")
+	if len(c.last.Code.Value) != 0 {
+		t.Error("signed in by the password alone")
+	}
+	s.Close()
+	open(t, org.Config{StateDir: dir, Demo: true}).Close() // the demonstration does not switch on what somebody has switched off
+	if a := webAuthnIn(t, dir); a.Active() {
+		t.Errorf("%+v", a)
+	}
+}
+
+// Who runs the org sees all its authenticators; agents see what they enrol.
+func TestListOfAuthenticators(t *testing.T) {
+	s := open(t, org.Config{StateDir: filepath.Join(t.TempDir(), "state")})
+	token := "SSWS " + s.AdminToken().Reveal()
+	keys := func(query string) string {
+		t.Helper()
+		w := call(s, "GET", "/api/v1/authenticators"+query, nil, "Authorization", token)
+		var list []struct{ Key string }
+		if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || w.Code != 200 {
+			t.Fatalf("%s: %d %s", query, w.Code, w.Body)
+		}
+		var said []string
+		for _, a := range list {
+			said = append(said, a.Key)
+		}
+		return strings.Join(said, " ")
+	}
+	for query, want := range map[string]string{"": "okta_password okta_verify webauthn", "?key=webauthn": "webauthn", "?key=okta_password": "okta_password",
+		"?key=okta_verify": "okta_verify", "?key=okta_verify&expand=methods": "okta_verify", "?key=nothing": ""} {
+		if got := keys(query); got != want {
+			t.Errorf("%q: %q, want %q", query, got, want)
+		}
+	}
+	for _, other := range []string{"", "SSWS", token + "x", "Bearer " + s.AdminToken().Reveal()} {
+		if w := call(s, "GET", "/api/v1/authenticators", nil, "Authorization", other); w.Code != http.StatusUnauthorized {
+			t.Errorf("%q: %d", other, w.Code)
+		}
+	}
+	if w := call(s, "DELETE", "/api/v1/authenticators", nil, "Authorization", token); w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("DELETE: %d", w.Code)
 	}
 }

@@ -29,8 +29,8 @@ const (
 	demoClientSecret = okta.Secret("Countersign-Demo-Back-Channel-Secret-1") // of demo-ciba
 )
 
-// seed gives the org its identity and its built-in apps, adds the configured
-// origins, and fills in the demonstration once: what somebody changed or
+// seed gives the org its identity, its authenticators and its built-in apps, adds
+// the configured origins, and fills in the demonstration once: what somebody changed or
 // removed afterwards stays so.
 func (s *Server) seed(ctx context.Context, hasher *directory.Hasher) error {
 	now := s.config.Now()
@@ -61,10 +61,10 @@ func (s *Server) seed(ctx context.Context, hasher *directory.Hasher) error {
 				return err
 			}
 		}
-		if s.config.Demo { // one that was filled before there were security keys gets them too
-			if _, err := directory.EnsureWebAuthn(ctx, tx, now); err != nil {
-				return err
-			}
+		// The demonstration has security keys, also one that was filled before there
+		// were any; elsewhere the administrator switches them on.
+		if _, err := directory.EnsureWebAuthn(ctx, tx, s.config.Demo, now); err != nil {
+			return err
 		}
 		for _, origin := range s.config.TrustedOrigins {
 			if err := trustOrigin(ctx, tx, origin, now); err != nil {

@@ -139,9 +139,10 @@ func OrgWebAuthn(ctx context.Context, tx store.Tx) (WebAuthn, error) {
 	return w, nil
 }
 
-// EnsureWebAuthn gives the org its authenticator for security keys, unless it
-// has one: what somebody has changed in it, or switched off, stays so.
-func EnsureWebAuthn(ctx context.Context, tx store.Tx, now time.Time) (WebAuthn, error) {
+// EnsureWebAuthn gives the org its authenticator for security keys: switched off
+// as long as nobody has switched it on, or, if active, switched on unless
+// somebody has changed it.
+func EnsureWebAuthn(ctx context.Context, tx store.Tx, active bool, now time.Time) (WebAuthn, error) {
 	settings, err := WebAuthnSettings{}.normal()
 	if err != nil {
 		return WebAuthn{}, err
@@ -151,8 +152,14 @@ func EnsureWebAuthn(ctx context.Context, tx store.Tx, now time.Time) (WebAuthn, 
 		return WebAuthn{}, err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO authenticators (id, key, status, settings, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (key) DO NOTHING`, ids.New(ids.Authenticator), KeyWebAuthn, AuthenticatorActive, string(doc), store.Millis(now), store.Millis(now)); err != nil {
+		ON CONFLICT (key) DO NOTHING`, ids.New(ids.Authenticator), KeyWebAuthn, AuthenticatorInactive, string(doc), store.Millis(now), store.Millis(now)); err != nil {
 		return WebAuthn{}, fmt.Errorf("adding the authenticator for security keys: %w", err)
+	}
+	if active {
+		if _, err := tx.ExecContext(ctx, `UPDATE authenticators SET status = ? WHERE key = ? AND updated_at = created_at`,
+			AuthenticatorActive, KeyWebAuthn); err != nil {
+			return WebAuthn{}, fmt.Errorf("switching on the authenticator for security keys: %w", err)
+		}
 	}
 	return OrgWebAuthn(ctx, tx)
 }
@@ -179,8 +186,10 @@ func SetWebAuthnStatus(ctx context.Context, tx store.Tx, status string, now time
 	return changeWebAuthn(ctx, tx, `status = ?`, status, now)
 }
 
+// changeWebAuthn also notes that somebody has changed it: updated_at is after
+// created_at from then on, whatever the clock says.
 func changeWebAuthn(ctx context.Context, tx store.Tx, set, value string, now time.Time) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE authenticators SET `+set+`, updated_at = ? WHERE key = ?`, value, store.Millis(now), KeyWebAuthn); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE authenticators SET `+set+`, updated_at = MAX(?, created_at + 1) WHERE key = ?`, value, store.Millis(now), KeyWebAuthn); err != nil {
 		return fmt.Errorf("changing the authenticator for security keys: %w", err)
 	}
 	return nil

@@ -51,6 +51,7 @@ func New(d Deps) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/users/{login}/enrolment-links", s.admin(httpx.Methods{http.MethodPost: s.issueLink}))
 	mux.Handle("/api/v1/authorizationServers/{id}/credentials/lifecycle/keyRotate", s.admin(httpx.Methods{http.MethodPost: s.rotate}))
+	mux.Handle("/api/v1/authenticators", s.admin(httpx.Methods{http.MethodGet: s.listAuthenticators}))
 	mux.Handle("/api/v1/authenticators/{id}", s.admin(httpx.Methods{http.MethodGet: s.getAuthenticator, http.MethodPut: s.putAuthenticator}))
 	mux.Handle("/api/v1/authenticators/{id}/methods", s.admin(httpx.Methods{http.MethodGet: s.getMethods}))
 	mux.Handle("/api/v1/authenticators/{id}/methods/{method}", s.admin(httpx.Methods{http.MethodGet: s.getMethods, http.MethodPut: s.putMethod}))

@@ -15,8 +15,7 @@ import (
 const maxBody = 16 << 10
 
 // authenticator is an authenticator of the org, in the shape of Okta's
-// Authenticators API as far as there is something to set. Package legacy lists
-// them.
+// Authenticators API as far as there is something to set.
 type authenticator struct {
 	ID          string               `json:"id"`
 	Key         string               `json:"key"`
@@ -64,6 +63,36 @@ func (s *server) org(ctx context.Context) (o directory.OrgInfo, err error) {
 	return o, err
 }
 
+// listAuthenticators lists all, or those with the key that is asked for.
+func (s *server) listAuthenticators(w http.ResponseWriter, r *http.Request) {
+	key, list := r.URL.Query().Get("key"), []authenticator{}
+	err := s.DB.Read(r.Context(), func(tx store.Tx) error {
+		o, err := directory.Org(r.Context(), tx)
+		if err != nil {
+			return err
+		}
+		all := s.authenticators(o)
+		keys, err := directory.OrgWebAuthn(r.Context(), tx)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if keys.ID != "" {
+			all = append(all, s.security(keys))
+		}
+		for _, a := range all {
+			if key == "" || key == a.Key {
+				list = append(list, a)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		httpx.Fail(w, r, s.Log, err)
+		return
+	}
+	httpx.WriteJSON(w, http.StatusOK, list)
+}
+
 func (s *server) getAuthenticator(w http.ResponseWriter, r *http.Request) {
 	a, err := s.authenticator(r)
 	if err != nil {
@@ -98,8 +127,8 @@ func (s *server) authenticator(r *http.Request) (authenticator, error) {
 }
 
 // putAuthenticator changes when pushes ask for the number, which is all there
-// is to set here; security keys have their settings at their method. Other members are left alone: a client sends back what it
-// has read.
+// is to set here; security keys have their settings at their method. Other
+// members are left alone: a client sends back what it has read.
 func (s *server) putAuthenticator(w http.ResponseWriter, r *http.Request) {
 	a, err := s.authenticator(r)
 	if err != nil {

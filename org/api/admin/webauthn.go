@@ -22,7 +22,7 @@ type methodObject struct {
 }
 
 // webAuthn returns the authenticator for security keys if the request names it,
-// by its id or, since lists are for agents, by its key (extension).
+// by its id or by its key (extension).
 func (s *server) webAuthn(ctx context.Context, tx store.Tx, id string) (directory.WebAuthn, error) {
 	a, err := directory.OrgWebAuthn(ctx, tx)
 	if errors.Is(err, store.ErrNotFound) || err == nil && a.ID != id && id != directory.KeyWebAuthn {

@@ -79,7 +79,7 @@ func TestSecurityKeySettings(t *testing.T) {
 	e.call("POST", "/api/v1/authenticators/webauthn/lifecycle/activate", "", 404, nil)
 	var a directory.WebAuthn
 	storetest.Write(t, e.db, func(tx store.Tx) (err error) {
-		a, err = directory.EnsureWebAuthn(t.Context(), tx, time.Now())
+		a, err = directory.EnsureWebAuthn(t.Context(), tx, true, time.Now())
 		return err
 	})
 	var got struct{ ID, Key, Type, Status string }
@@ -112,7 +112,7 @@ func TestSecurityKeySettings(t *testing.T) {
 	}
 	// Switched off, it stays so when the demonstration is started again.
 	storetest.Write(t, e.db, func(tx store.Tx) error {
-		again, err := directory.EnsureWebAuthn(t.Context(), tx, time.Now())
+		again, err := directory.EnsureWebAuthn(t.Context(), tx, true, time.Now())
 		if again.Active() || again.ID != a.ID || again.Settings.UserVerification != "REQUIRED" {
 			t.Errorf("%+v", again)
 		}

@@ -80,7 +80,7 @@ func (s *server) authenticators(w http.ResponseWriter, r *http.Request) {
 	}
 	list := []okta.LegacyAuthenticator{}
 	err := s.DB.Read(r.Context(), func(tx store.Tx) error {
-		if !knownKey(key) {
+		if !Lists(key) {
 			return nil
 		}
 		if clientID != "" {
@@ -115,7 +115,8 @@ func (s *server) authenticators(w http.ResponseWriter, r *http.Request) {
 	httpx.WriteJSON(w, http.StatusOK, list)
 }
 
-func knownKey(key string) bool {
+// Lists says whether a key is one of those that the listing knows.
+func Lists(key string) bool {
 	return key == okta.AuthenticatorKeyOktaVerify || key == okta.AuthenticatorKeyCustomApp
 }
 
@@ -230,7 +231,7 @@ func (s *server) changed(ctx context.Context, what, id string) {
 func (s *server) request(w http.ResponseWriter, r *http.Request) (okta.LegacyEnrolmentRequest, bool) {
 	var req okta.LegacyEnrolmentRequest
 	err := httpx.ReadJSON(w, r, &req, maxBody)
-	if err == nil && !knownKey(req.Key) {
+	if err == nil && !Lists(req.Key) {
 		err = invalid("key: want %s or %s", okta.AuthenticatorKeyOktaVerify, okta.AuthenticatorKeyCustomApp)
 	}
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 func (w *World) TakeKeys(t testing.TB, edits ...func(*directory.WebAuthnSettings)) *World {
 	t.Helper()
 	w.Write(t, func(tx store.Tx) error {
-		a, err := directory.EnsureWebAuthn(t.Context(), tx, w.Clock.Now())
+		a, err := directory.EnsureWebAuthn(t.Context(), tx, true, w.Clock.Now())
 		if err != nil {
 			return err
 		}
