@@ -40,13 +40,14 @@ var arrows = map[string][]string{
 	"daemon/desktop":       {"ipc/api", "ipc/describe", "bus"},
 	"authenticators":       {"okta", "bus"},
 
-	"authenticators/securitykey":        {"authenticators/devicekey"},
+	"authenticators/securitykey":        {"authenticators/devicekey", "aaguid"},
 	"authenticators/securitykey/wire":   {},
 	"authenticators/securitykey/helper": {"authenticators/securitykey/wire"},
 
+	"aaguid":    {},
 	"bus":       {},
 	"okta":      {},
-	"org":       {"okta", "program"},
+	"org":       {"okta", "program", "aaguid"},
 	"org/store": {},
 	"version":   {},
 }

@@ -34,6 +34,7 @@ import (
 	"sync"
 	"time"
 
+	"countersign.dev/aaguid"
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/securitykey/wire"
 )
@@ -234,7 +235,7 @@ func (ks *Keys) seen(info wire.Info) *known {
 	place.AAGUID = info.AAGUID
 	k := &known{place: place, Key: Key{
 		ID: id, Path: place.Path, VendorID: place.VendorID, ProductID: place.ProductID,
-		Product: place.Product, Manufacturer: place.Manufacturer, AAGUID: info.AAGUID, Model: ModelName(info.AAGUID), Firmware: info.Firmware,
+		Product: place.Product, Manufacturer: place.Manufacturer, AAGUID: info.AAGUID, Model: aaguid.Name(info.AAGUID), Firmware: info.Firmware,
 		Protocols: info.Versions, Extensions: info.Extensions, Options: info.Options, TriesLeft: info.PINRetries, PluggedInAt: time.Now(),
 	}}
 	if before != nil {
@@ -327,7 +328,7 @@ func (ks *Keys) Info(ctx context.Context, id string) (Key, error) {
 	}
 	info := *result.Info
 	out := k.Key
-	out.AAGUID, out.Model, out.Firmware, out.Problem = info.AAGUID, ModelName(info.AAGUID), info.Firmware, nil
+	out.AAGUID, out.Model, out.Firmware, out.Problem = info.AAGUID, aaguid.Name(info.AAGUID), info.Firmware, nil
 	out.Protocols, out.Extensions, out.Options, out.TriesLeft = info.Versions, info.Extensions, info.Options, info.PINRetries
 	ks.mu.Lock()
 	if now := ks.known[id]; now != nil { // a new one, since others hold the old

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"countersign.dev/aaguid"
 	"countersign.dev/org/ids"
 	"countersign.dev/org/policy"
 	"countersign.dev/org/store"
@@ -35,7 +36,7 @@ type SecurityKey struct {
 // Name is what the key is called: its model, as far as that is known. A model
 // is what the key says of itself.
 func (k SecurityKey) Name() string {
-	if m := modelName(k.AAGUID); m != "" {
+	if m := aaguid.Name(k.AAGUID); m != "" {
 		return m
 	}
 	return "Security key"
