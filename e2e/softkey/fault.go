@@ -95,6 +95,7 @@ var (
 	StatusOnly        = Fault{Name: "status only", body: bytesOf(0)}
 	NotCBOR           = Fault{Name: "not CBOR", body: bytesOf(0, 0xff, 0xfe, 0x1c, 0xff)}
 	HugeList          = Fault{Name: "huge CBOR list", body: bytesOf(0, 0xa1, 0x01, 0x9a, 0xff, 0xff, 0xff, 0xff)}
+	GreedyList        = Fault{Name: "CBOR list of 2 GiB", body: bytesOf(0, 0xa1, 0x01, 0x9a, 0x10, 0, 0, 0)} // as pointers
 	HugerList         = Fault{Name: "CBOR list of 2^63", body: bytesOf(0, 0xa1, 0x01, 0x9b, 0x80, 0, 0, 0, 0, 0, 0, 0)}
 	HugeMap           = Fault{Name: "huge CBOR map", body: bytesOf(0, 0xbb, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)}
 	HugeString        = Fault{Name: "huge CBOR string", body: bytesOf(0, 0xa1, 0x02, 0x5b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)}
@@ -166,7 +167,7 @@ var (
 		AnswerTwice, LongestAnswer,
 	}
 	ContentFaults = []Fault{
-		TruncatedCBOR, TrailingBytes, EmptyAnswer, StatusOnly, NotCBOR, HugeList, HugerList, HugeMap, HugeString, LongList, DeepNesting,
+		TruncatedCBOR, TrailingBytes, EmptyAnswer, StatusOnly, NotCBOR, HugeList, GreedyList, HugerList, HugeMap, HugeString, LongList, DeepNesting,
 		DuplicateKeys, WrongTypes, IndefiniteLengths,
 	}
 	Lies = []Fault{

@@ -22,9 +22,13 @@ import (
 // A kernel without landlock leaves the files; that is said in the log. Without
 // seccomp nothing is opened.
 func (s *session) confine() error {
+	// A list of CBOR takes its memory when it is announced: a key sends ten bytes, and
+	// the library takes gigabytes.
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: maxMemory, Max: maxMemory}); err != nil {
+		return fail(wire.Failed, "bound the memory: %v", err)
+	}
 	// No core file with a PIN in it, and nobody who looks into our memory.
-	none := unix.Rlimit{}
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &none); err != nil {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fail(wire.Failed, "no core dumps: %v", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -38,6 +42,10 @@ func (s *session) confine() error {
 	}
 	return nil
 }
+
+// maxMemory is what the process may have to write to, used or not: most of it are
+// stacks of threads and what the runtimes set aside.
+const maxMemory = 512 << 20
 
 // confineFiles leaves the hidraw devices or the one key, and what tells of devices.
 // Landlock takes network and signals to others away besides, where it can.
