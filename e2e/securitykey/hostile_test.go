@@ -3,9 +3,13 @@
 package securitykey_test
 
 import (
+	"context"
+	"errors"
 	"syscall"
 	"testing"
+	"time"
 
+	"countersign.dev/authenticators/securitykey"
 	"countersign.dev/authenticators/securitykey/wire"
 	"countersign.dev/e2e/softkey"
 )
@@ -22,5 +26,59 @@ func TestF1MemoryIsBounded(t *testing.T) {
 	}
 	if used := r.cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; used > 256<<10 {
 		t.Errorf("it took %d MiB", used>>10)
+	}
+}
+
+// A key that answers with a wrong PIN also when it is asked how many tries are left
+// is asked that once.
+func TestF3WrongPINForEver(t *testing.T) {
+	b := newBay(t, softkey.Options{PIN: "1234", MakeWithoutPIN: true})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	a := assertion(b.id(t), b.made.CredentialID)
+	a.Verification, a.PIN = securitykey.Required, secret("9999")
+	b.k.Steps()
+	b.k.Break(softkey.Answers(softkey.PINInvalid), softkey.When{Step: softkey.StepPINRetries})
+	began := time.Now()
+	_, err := b.w.Assert(ctx, a)
+	b.k.Mend()
+	var wrong *securitykey.PINError
+	if !errors.As(err, &wrong) || wrong.Left != 0 || wrong.Blocked {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+	asked, tried := 0, 0
+	for _, s := range b.k.Steps() {
+		switch s {
+		case softkey.StepPINRetries:
+			asked++
+		case softkey.StepPINToken:
+			tried++
+		}
+	}
+	if asked > 2 || tried != 1 { // before the PIN is asked for, and after it was wrong
+		t.Errorf("asked %d times, tried %d times", asked, tried)
+	}
+}
+
+// What a key wants that it was given is the key's fault, and no other program's.
+func TestKeyThatWantsItsPINForEver(t *testing.T) {
+	b := newBay(t, softkey.Options{PIN: "1234", MakeWithoutPIN: true})
+	a := assertion(b.id(t), b.made.CredentialID)
+	a.PIN = secret("1234")
+	b.k.Break(softkey.Answers(softkey.PINRequired), softkey.When{Step: softkey.StepAssert})
+	_, err := b.w.Assert(t.Context(), a)
+	b.k.Mend()
+	fails(t, err, securitykey.ErrBadKey)
+}
+
+// A key that says of no credential whether it has it, without its PIN, is no fault.
+func TestHoldsOfAKeyThatDoesNotSay(t *testing.T) {
+	b := newBay(t, softkey.Options{PIN: "1234", MakeWithoutPIN: true})
+	id := b.id(t)
+	b.k.Break(softkey.Answers(softkey.PINRequired), softkey.When{Step: softkey.StepAssert})
+	found, err := b.w.Holds(t.Context(), id, rpID, [][]byte{b.made.CredentialID})
+	b.k.Mend()
+	if found || !errors.Is(err, securitykey.ErrUnsupported) {
+		t.Errorf("%v, %v", found, err)
 	}
 }

@@ -190,9 +190,11 @@ func cleanWord(w string) (string, bool) {
 	return w, w != "" && len(w) <= maxWord
 }
 
-// triesLeft is how many wrong PINs the key still takes, 0 if it does not say.
+// triesLeft is how many wrong PINs the key still takes, 0 if it does not say. Its
+// error is not explained: to explain a wrong PIN takes this question, and a key may
+// answer it with a wrong PIN.
 func (k *key) triesLeft() (n int) {
-	if err := k.quick(func() (err error) {
+	if err := k.raw(k.cancel, false, func() (err error) {
 		n, err = k.dev.RetryCount()
 		return err
 	}); err != nil {
@@ -414,6 +416,9 @@ func (k *key) holds() (*wire.Result, error) {
 	var e *wire.Error
 	if errors.As(err, &e) && e.Code == wire.Excluded {
 		return &wire.Result{Found: true}, nil
+	}
+	if is(err, needsPIN) {
+		return nil, fail(wire.Unsupported, "the key says nothing of its credentials without its PIN")
 	}
 	return &wire.Result{}, err
 }

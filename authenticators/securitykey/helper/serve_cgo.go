@@ -40,6 +40,9 @@ func serve(in io.Reader, out io.Writer, req *wire.Request) (*wire.Result, error)
 		return nil, err
 	}
 	result, err := s.run(in)
+	if is(err, needsPIN) || is(err, thereButUntouched) { // what it wanted it was given
+		err = fail(wire.BadKey, "%v", err)
+	}
 	if err == nil {
 		result.Log = strings.Join(s.log, "; ")
 	}
@@ -142,10 +145,15 @@ const (
 	cancelling = 700 * time.Millisecond
 )
 
-// call runs one call of the library, which may block, and cancels it when the
+// call runs one call of the library, and explains its error.
+func (s *session) call(cancel func(), touch bool, do func() error) error {
+	return s.explain(s.raw(cancel, touch, do))
+}
+
+// raw runs one call of the library, which may block, and cancels it when the
 // operation is over: again and again, since a cancellation that comes before the
 // key is open is lost, and not for long, since a key may not hear it.
-func (s *session) call(cancel func(), touch bool, do func() error) error {
+func (s *session) raw(cancel func(), touch bool, do func() error) error {
 	if s.ctx.Err() != nil {
 		return s.cause()
 	}
@@ -156,7 +164,7 @@ func (s *session) call(cancel func(), touch bool, do func() error) error {
 		defer t.Stop()
 		select {
 		case err := <-done:
-			return s.explain(err)
+			return err
 		case <-s.ctx.Done():
 		case <-t.C:
 			s.event(wire.Reply{Event: wire.Touch})
@@ -164,7 +172,7 @@ func (s *session) call(cancel func(), touch bool, do func() error) error {
 	}
 	select {
 	case err := <-done:
-		return s.explain(err)
+		return err
 	case <-s.ctx.Done():
 	}
 	stopped := make(chan struct{})
