@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -147,6 +148,14 @@ func pretend(mode string) {
 		ok()
 		signal.Ignore(syscall.SIGTERM)
 		time.Sleep(time.Minute)
+	case "leaves a child": // in a session of its own, with its output
+		child := exec.Command("/bin/sleep", "30")
+		child.Stdout, child.Stderr, child.SysProcAttr = os.Stdout, os.Stderr, &syscall.SysProcAttr{Setsid: true}
+		if child.Start() != nil {
+			os.Exit(6)
+		}
+		note(fmt.Sprint(child.Process.Pid))
+		ok()
 	case "both":
 		say(wire.Reply{Result: &wire.Result{}, Error: &wire.Error{Code: wire.NoKey}})
 	case "event and end":

@@ -227,12 +227,12 @@ func (p *process) drain() {
 }
 
 // kill ends the helper: first it may still tell its key to stop. Who waits for its
-// output, and wait, see it end.
+// output, and wait, see it end; also if it has left somebody who holds that open.
 func (p *process) kill() {
 	p.once.Do(func() {
 		p.stdin.Close()
 		terminate(p.cmd)
-		p.last = time.AfterFunc(dying, func() { destroy(p.cmd) })
+		p.last = time.AfterFunc(dying, func() { destroy(p.cmd); p.stdout.Close() })
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -96,6 +97,21 @@ func TestF3AHelperThatHangsIsEnded(t *testing.T) {
 		if took := time.Since(began); took > 500*time.Millisecond+grace+3*dying {
 			t.Errorf("it took %s", took)
 		}
+	})
+	t.Run("leaves a child that holds its output", func(t *testing.T) {
+		t.Parallel()
+		w := fake(t, "leaves a child")
+		id := w.first(t)
+		began := time.Now()
+		_, _ = w.Info(soon(t, 500*time.Millisecond), id)
+		if took := time.Since(began); took > 500*time.Millisecond+grace+4*dying {
+			t.Errorf("it took %s", took)
+		}
+		child, err := strconv.Atoi(strings.TrimSpace(w.noted(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = syscall.Kill(child, syscall.SIGKILL)
 	})
 	t.Run("cancelled", func(t *testing.T) {
 		t.Parallel()
