@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 )
 
@@ -22,6 +23,12 @@ func (ks *Keys) helper() (string, error) {
 	if !filepath.IsAbs(path) {
 		return "", &HelperError{path, "is not named by an absolute path"}
 	}
+	// Links are followed here and not again when it is started.
+	folder, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return "", &HelperError{path, missing}
+	}
+	path = filepath.Join(folder, filepath.Base(path))
 	info, err := os.Lstat(path)
 	if err != nil {
 		return "", &HelperError{path, missing}
@@ -35,17 +42,32 @@ func (ks *Keys) helper() (string, error) {
 	if info.Mode()&0o022 != 0 {
 		return "", &HelperError{path, fmt.Sprintf("may be changed by others (mode %04o)", info.Mode().Perm())}
 	}
-	folder := filepath.Dir(path)
-	if info, err = os.Stat(folder); err != nil {
-		return "", &HelperError{path, missing}
+	// Who may write to a folder on the way puts another one in the place of what was
+	// looked at here.
+	for dir := folder; ; dir = filepath.Dir(dir) {
+		if info, err = os.Lstat(dir); err != nil {
+			return "", &HelperError{path, missing}
+		}
+		if why := ks.foreign(info); why != "" {
+			return "", &HelperError{path, fmt.Sprintf("is in a folder, %s, that %s", dir, why)}
+		}
+		sticky := dir != folder && info.Mode()&os.ModeSticky != 0 // what is in it, its owner alone replaces
+		if othersWrite(info) && !sticky {
+			return "", &HelperError{path, fmt.Sprintf("is in a folder, %s, that others may change (mode %04o)", dir, info.Mode().Perm())}
+		}
+		if dir == filepath.Dir(dir) {
+			return path, nil
+		}
 	}
-	if why := ks.foreign(info); why != "" {
-		return "", &HelperError{path, "is in a folder that " + why}
-	}
-	if info.Mode()&0o002 != 0 {
-		return "", &HelperError{path, "is in a folder that others may change"}
-	}
-	return path, nil
+}
+
+// othersWrite says whether others than its owner may write to a folder. The group
+// that a user has alone has the user's own number, and on macOS administrators are
+// root.
+func othersWrite(info os.FileInfo) bool {
+	st := info.Sys().(*syscall.Stat_t)
+	own := st.Gid == st.Uid || runtime.GOOS == "darwin" && st.Gid == 80
+	return info.Mode()&0o002 != 0 || info.Mode()&0o020 != 0 && !own
 }
 
 // foreign says who owns a file that neither root nor the owner does.

@@ -148,12 +148,45 @@ func TestF5HelperOfAnotherOwnerIsRefusedByName(t *testing.T) {
 	if _, err := w.List(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// Nor may others change a folder on the way, or where a link leads.
+	above := filepath.Dir(filepath.Dir(w.helper))
+	os.Chmod(above, 0o777)
+	refused("others may change")
+	os.Chmod(above, 0o777|os.ModeSticky) // as /tmp is
+	if _, err := w.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Dir(w.helper), link); err != nil {
+		t.Fatal(err)
+	}
+	helper := w.Keys.o.Helper
+	w.Keys.o.Helper = filepath.Join(link, filepath.Base(helper))
+	if _, err := w.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(above, 0o777)
+	refused("others may change")
+	w.Keys.o.Helper = helper
+	os.Chmod(above, 0o700)
 	if os.Getuid() == 0 {
 		if err := os.Chown(w.helper, 4711, 0); err != nil {
 			t.Fatal(err)
 		}
 		refused("another user (uid 4711)")
 		os.Chown(w.helper, 0, 0)
+		// Those of a group are others, unless it is the owner's own.
+		for gid, fine := range map[int]bool{0: true, 4711: false} {
+			if err := errors.Join(os.Chown(filepath.Dir(w.helper), 0, gid), os.Chmod(filepath.Dir(w.helper), 0o770)); err != nil {
+				t.Fatal(err)
+			}
+			if !fine {
+				refused("others may change")
+			} else if _, err := w.List(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		os.Chmod(filepath.Dir(w.helper), 0o700)
 	} else {
 		w.Keys.o.Owner = os.Getuid() + 1
 		refused("another user")
