@@ -176,7 +176,7 @@ func (a *app) printSecurityKey(k api.SecurityKey) {
 	}
 	a.out.fields("  ",
 		"id", clean(k.ID), "device", clean(k.Path), "model", model, "firmware", clean(k.Firmware), "protocols", clean(strings.Join(k.Protocols, ", ")),
-		"extensions", clean(strings.Join(k.Extensions, ", ")), "PIN", pin, "can", strings.Join(can, ", "), "verifies", verifies, "enrolled at", clean(strings.Join(k.Enrolled, ", ")),
+		"extensions", clean(strings.Join(k.Extensions, ", ")), "PIN", pin, "can", strings.Join(can, ", "), "verifies", verifies,
 	)
 	for _, odd := range k.Advisories {
 		a.out.paragraph(yellow, clean(odd))

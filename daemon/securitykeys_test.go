@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -136,6 +137,20 @@ func TestSecurityKeys(t *testing.T) {
 	keys.Unplug()
 	if list, err := a.client.SecurityKeys(ctx); err != nil || len(list.Keys) != 0 || list.Keys == nil {
 		t.Fatalf("%+v, %v", list, err)
+	}
+}
+
+// What the local API promises of a key, the agent says: nothing is left out.
+func TestKeyIsToldWhole(t *testing.T) {
+	v := reflect.ValueOf(front{d: &Daemon{}}.keyView(securitykey.Key{
+		ID: "k1", Path: "/dev/hidraw3", VendorID: 0x1050, Product: "YubiKey 5 NFC", Manufacturer: "Yubico", AAGUID: "ee882879-721c-4913-9775-3dfcce97072a",
+		Model: "YubiKey 5 Series", Firmware: "5.4.3", Protocols: []string{"FIDO_2_0"}, Extensions: []string{"credProtect"}, Options: map[string]bool{"clientPin": true},
+		TriesLeft: 8, PluggedInAt: time.Now(), Problem: securitykey.ErrInUse,
+	}))
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Verifies" { // which TestApprovalBySecurityKey looks at
+			t.Errorf("%s is never told", name)
+		}
 	}
 }
 

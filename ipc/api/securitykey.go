@@ -27,7 +27,6 @@ type SecurityKey struct {
 	TriesLeft   int             `json:"triesLeft,omitempty"` // wrong PINs before the key is blocked
 	Advisories  []string        `json:"advisories,omitempty"`
 	Problem     *Error          `json:"problem,omitempty"`    // why not more is known
-	Enrolled    []string        `json:"enrolled,omitempty"`   // hosts of the orgs that this agent enrolled it at
 	Verifies    bool            `json:"verifies,omitempty"`   // it is set up to verify the person to this agent
 	PluggedInAt time.Time       `json:"pluggedInAt,omitzero"` // as far as this agent has seen it
 }

@@ -391,7 +391,7 @@ func TestOpenAPI(t *testing.T) {
 		"PromptOutcome": api.PromptOutcome{}, "AuditRecord": api.AuditRecord{Origin: "x", App: "x", Transaction: "x", KeyType: "x"},
 		"Event":           api.Event{Prompt: &api.Prompt{}, Outcome: &api.PromptOutcome{}, Account: &api.Account{}, Audit: &api.AuditRecord{}},
 		"SecurityKeyList": api.SecurityKeyList{}, "SecurityKey": api.SecurityKey{Model: "x", Path: "x", Extensions: []string{"x"}, Options: map[string]bool{"rk": true},
-			PINSet: true, TriesLeft: 1, Advisories: []string{"x"}, Problem: &api.Error{}, Enrolled: []string{"x"}, Verifies: true, PluggedInAt: time.Now()},
+			PINSet: true, TriesLeft: 1, Advisories: []string{"x"}, Problem: &api.Error{}, Verifies: true, PluggedInAt: time.Now()},
 		"KeyPIN": api.KeyPIN{}, "KeyCredentialList": api.KeyCredentialList{}, "KeyCredential": api.KeyCredential{RP: "x", Display: "x"},
 		"ResetKey": api.ResetKey{}, "FingerprintList": api.FingerprintList{}, "KeyFingerprint": api.KeyFingerprint{}, "ChangeFingerprint": api.ChangeFingerprint{Name: "x", Drop: "x"},
 		"KeyEvent": api.KeyEvent{Left: 1},
