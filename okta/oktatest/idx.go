@@ -82,9 +82,11 @@ func (o *Org) step(w http.ResponseWriter, r *http.Request) {
 		}
 		o.oauth.codes[code] = o.idx.grant
 		o.mu.Unlock()
-		document = strings.ReplaceAll(document, "CODE", code)
+		document = strings.NewReplacer("CODE", code, "ORG", o.URL).Replace(document) // in one go: a code is random, and may have ORG in it
+	} else {
+		document = strings.ReplaceAll(document, "ORG", o.URL)
 	}
 	w.Header().Set("Content-Type", "application/ion+json; okta-version=1.0.0")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, strings.ReplaceAll(document, "ORG", o.URL))
+	_, _ = io.WriteString(w, document)
 }
