@@ -18,6 +18,7 @@ import (
 type keys struct {
 	plugged []securitykey.Key
 	err     error                       // of each use
+	full    bool                        // keeps nothing more
 	holds   map[string]bool             // by id; one that is not there does not say
 	touch   func(context.Context) error // waits for the touch; nil is touched at once
 
@@ -80,6 +81,9 @@ func (k *keys) Register(ctx context.Context, r securitykey.Registration) (securi
 	k.registered = append(k.registered, r)
 	k.mu.Unlock()
 	key, err := k.used(ctx, r.Key, r.Progress)
+	if k.full && r.Resident {
+		err = securitykey.ErrFull
+	}
 	return securitykey.Registered{Key: key, ClientDataJSON: []byte("client data"), AttestationObject: []byte("attestation")}, err
 }
 

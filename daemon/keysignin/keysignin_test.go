@@ -89,6 +89,48 @@ func TestEnrolmentOnTheWay(t *testing.T) {
 	}
 }
 
+// The org wants the key to keep the credential: that needs a key that can, and the
+// person verified. One that is only preferred gives way when the key is full.
+func TestKeptOnTheKey(t *testing.T) {
+	able := map[string]bool{"rk": true, "clientPin": true}
+	for name, row := range map[string]struct {
+		asked   string
+		options map[string]bool
+		pin     string
+		full    bool
+		want    string
+	}{
+		"preferred":                {"preferred", able, "2580", false, "[true]"},
+		"preferred, by a finger":   {"preferred", map[string]bool{"rk": true, "uv": true}, "", false, "[true]"},
+		"preferred, no PIN given":  {"preferred", able, "", false, "[false]"},
+		"preferred, no PIN set":    {"preferred", map[string]bool{"rk": true}, "2580", false, "[false]"},
+		"preferred, keeps nothing": {"preferred", map[string]bool{"clientPin": true}, "2580", false, "[false]"},
+		"preferred, full":          {"preferred", able, "2580", true, "[true false]"},
+		"required":                 {"required", nil, "", false, "[true]"},
+		"required, full":           {"required", able, "2580", true, "[true]"},
+		"discouraged":              {"discouraged", able, "2580", false, "[false]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			script := maps.Clone(toEnrol)
+			f := newFixture(t, script)
+			script["enroll"] = strings.Replace(activate, `"userVerification":"required"`, `"userVerification":"preferred","residentKey":"`+row.asked+`"`, 1)
+			f.keys.plugged[0].Options, f.keys.full = row.options, row.full
+			f.o.PIN = devicekey.Secret(row.pin)
+			_, err := f.run()
+			if lost := row.want == "[true]" && row.full; lost != errors.Is(err, securitykey.ErrFull) || !lost && err != nil {
+				t.Fatal(err)
+			}
+			var got []bool
+			for _, r := range f.keys.registered {
+				got = append(got, r.Resident)
+			}
+			if fmt.Sprint(got) != row.want {
+				t.Errorf("kept: %v", got)
+			}
+		})
+	}
+}
+
 // Orgs differ in what they ask for, and in which order.
 func TestOtherOrders(t *testing.T) {
 	onePage := doc(forms(form("identify", "identify", `{"name":"identifier"}`, passcode)))

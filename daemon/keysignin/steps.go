@@ -289,11 +289,16 @@ func (s *signIn) enrol(ctx context.Context, f *client.Form) (*client.Step, error
 	if err != nil {
 		return nil, err
 	}
-	made, err := s.o.Keys.Register(ctx, securitykey.Registration{
+	r := securitykey.Registration{
 		Key: key.ID, PIN: s.o.PIN, Progress: s.o.Progress, Origin: s.o.Org.URL(), RPID: c.RPID, RPName: c.RPName, Challenge: c.Challenge,
 		User:       securitykey.User{ID: c.UserID, Name: c.UserName, DisplayName: c.UserDisplayName},
-		Algorithms: c.Algorithms, Exclude: c.Exclude, Resident: c.Resident, Verification: securitykey.UserVerification(c.Verification),
-	})
+		Algorithms: c.Algorithms, Exclude: c.Exclude, Resident: c.Resident == "required" || c.Resident == "preferred" && s.keeps(key), Verification: securitykey.UserVerification(c.Verification),
+	}
+	made, err := s.o.Keys.Register(ctx, r)
+	if errors.Is(err, securitykey.ErrFull) && c.Resident == "preferred" {
+		r.Resident = false
+		made, err = s.o.Keys.Register(ctx, r)
+	}
 	if err != nil {
 		return nil, &KeyError{Key: key, Err: err}
 	}
@@ -306,6 +311,12 @@ func (s *signIn) enrol(ctx context.Context, f *client.Form) (*client.Step, error
 	s.used, s.last = true, signature
 	s.result.Key, s.result.Enrolled = made.Key, true
 	return s.send(ctx, f, "key", 1, map[string]any{"credentials": credentials})
+}
+
+// keeps says whether a key can keep a credential here: whoever keeps one is
+// verified.
+func (s *signIn) keeps(k securitykey.Key) bool {
+	return k.Options["rk"] && (k.Options["uv"] || k.PINSet() && len(s.o.PIN) > 0)
 }
 
 // encode is how the API has bytes.

@@ -108,11 +108,25 @@ func TestIDXCreation(t *testing.T) {
 	f := step.Form("enroll-authenticator")
 	c, err := f.Creation("id.example.com")
 	if err != nil || f.Key != client.KeyWebAuthn || c.RPID != "id.example.com" || c.RPName != "Example" || string(c.UserID) != "00u1" || c.UserName != "bob@example.com" ||
-		c.UserDisplayName != "Bob Example" || fmt.Sprint(c.Algorithms) != "[-7 -257]" || len(c.Exclude) != 2 || c.Verification != "required" || c.Resident || c.Platform {
+		c.UserDisplayName != "Bob Example" || fmt.Sprint(c.Algorithms) != "[-7 -257]" || len(c.Exclude) != 2 || c.Verification != "required" || c.Resident != "" || c.Platform {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if _, err := f.Challenge("id.example.com"); !errors.Is(err, client.ErrWebAuthn) {
 		t.Errorf("a challenge in an enrolment: %v", err)
+	}
+	for asked, want := range map[string]string{
+		`"requireResidentKey":true`:                            "required", // as WebAuthn 1 has it
+		`"requireResidentKey":true,"residentKey":"preferred"`:  "required",
+		`"requireResidentKey":false,"residentKey":"preferred"`: "preferred",
+		`"residentKey":"discouraged"`:                          "discouraged",
+	} {
+		step, err := answers(t, 200, strings.Replace(page(t, "idx-enrol", "ORG"), `"requireResidentKey":false`, asked, 1)).Introspect(t.Context(), "h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := step.Form("enroll-authenticator").Creation("id.example.com"); err != nil || c.Resident != want {
+			t.Errorf("%s: %q, %v", asked, c.Resident, err)
+		}
 	}
 }
 

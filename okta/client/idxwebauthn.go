@@ -43,8 +43,8 @@ type KeyCreation struct {
 	Algorithms      []int
 	Exclude         [][]byte
 	Verification    string
-	Resident        bool
-	Platform        bool // it may only be one that is built into the computer
+	Resident        string // as Verification: whether the key keeps it
+	Platform        bool   // it may only be one that is built into the computer
 }
 
 // encodedBytes is base64url in a document, padded or not.
@@ -124,7 +124,10 @@ func (f *Form) Creation(host string) (KeyCreation, error) {
 		Challenge: d.Challenge, RPID: d.RP.ID, RPName: d.RP.Name,
 		UserID: d.User.ID, UserName: d.User.Name, UserDisplayName: d.User.DisplayName,
 		Verification: d.Selection.Verification, Platform: d.Selection.Attachment == "platform",
-		Resident: d.Selection.RequireResident || d.Selection.ResidentKey == "required",
+		Resident: d.Selection.ResidentKey,
+	}
+	if d.Selection.RequireResident { // older than the other, and says less
+		c.Resident = "required"
 	}
 	if c.RPID == "" {
 		c.RPID = host

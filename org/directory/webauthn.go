@@ -39,6 +39,9 @@ type WebAuthnSettings struct {
 	UserVerification string        `json:"userVerification"` // DISCOURAGED, PREFERRED or REQUIRED
 	Attachment       string        `json:"attachment"`       // ANY, BUILT_IN or ROAMING
 	AAGUIDGroups     []AAGUIDGroup `json:"aaguidGroups"`
+	// ResidentKeyRequirement says whether a key is to keep the credential, where its
+	// owner can see and delete it: REQUIRED, PREFERRED or DISCOURAGED.
+	ResidentKeyRequirement string `json:"residentKeyRequirement"`
 }
 
 // AAGUIDGroup names models. When there is any group, only models of a group
@@ -57,6 +60,10 @@ const (
 	AttachmentAny     = "ANY"
 	AttachmentBuiltIn = "BUILT_IN"
 	AttachmentRoaming = "ROAMING"
+
+	ResidentRequired    = "REQUIRED"
+	ResidentPreferred   = "PREFERRED"
+	ResidentDiscouraged = "DISCOURAGED"
 )
 
 // ErrWebAuthnSettings says that settings are not understood.
@@ -83,6 +90,13 @@ func (s WebAuthnSettings) normal() (WebAuthnSettings, error) {
 	case AttachmentAny, AttachmentBuiltIn, AttachmentRoaming:
 	default:
 		return bad("attachment: want ANY, BUILT_IN or ROAMING")
+	}
+	switch s.ResidentKeyRequirement {
+	case "":
+		s.ResidentKeyRequirement = ResidentDiscouraged
+	case ResidentRequired, ResidentPreferred, ResidentDiscouraged:
+	default:
+		return bad("residentKeyRequirement: want REQUIRED, PREFERRED or DISCOURAGED")
 	}
 	groups, n := []AAGUIDGroup{}, 0
 	for _, g := range s.AAGUIDGroups {
@@ -133,6 +147,9 @@ func OrgWebAuthn(ctx context.Context, tx store.Tx) (WebAuthn, error) {
 		return WebAuthn{}, found("the authenticator for security keys", err)
 	}
 	if err := json.Unmarshal([]byte(settings), &w.Settings); err != nil {
+		return WebAuthn{}, fmt.Errorf("reading the settings of %s: %w", KeyWebAuthn, err)
+	}
+	if w.Settings, err = w.Settings.normal(); err != nil { // what is new since has its usual value
 		return WebAuthn{}, fmt.Errorf("reading the settings of %s: %w", KeyWebAuthn, err)
 	}
 	w.CreatedAt, w.UpdatedAt = store.Time(created), store.Time(updated)

@@ -83,9 +83,9 @@ type snapshot struct {
 	assigned   bool
 	enrolments []device.Enrolment
 	keys       []factor.SecurityKey
-	rpID       string           // under which keys are enrolled; "": there can be none
-	attachment string           // which kind of new key is wanted
-	challenge  factor.Challenge // the current one, if any
+	rpID       string                     // under which keys are enrolled; "": there can be none
+	newKeys    directory.WebAuthnSettings // which are wanted
+	challenge  factor.Challenge           // the current one, if any
 }
 
 // resnap reads the snapshot anew.
@@ -105,7 +105,7 @@ func (e *Engine) resnap(ctx context.Context, tx store.Tx, t *transaction) (err e
 		if err != nil {
 			return err
 		}
-		s.attachment = w.Settings.Attachment
+		s.newKeys = w.Settings
 	}
 	if t.state.UserID != "" {
 		if err := s.readUser(ctx, tx, t); err != nil {

@@ -25,7 +25,7 @@ type KeyView struct {
 	UserVerification okta.Need
 	// Of a new key only.
 	UserHandle, UserName, DisplayName string
-	Attachment                        string
+	Attachment, Resident              string // as directory.WebAuthnSettings has them
 	Algorithms                        []int
 	// Keys are the person's: one of them is to answer, or none of them to be
 	// enrolled again.
@@ -101,7 +101,7 @@ func (e *Engine) newKeyChallenge(ctx context.Context, t *transaction, step Step,
 		SigninID: t.id, UserID: t.user.ID, PageOrigin: t.pageOrigin(),
 		UserVerification: factor.KeyNeed(w.Settings, asked), Enrol: step == StepEnrol,
 	})
-	t.attachment = w.Settings.Attachment
+	t.newKeys = w.Settings
 	t.state.Step, t.state.ChallengeID, t.unsaved = step, t.challenge.ID, true
 	return nil
 }
@@ -350,7 +350,7 @@ func (e *Engine) keyView(t *transaction) *KeyView {
 	}
 	if t.state.Step == StepEnrol {
 		k.UserHandle, k.UserName, k.DisplayName = factor.UserHandle(t.user.ID), t.user.Login, t.user.Name()
-		k.Attachment, k.Algorithms = t.attachment, factor.KeyAlgorithms()
+		k.Attachment, k.Resident, k.Algorithms = t.newKeys.Attachment, t.newKeys.ResidentKeyRequirement, factor.KeyAlgorithms()
 	}
 	return k
 }

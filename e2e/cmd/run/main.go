@@ -1,6 +1,7 @@
 // Command run starts the reference org and the agent in the foreground, with
 // alice enrolled, and says what to open and type. Sign-ins that ask are shown
-// as they come. Ctrl-C stops everything and removes the temporary state.
+// as they come. On Linux a security key in software is plugged in, which the
+// person touches. Ctrl-C stops everything and removes the temporary state.
 package main
 
 import (
@@ -54,6 +55,14 @@ func run(ctx context.Context) (err error) {
 	if desktop { // the one of whoever runs this
 		options.AgentEnv, options.AgentArgs = os.Environ(), []string{"--desktop", "auto"}
 	}
+	key, err := plugInKey(ctx, os.Stdin)
+	switch {
+	case err == nil:
+		defer key.close()
+		options.AgentArgs = append(options.AgentArgs, "--security-key-device", key.path)
+	case !errors.Is(err, errors.ErrUnsupported):
+		return fmt.Errorf("plugging in a security key: %w", err)
+	}
 	stage, err := harness.NewStage(ctx, programs, options)
 	if err != nil {
 		return interrupted(ctx, err)
@@ -71,7 +80,7 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer app.Close()
-	explain(programs, stage, agent, app, desktop)
+	explain(programs, stage, agent, app, desktop, key != nil)
 
 	if desktop {
 		tray := exec.CommandContext(ctx, programs.Tray, "--socket", agent.Socket)
@@ -128,7 +137,7 @@ func freeAddress() (string, error) {
 	return "", fmt.Errorf("looking for a port for the org: %d to %d are all in use", firstPort, lastPort)
 }
 
-func explain(programs harness.Programs, stage *harness.Stage, agent *harness.Agent, app *app, desktop bool) {
+func explain(programs harness.Programs, stage *harness.Stage, agent *harness.Agent, app *app, desktop, key bool) {
 	cli := programs.CLI
 	if wd, err := os.Getwd(); err == nil {
 		if short, err := filepath.Rel(wd, cli); err == nil && len(short) < len(cli) {
@@ -159,4 +168,13 @@ Answer a sign-in that asks%s from another terminal:
   %s prompt deny --socket %s
 
 `, stage.Org.URL, harness.Alice, harness.Password, app.URL, app.URL, where, cli, agent.Socket, cli, agent.Socket)
+	if key {
+		fmt.Printf(`A security key in software is plugged in: here Enter touches it when it
+blinks, and pull and plug do what they say. %s enrols it and signs in:
+
+  %s securitykey list --socket %s
+  %s securitykey signin %s --username %s --socket %s
+
+`, harness.Bob, cli, agent.Socket, cli, stage.Org.URL, harness.Bob, agent.Socket)
+	}
 }

@@ -93,14 +93,14 @@ func TestSecurityKeySettings(t *testing.T) {
 		Settings directory.WebAuthnSettings
 	}
 	e.call("GET", methods+"/webauthn", "", 200, &m)
-	if m.Type != "webauthn" || m.Settings.UserVerification != "PREFERRED" || m.Settings.Attachment != "ANY" || len(m.Settings.AAGUIDGroups) != 0 {
+	if m.Type != "webauthn" || m.Settings.UserVerification != "PREFERRED" || m.Settings.Attachment != "ANY" || m.Settings.ResidentKeyRequirement != "DISCOURAGED" || len(m.Settings.AAGUIDGroups) != 0 {
 		t.Errorf("%+v", m)
 	}
-	e.call("PUT", methods+"/webauthn", `{"settings":{"userVerification":"REQUIRED","attachment":"ROAMING","aaguidGroups":[{"name":"ours","aaguids":["EE882879-721c-4913-9775-3dfcce97072a"]}]}}`, 200, &m)
-	if s := m.Settings; s.UserVerification != "REQUIRED" || s.Attachment != "ROAMING" || !s.Allows("ee882879-721c-4913-9775-3dfcce97072a") || s.Allows("00000000-0000-0000-0000-000000000000") {
+	e.call("PUT", methods+"/webauthn", `{"settings":{"userVerification":"REQUIRED","attachment":"ROAMING","residentKeyRequirement":"REQUIRED","aaguidGroups":[{"name":"ours","aaguids":["EE882879-721c-4913-9775-3dfcce97072a"]}]}}`, 200, &m)
+	if s := m.Settings; s.UserVerification != "REQUIRED" || s.Attachment != "ROAMING" || s.ResidentKeyRequirement != "REQUIRED" || !s.Allows("ee882879-721c-4913-9775-3dfcce97072a") || s.Allows("00000000-0000-0000-0000-000000000000") {
 		t.Errorf("%+v", m)
 	}
-	for _, bad := range []string{`{"userVerification":"MAYBE"}`, `{"attachment":"GLUED"}`, `{"aaguidGroups":[{"name":"x","aaguids":["y"]}]}`,
+	for _, bad := range []string{`{"userVerification":"MAYBE"}`, `{"attachment":"GLUED"}`, `{"residentKeyRequirement":"LATER"}`, `{"aaguidGroups":[{"name":"x","aaguids":["y"]}]}`,
 		`{"aaguidGroups":[{"name":"","aaguids":["ee882879-721c-4913-9775-3dfcce97072a"]}]}`, `{"aaguidGroups":[{"name":"none","aaguids":[]}]}`} {
 		e.call("PUT", methods+"/webauthn", `{"settings":`+bad+`}`, 400, nil)
 	}

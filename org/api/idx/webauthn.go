@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 
 	"countersign.dev/okta"
 	"countersign.dev/org/directory"
@@ -128,8 +129,9 @@ func (r renderer) enrol(d *document, v *signin.View) {
 	a := activationData{
 		RP: rp{ID: k.RPID, Name: orgName}, User: keyUser{ID: k.UserHandle, Name: k.UserName, DisplayName: k.DisplayName},
 		Challenge: k.Challenge, Attestation: "direct", PubKeyCredParams: []param{}, ExcludeCredentials: []listed{},
-		AuthenticatorSelection: selection{UserVerification: keyVerification(k.UserVerification), ResidentKey: "discouraged"},
+		AuthenticatorSelection: selection{UserVerification: keyVerification(k.UserVerification), ResidentKey: strings.ToLower(k.Resident)},
 	}
+	a.AuthenticatorSelection.RequireResidentKey = k.Resident == directory.ResidentRequired // for those who do not know the other
 	switch k.Attachment {
 	case directory.AttachmentBuiltIn:
 		a.AuthenticatorSelection.AuthenticatorAttachment = "platform"

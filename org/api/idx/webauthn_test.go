@@ -3,11 +3,16 @@ package idx_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"countersign.dev/org/directory"
 	"countersign.dev/org/signin"
 	"countersign.dev/org/signin/signintest"
+	"countersign.dev/org/store"
+	"countersign.dev/org/store/storetest"
 )
 
 // asked reads what the page would hand to the browser, from activationData or
@@ -77,6 +82,25 @@ func (p *page) maskedGolden(name string, k *signintest.SoftKey) {
 		p.t.Fatal(err)
 	}
 	p.golden(name)
+}
+
+// What the org wants of keeping the credential is in the words of both versions of
+// WebAuthn.
+func TestResidentKeys(t *testing.T) {
+	w := signintest.New(t).TakeKeys(t)
+	for setting, want := range map[string]string{"": "discouraged false", "PREFERRED": "preferred false", "REQUIRED": "required true"} {
+		storetest.Write(t, w.DB, func(tx store.Tx) error {
+			return directory.SetWebAuthn(t.Context(), tx, directory.WebAuthnSettings{ResidentKeyRequirement: setting}, time.Now())
+		})
+		p := openWith(t, w, w.Enrol(t, w.Alice.ID, "SOFTWARE"), signintest.Web, signin.Redirect)
+		p.post("/idp/idx/identify", identifyBob, 200)
+		p.post("/idp/idx/challenge/answer", password, 200)
+		p.post("/idp/idx/credential/enroll", `{"authenticator":{"id":"`+w.Org.Authenticators.WebAuthn+`","methodType":"webauthn"},"stateHandle":"HANDLE"}`, 200)
+		selection := p.at("currentAuthenticator", "value", "contextualData", "activationData", "authenticatorSelection")
+		if got := fmt.Sprint(walk(selection, "residentKey"), " ", walk(selection, "requireResidentKey")); got != want {
+			t.Errorf("%q: %s", setting, got)
+		}
+	}
 }
 
 func TestSecurityKeyDocuments(t *testing.T) {
