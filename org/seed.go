@@ -194,7 +194,16 @@ func (s *Server) seedDemo(ctx context.Context, tx store.Tx, everyone directory.G
 	if err := directory.AddTrustedOrigin(ctx, tx, "http://localhost:*", now); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE org SET demo_seeded_at = ?`, store.Millis(now))
+	// Who tries it can see on the key, and delete there, what has become of it.
+	keys, err := directory.EnsureWebAuthn(ctx, tx, true, now)
+	if err != nil {
+		return err
+	}
+	keys.Settings.ResidentKeyRequirement = directory.ResidentPreferred
+	if err := directory.SetWebAuthn(ctx, tx, keys.Settings, now); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE org SET demo_seeded_at = ?`, store.Millis(now))
 	return err
 }
 

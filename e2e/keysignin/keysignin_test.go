@@ -35,7 +35,7 @@ func TestEnrolAndSignInFromTheTerminal(t *testing.T) {
 	}
 	w.enrol(finger)
 	held := key.Credentials()
-	if len(held) != 1 || held[0].RP.ID != "localhost" || held[0].User.Name != harness.Bob || held[0].Resident {
+	if len(held) != 1 || held[0].RP.ID != "localhost" || held[0].User.Name != harness.Bob || !held[0].Resident {
 		t.Fatalf("on the key: %+v", held)
 	}
 
@@ -54,11 +54,25 @@ func TestEnrolAndSignInFromTheTerminal(t *testing.T) {
 	if n := len(key.Credentials()); n != 1 {
 		t.Errorf("%d credentials are on the key", n)
 	}
+	// What the key keeps is seen, and deleted; the org does not know of that, and the
+	// key says so.
+	var kept api.KeyCredentialList
+	w.says(&kept, "securitykey", "credential", "list", "--pin-stdin")
+	if len(kept.Credentials) != 1 || kept.Credentials[0].RPID != "localhost" || kept.Credentials[0].User != harness.Bob {
+		t.Fatalf("%+v", kept)
+	}
+	_, err = w.agent.Tell(w.ctx, keyPIN+"\n", "securitykey", "credential", "delete", kept.Credentials[0].ID, "--confirm", "localhost", "--pin-stdin")
+	w.must(err)
+	w.says(&kept, "securitykey", "credential", "list", "--pin-stdin")
+	if len(kept.Credentials) != 0 || len(key.Credentials()) != 0 {
+		t.Fatalf("%+v, %+v", kept, key.Credentials())
+	}
+	w.signIn(w.stage.Org.URL, harness.Password, keyPIN, "--no-enrol").refused("this security key is not enrolled for you at the org")
 	var outcomes []string
 	for _, r := range w.outcomes() {
 		outcomes = append(outcomes, r.Outcome)
 	}
-	if strings.Join(outcomes, " ") != "done done" {
+	if strings.Join(outcomes, " ") != "done done failed" {
 		t.Errorf("on record: %v", outcomes)
 	}
 }

@@ -8,6 +8,7 @@ package keysignin
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -253,6 +254,14 @@ func (w *world) enrol(f *softkey.Finger) {
 	if err != nil || !strings.Contains(out, "signed in: bob@example.com at localhost") || !strings.Contains(out, "the key was enrolled there on the way") {
 		w.t.Fatalf("%v: %s\n%s", err, out, errs)
 	}
+}
+
+// says runs a command that takes the key's PIN, and reads what it says.
+func (w *world) says(into any, args ...string) {
+	w.t.Helper()
+	out, err := w.agent.Tell(w.ctx, keyPIN+"\n", append(args, "--json")...)
+	w.must(err)
+	w.must(json.Unmarshal(out, into))
 }
 
 // outcomes are those of sign-ins with a key that are on record.
