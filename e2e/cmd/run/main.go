@@ -164,17 +164,21 @@ Your device answers by itself there. Two apps to sign in to:
 
 Answer a sign-in that asks%s from another terminal:
 
-  %s prompt approve --socket %s
-  %s prompt deny --socket %s
+  export COUNTERSIGN_SOCKET=%s
+  %s prompt approve
+  %[8]s prompt deny
 
-`, stage.Org.URL, harness.Alice, harness.Password, app.URL, app.URL, where, cli, agent.Socket, cli, agent.Socket)
+`, stage.Org.URL, harness.Alice, harness.Password, app.URL, app.URL, where, agent.Socket, cli)
 	if key {
-		fmt.Printf(`A security key in software is plugged in: here Enter touches it when it
-blinks, and pull and plug do what they say. %s enrols it and signs in:
+		fmt.Printf(`A security key in software is plugged in. Enter touches it, here, when it
+blinks; pull pulls it out, plug plugs it in again. %s has none at the org
+yet (the same password): from the other terminal,
 
-  %s securitykey list --socket %s
-  %s securitykey signin %s --username %s --socket %s
+  %[2]s securitykey list
+  %[2]s securitykey pin set
+  %[2]s securitykey signin %[3]s --username %[1]s
+  %[2]s securitykey credential list
 
-`, harness.Bob, cli, agent.Socket, cli, stage.Org.URL, harness.Bob, agent.Socket)
+`, harness.Bob, cli, stage.Org.URL)
 	}
 }
