@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"countersign.dev/okta"
-	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/factor"
 	"countersign.dev/org/policy"
@@ -211,20 +210,21 @@ func (e *Engine) EnrolKey(ctx context.Context, handle okta.Secret, a factor.KeyA
 		if err != nil {
 			return e.refuseKey(ctx, t, err)
 		}
-		c, first := t.challenge, !e.facts(t).Enrolled
+		c, before := t.challenge, *t
+		before.state.Proofs = slices.Clone(t.state.Proofs)
 		t.keys = append(slices.Clip(t.keys), use.Key)
 		t.state.SetUp = true
 		return outcome{changed: true, also: func(tx store.Tx) error {
-			if first { // so it must still be: another sign-in may have been faster
-				if other, err := hasFactor(ctx, tx, use.Key.UserID); err != nil || other {
-					return errors.Join(err, errStale)
-				}
-			}
-			if err := factor.AddKey(ctx, tx, c, use.Key, e.d.Now()); err != nil {
+			// Another sign-in may have been faster, or what was shown is gone.
+			if err := e.resnap(ctx, tx, &before); err != nil {
 				return err
 			}
+			if _, ok := e.mayEnrol(&before); !ok {
+				return errStale
+			}
+			return factor.AddKey(ctx, tx, c, use.Key, e.d.Now())
+		}, done: func() {
 			e.d.Log.InfoContext(ctx, "security key enrolled", "user_id", use.Key.UserID, "security_key", use.Key.ID, "model", use.Key.AAGUID, "attestation", use.Key.Attestation)
-			return nil
 		}}, e.proven(ctx, t, use)
 	})
 }
@@ -232,16 +232,6 @@ func (e *Engine) EnrolKey(ctx context.Context, handle okta.Secret, a factor.KeyA
 // mustBeNew refuses a credential that somebody has enrolled. AddKey looks again.
 func (e *Engine) mustBeNew(ctx context.Context, k factor.SecurityKey) error {
 	return e.d.DB.Read(ctx, func(tx store.Tx) error { return factor.NewKey(ctx, tx, k) })
-}
-
-// hasFactor says whether a person has any possession factor, usable or not.
-func hasFactor(ctx context.Context, tx store.Tx, userID string) (bool, error) {
-	keys, err := factor.KeysOfUser(ctx, tx, userID)
-	if err != nil || len(keys) > 0 {
-		return len(keys) > 0, err
-	}
-	list, err := device.OfUser(ctx, tx, userID)
-	return slices.ContainsFunc(list, func(en device.Enrolment) bool { return len(en.Methods) > 0 }), err
 }
 
 // Key takes the answer of a security key.

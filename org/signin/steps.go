@@ -102,11 +102,12 @@ func keepHandle(ctx context.Context, tx store.Tx, id string, handle okta.Secret)
 }
 
 // outcome is what a step has to say besides the new state: a message that is
-// shown once, and what is to be stored with it.
+// shown once, what is to be stored with it, and what is said once that is.
 type outcome struct {
 	message *Message
 	changed bool
 	also    func(store.Tx) error
+	done    func()
 }
 
 // step runs one step of a sign-in: read, decide, prepare, commit over the
@@ -131,6 +132,8 @@ func (e *Engine) step(ctx context.Context, handle okta.Secret, do func(*transact
 				t.fail(accessDenied.Key)
 			case err != nil:
 				return View{}, err
+			case o.done != nil:
+				o.done()
 			}
 		}
 		return e.view(t, cmp.Or(o.message, t.message)), nil

@@ -58,15 +58,29 @@ const (
 
 // Clock is a settable clock.
 type Clock struct {
-	mu  sync.Mutex
-	now time.Time // guarded by mu
+	mu        sync.Mutex
+	now       time.Time // guarded by mu
+	meanwhile func()    // guarded by mu
 }
 
 // Now returns the time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
+	now, do := c.now, c.meanwhile
+	c.meanwhile = nil
+	c.mu.Unlock()
+	if do != nil {
+		do()
+	}
+	return now
+}
+
+// Meanwhile has something happen when the time is asked for next: of a step that
+// is after it has read where the sign-in is, and before it stores what it did.
+func (c *Clock) Meanwhile(do func()) {
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.now
+	c.meanwhile = do
 }
 
 // Advance moves the time.
