@@ -146,8 +146,9 @@ func (e *Engine) Start(ctx context.Context, in Intent) (Handle, error) {
 				return err
 			}
 			// Nothing could have changed so much that the session no longer
-			// suffices, unless it did: then the page asks.
-			if e.decide(t).Outcome == policy.Satisfied && t.mayFinish() {
+			// suffices, unless it did: then the page asks. So it does where the
+			// session would tell of a key that is gone.
+			if e.decide(t).Outcome == policy.Satisfied && t.mayFinish() && (t.state.EnrolmentID == "" || t.enrolmentActive(t.state.EnrolmentID)) {
 				return e.finish(ctx, tx, t, entry)
 			}
 			t.state, h.Satisfied = state{Step: StepIdentify}, false

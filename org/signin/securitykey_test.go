@@ -452,6 +452,14 @@ func TestSessionOfASecurityKey(t *testing.T) {
 	if start(signintest.Web) {
 		t.Error("the session outlives its key")
 	}
+	// Nor does it tell another app of the key, for which its password would do.
+	if start(signintest.Enrol) {
+		t.Error("the session tells of a key that is gone")
+	}
+	w.Sessions[id] = signin.SessionFacts{UserID: w.Bob.ID, AMR: []string{"pwd"}, AuthTime: w.Clock.Now()}
+	if !start(signintest.Enrol) {
+		t.Error("a session by password alone is worth less")
+	}
 }
 
 // A password and a device beside a key: each is offered, each counts.
