@@ -40,6 +40,7 @@ func startApp(org *harness.Org) (*app, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.begin("demo-web"))
 	mux.HandleFunc("GET /strict", a.begin("demo-strict"))
+	mux.HandleFunc("GET /verified", a.begin("demo-uv"))
 	mux.HandleFunc("GET /callback", a.callback)
 	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go a.server.Serve(l)
@@ -86,7 +87,7 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	how := "Not by a password and a key"
 	if who.ByPasswordAndKey() {
-		how = "By a password and a key on this device"
+		how = "By a password and a key"
 	}
 	show(w, page{Title: "Signed in to " + s.Client, Who: who, How: how, AMR: strings.Join(who.AMR, ", ")})
 }

@@ -28,7 +28,7 @@ const (
 var loopbackPorts = []int{8769, 65111, 65121, 65131, 65141, 65151}
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // also a terminal that is closed
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "run:", err)
@@ -157,18 +157,19 @@ func explain(programs harness.Programs, stage *harness.Stage, agent *harness.Age
   user       %s
   password   %s
 
-Your device answers by itself there. Two apps to sign in to:
+Your device answers by itself there. Apps to sign in to:
 
   silent     %s/
   asks you   %s/strict
+  verifies   %s/verified   (it says what it takes)
 
 Answer a sign-in that asks%s from another terminal:
 
   export COUNTERSIGN_SOCKET=%s
   %s prompt approve
-  %[8]s prompt deny
+  %[9]s prompt deny
 
-`, stage.Org.URL, harness.Alice, harness.Password, app.URL, app.URL, where, agent.Socket, cli)
+`, stage.Org.URL, harness.Alice, harness.Password, app.URL, app.URL, app.URL, where, agent.Socket, cli)
 	if key {
 		fmt.Printf(`A security key in software is plugged in. Enter touches it, here, when it
 blinks; pull pulls it out, plug plugs it in again. %s has none at the org
