@@ -48,6 +48,10 @@ func (x *examination) securityKeys(ctx context.Context) {
 		x.ok(name, "none is plugged in")
 		return
 	}
+	if lacks := x.d.keys.Lacks(); lacks != "" {
+		x.warn(name, "the program that talks to security keys is shut in less than it should be ("+lacks+"): a hostile key that breaks it gets at your files",
+			"plug in no key that you do not trust; Linux has landlock since 5.13, where it is switched on")
+	}
 	for _, k := range keys {
 		about := productOf(k) + ": "
 		switch e := keyError(k.Problem); {

@@ -22,6 +22,7 @@ import (
 // asked before a person or program asks for it.
 type securityKeys interface {
 	List(ctx context.Context) ([]securitykey.Key, error)
+	Lacks() string
 	Info(ctx context.Context, id string) (securitykey.Key, error)
 	Choose(ctx context.Context, id string, progress securitykey.Progress) (string, error)
 	Holds(ctx context.Context, id, rpID string, credentials [][]byte) (bool, error)

@@ -377,6 +377,18 @@ func TestDoctorOnSecurityKeys(t *testing.T) {
 			t.Errorf("%s: %+v", row.name, got)
 		}
 	}
+	// What the sandbox lacks matters to those who plug a key in.
+	keys.Fail = nil
+	keys.Do(func() { keys.Sandbox = "no landlock" })
+	if got := look(); len(got) != 1 || got[0].State != "ok" {
+		t.Errorf("no key, and no landlock: %+v", got)
+	}
+	keys.Plug(token)
+	if got := look(); len(got) != 2 || got[0].State != "warning" || !strings.Contains(got[0].Message, "no landlock") {
+		t.Errorf("a key, and no landlock: %+v", got)
+	}
+	keys.Do(func() { keys.Sandbox = "" })
+	keys.Unplug()
 	// Where one verifies the person, it matters.
 	keys.Fail = nil
 	keys.Plug(securitykeytest.New("YubiKey", testKeyPIN))

@@ -65,7 +65,11 @@ func pretend(mode string) {
 		if mode == "one" || mode == "pin" {
 			infos = infos[:1]
 		}
-		say(wire.Reply{Result: &wire.Result{Keys: infos}})
+		lacks := ""
+		if mode == "open" {
+			lacks = "no landlock"
+		}
+		say(wire.Reply{Result: &wire.Result{Keys: infos, Log: lacks}})
 		return
 	}
 	ok := func() { say(wire.Reply{Result: &wire.Result{Info: &twoKeys[0]}}) }

@@ -112,6 +112,9 @@ func (ks *Keys) run(ctx context.Context, op operation) (_ *wire.Result, err erro
 		}
 		return nil, o.err
 	}
+	ks.mu.Lock()
+	ks.lacks = o.result.Log
+	ks.mu.Unlock()
 	if o.result.Log != "" {
 		ks.o.Log.Warn("security-key helper", "op", op.req.Op, "message", strconv.QuoteToASCII(o.result.Log))
 	}

@@ -74,6 +74,7 @@ type Keys struct {
 
 	spare  *spare // a helper that was started ahead
 	closed bool
+	lacks  string // see Lacks
 }
 
 type none = struct{}
@@ -250,6 +251,14 @@ func (ks *Keys) seen(info wire.Info) *known {
 	}
 	k.Problem = errorOf(info.Problem)
 	return k
+}
+
+// Lacks is what this system does not have of what shuts the helper in, as the last
+// helper that worked said it; "" when it has all.
+func (ks *Keys) Lacks() string {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	return ks.lacks
 }
 
 // find gives the key of an id, from the last list or a new one.

@@ -340,6 +340,15 @@ func TestListNamesKeys(t *testing.T) {
 	}
 }
 
+func TestWhatTheSandboxLacksIsSaid(t *testing.T) {
+	for mode, want := range map[string]string{"one": "", "open": "no landlock"} {
+		w := fake(t, mode)
+		if _, err := w.List(t.Context()); err != nil || w.Lacks() != want {
+			t.Errorf("%s: %q, %v", mode, w.Lacks(), err)
+		}
+	}
+}
+
 func fakeScript(t *testing.T, mode string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(fake(t, mode).helper)

@@ -51,7 +51,7 @@ const maxMemory = 512 << 20
 // Landlock takes network and signals to others away besides, where it can.
 func (s *session) confineFiles() error {
 	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < 1 {
-		s.log = append(s.log, "no landlock: this kernel does not keep the key helper from files")
+		s.log = append(s.log, "no landlock: this kernel does not keep it from files")
 		return nil
 	}
 	keys := []string{tree() + s.req.Device}

@@ -58,6 +58,8 @@ type Keys struct {
 	Fail func(operation string) error
 	// Slip is called after an operation was asked for and before it finds its key.
 	Slip func(operation string)
+	// Sandbox is what the system has not.
+	Sandbox string
 
 	mu     sync.Mutex
 	tokens []*Token
@@ -80,6 +82,13 @@ func (ks *Keys) Unplug() {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
 	ks.tokens = nil
+}
+
+// Lacks is Sandbox.
+func (ks *Keys) Lacks() string {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	return ks.Sandbox
 }
 
 // Do runs f while no key does anything.
