@@ -16,15 +16,14 @@ import (
 	"countersign.dev/ipc/localapi/localapitest"
 )
 
-// While a key waits for its owner, the person is told so, at once.
-func TestTouchIsAskedFor(t *testing.T) {
-	agent := &localapitest.Agent{Touches: make(chan struct{}), Plugged: []*localapitest.PluggedKey{{
-		SecurityKey: api.SecurityKey{ID: "k1", Product: "YubiKey\x1b[2J 5"}}}}
+// serve has an agent listen, and gives its socket.
+func serve(t *testing.T, agent *localapitest.Agent) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "cs") // short: a socket's path is limited
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "agent.sock")
 	l, err := localapi.Listen(socket)
 	if err != nil {
@@ -33,12 +32,20 @@ func TestTouchIsAskedFor(t *testing.T) {
 	s := localapi.New(agent, localapi.Options{})
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(l) }()
-	defer func() {
+	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = s.Shutdown(ctx)
 		<-served
-	}()
+	})
+	return socket
+}
+
+// While a key waits for its owner, the person is told so, at once.
+func TestTouchIsAskedFor(t *testing.T) {
+	agent := &localapitest.Agent{Touches: make(chan struct{}), Plugged: []*localapitest.PluggedKey{{
+		SecurityKey: api.SecurityKey{ID: "k1", Product: "YubiKey\x1b[2J 5"}}}}
+	socket := serve(t, agent)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	said, errs := io.Pipe()

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -151,8 +152,17 @@ func (a *app) switchVerification(cmd *cobra.Command, agent *client.Client, metho
 // enableKey has the security key that is plugged in verify the person: it is
 // touched twice, to be enrolled and to show that it works.
 func (a *app) enableKey(ctx context.Context, agent *client.Client, pinStdin bool) (list api.VerificationList, err error) {
+	which := "" // of several, the one that was touched and wants its PIN
 	do := func(pin api.PIN) (err error) {
-		list, err = agent.SwitchVerification(ctx, "security_key", api.EnableVerification{Enabled: true, KeyPIN: pin})
+		if which != "" {
+			list, err = agent.VerifyByKey(ctx, which, pin)
+		} else {
+			list, err = agent.SwitchVerification(ctx, "security_key", api.EnableVerification{Enabled: true, KeyPIN: pin})
+		}
+		var refused *api.Error
+		if errors.As(err, &refused) && refused.Code == "key_pin_needed" {
+			which = refused.Key
+		}
 		return err
 	}
 	if !pinStdin {

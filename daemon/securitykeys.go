@@ -13,6 +13,7 @@ import (
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/securitykey"
 	"countersign.dev/authenticators/verification"
+	"countersign.dev/authenticators/verification/fido"
 	"countersign.dev/daemon/audit"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/ipc/api"
@@ -341,8 +342,11 @@ func (f front) verifyByKey(caller context.Context, id string, pin api.PIN) (api.
 	}
 	undo, err := c.fido.Enrol(ctx, id, devicekey.Secret(pin))
 	if err != nil {
-		if errors.Is(err, securitykey.ErrPINNeeded) {
-			return none, explain(err) // nothing was tried
+		var needed *fido.PINNeededError
+		if errors.As(err, &needed) { // nothing was tried
+			e := keyError(err)
+			e.Key = needed.Key
+			return none, e
 		}
 		return none, f.changed(c, r, verification.SecurityKey, err)
 	}

@@ -31,6 +31,18 @@ import (
 // ErrWhichKey says that a PIN was given, and several keys are there to be enrolled.
 var ErrWhichKey = errors.New("several security keys are plugged in, and a PIN is for one of them")
 
+// PINNeededError says which of the keys wants its PIN. It is
+// securitykey.ErrPINNeeded.
+type PINNeededError struct {
+	Key string // id
+	Err error
+}
+
+func (e *PINNeededError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what the key said.
+func (e *PINNeededError) Unwrap() error { return e.Err }
+
 // Where credentials belong. The top-level domain invalid is nobody's, for good
 // (RFC 2606).
 const (
@@ -43,6 +55,7 @@ const (
 // Keys are the security keys of this computer, as far as it takes.
 type Keys interface {
 	List(ctx context.Context) ([]securitykey.Key, error)
+	Choose(ctx context.Context, id string, progress securitykey.Progress) (string, error)
 	Holds(ctx context.Context, id, rpID string, credentials [][]byte) (bool, error)
 	Register(ctx context.Context, r securitykey.Registration) (securitykey.Registered, error)
 	Assert(ctx context.Context, a securitykey.Assertion) (securitykey.Asserted, error)
@@ -151,7 +164,7 @@ func (v *Verifier) Proved() string {
 }
 
 // Enrol makes a credential on a key, "" for the only one or the one that is
-// touched, and keeps what is needed to check its signatures in the place of a key
+// touched (a *PINNeededError says which that was), and keeps what is needed to check its signatures in the place of a key
 // of before. undo puts that one back.
 func (v *Verifier) Enrol(ctx context.Context, key string, pin devicekey.Secret) (undo func() error, err error) {
 	if key == "" && len(pin) > 0 {
@@ -163,6 +176,9 @@ func (v *Verifier) Enrol(ctx context.Context, key string, pin devicekey.Secret) 
 	}
 	progress, done := v.o.Watch()
 	defer done()
+	if key, err = v.o.Keys.Choose(ctx, key, progress); err != nil {
+		return nil, err
+	}
 	user := make([]byte, 32)
 	rand.Read(user)
 	made, err := v.o.Keys.Register(ctx, securitykey.Registration{
@@ -172,6 +188,9 @@ func (v *Verifier) Enrol(ctx context.Context, key string, pin devicekey.Secret) 
 		Algorithms:   []int{securitykey.ES256, securitykey.EdDSA, securitykey.RS256},
 		Verification: securitykey.Required,
 	})
+	if errors.Is(err, securitykey.ErrPINNeeded) {
+		return nil, &PINNeededError{key, err}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package localapitest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -98,9 +99,16 @@ func (a *Agent) EnableVerification(_ context.Context, method string, e api.Enabl
 		}
 	}
 	if method == "security_key" && e.Enabled {
-		k, err := a.plugged("")
+		k, err := a.plugged("") // the one that is touched
+		if err == nil && len(a.Plugged) > 1 && len(e.KeyPIN) > 0 {
+			err = &api.Error{Status: http.StatusConflict, Code: "key_needed", Message: "several security keys are plugged in, and a PIN is for one of them"}
+		}
 		if err == nil {
 			err = k.check(e.KeyPIN)
+		}
+		var refused *api.Error
+		if errors.As(err, &refused) && k != nil {
+			refused.Key = k.ID
 		}
 		if err != nil {
 			return api.VerificationList{}, err
