@@ -300,8 +300,13 @@ func (v *Verifier) which(ctx context.Context, credential []byte, pin bool) (id s
 			none = err
 		}
 	}
-	if !pin && !errors.Is(none, securitykey.ErrNoCredential) {
+	switch silent := errors.Is(none, securitykey.ErrUnsupported); {
+	case !pin && !errors.Is(none, securitykey.ErrNoCredential):
 		return "", nil
+	case silent && len(keys) == 1: // there is no other that it could be
+		return keys[0].ID, nil
+	case silent:
+		return "", ErrWhichKey
 	}
 	return "", none
 }

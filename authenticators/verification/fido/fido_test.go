@@ -83,6 +83,28 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// A key that does not say without its PIN whether it is the one is asked, if there
+// is no other.
+func TestKeyThatDoesNotSayWhetherItIsEnrolled(t *testing.T) {
+	e := enrol(t)
+	e.keys.Fail = func(operation string) error {
+		if operation == "holds" {
+			return securitykey.ErrUnsupported
+		}
+		return nil
+	}
+	e.v = New(Options{Keys: e.keys, Rooms: e.rooms}) // which it was is not known any more
+	if err := e.verify(t); err != nil {
+		t.Error(err)
+	}
+	e.keys.Plug(securitykeytest.New("Other", "9999"))
+	e.v = New(Options{Keys: e.keys, Rooms: e.rooms})
+	before := len(e.keys.Asked())
+	if err := e.verify(t); !errors.Is(err, ErrWhichKey) || slices.Contains(e.keys.Asked()[before:], "assert") {
+		t.Errorf("%v, %q", err, e.keys.Asked()[before:])
+	}
+}
+
 // A key that does not count says 0 each time.
 func TestKeyWithoutCounter(t *testing.T) {
 	e := enrol(t)
