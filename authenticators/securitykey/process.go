@@ -47,12 +47,14 @@ func (ks *Keys) run(ctx context.Context, op operation) (_ *wire.Result, err erro
 	if deadline, ok := ctx.Deadline(); ok {
 		patience = max(time.Millisecond, min(patience, time.Until(deadline)))
 	}
+	op.req.PINAtHand = len(op.pin.PIN) > 0
 	op.req.Version, op.req.Timeout = wire.Version, int(patience.Milliseconds()+1)
 	p, err := ks.begin(path, &op.req)
 	if err != nil {
 		return nil, &HelperError{path, "does not start: " + err.Error()}
 	}
-	if op.req.Op == wire.List || op.req.Op == wire.Inspect { // who looks at a key means to use it
+	switch op.req.Op {
+	case wire.List, wire.Inspect, wire.Select, wire.Holds: // who looks for a key means to use it
 		ks.ahead(path)
 	}
 	if p == nil {

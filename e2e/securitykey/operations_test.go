@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -250,5 +251,57 @@ func TestPINIsNeverTriedTwice(t *testing.T) {
 	a.PIN = secret("1234")
 	if e := try(); !e.Blocked {
 		t.Fatalf("%+v: the right one, too late", e)
+	}
+}
+
+// Messages to a key cost more than all else: an operation sends no more of them than
+// fido2-assert and fido2-cred do.
+func TestMessagesAreFew(t *testing.T) {
+	k, port := plug(t, softkey.Options{PIN: "1234", MakeWithoutPIN: true})
+	keys := securitykey.New(securitykey.Options{Helper: product, Owner: os.Getuid(), Devices: []string{port.Path}})
+	t.Cleanup(keys.Close)
+	var id string
+	var made securitykey.Registered
+	with := func(v securitykey.UserVerification, pin string) error {
+		a := assertion(id, made.CredentialID)
+		a.Verification, a.PIN = v, secret(pin)
+		_, err := keys.Assert(t.Context(), a)
+		return err
+	}
+	for _, c := range []struct {
+		what string
+		do   func() error
+		want []softkey.Step
+	}{
+		{"listing", func() error {
+			all, err := keys.List(t.Context())
+			if len(all) == 1 {
+				id = all[0].ID
+			}
+			return err
+		}, []softkey.Step{softkey.StepInit, softkey.StepInfo, softkey.StepInfo, softkey.StepPINRetries}},
+		{"registering", func() (err error) {
+			made, err = keys.Register(t.Context(), registration(id))
+			return err
+		}, []softkey.Step{softkey.StepInit, softkey.StepInfo, softkey.StepMake}},
+		{"signing", func() error { return with(securitykey.Discouraged, "") },
+			[]softkey.Step{softkey.StepInit, softkey.StepInfo, softkey.StepAssert}},
+		{"signing with the PIN", func() error { return with(securitykey.Required, "1234") },
+			[]softkey.Step{softkey.StepInit, softkey.StepInfo, softkey.StepPINAgreement, softkey.StepPINToken, softkey.StepAssert}},
+		// It is told how often the person may try.
+		{"asking for the PIN", func() error {
+			if err := with(securitykey.Required, ""); !errors.Is(err, securitykey.ErrPINNeeded) {
+				return fmt.Errorf("no PIN was asked for: %v", err)
+			}
+			return nil
+		}, []softkey.Step{softkey.StepInit, softkey.StepInfo, softkey.StepPINRetries}},
+	} {
+		k.Steps()
+		if err := c.do(); err != nil {
+			t.Fatalf("%s: %v", c.what, err)
+		}
+		if got := k.Steps(); !slices.Equal(got, c.want) {
+			t.Errorf("%s takes %q, want %q", c.what, got, c.want)
+		}
 	}
 }

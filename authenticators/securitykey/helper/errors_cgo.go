@@ -89,9 +89,7 @@ func (s *session) explain(err error) error {
 	}
 	e := fail(meaning, "%v (%d)", err, n)
 	if meaning == wire.WrongPIN && s.ctx.Err() == nil {
-		if k, err := s.open(); err == nil {
-			e.TriesLeft = k.triesLeft()
-		}
+		e.TriesLeft = s.triesLeft()
 	}
 	return e
 }

@@ -3,11 +3,8 @@
 package helper
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,10 +18,7 @@ func (s *session) operate() (*wire.Result, error) {
 	if s.req.Op == wire.List {
 		return s.list()
 	}
-	k, err := s.open()
-	if err != nil {
-		return nil, err
-	}
+	k := &key{session: s}
 	switch s.req.Op {
 	case wire.Inspect:
 		info, err := k.inspect()
@@ -58,43 +52,42 @@ func (s *session) operate() (*wire.Result, error) {
 // key is the key of the operation.
 type key struct {
 	*session
-	dev *libfido2.Device
-
 	asked *libfido2.DeviceInfo // once it was; nil of U2F keys
 	u2f   bool
 }
 
-func (s *session) open() (*key, error) {
-	dev, err := libfido2.NewDevice(s.req.Device)
-	if err != nil {
-		return nil, fail(wire.BadRequest, "%v", err)
+// meet opens the key, and refuses another one than was expected. It comes before a
+// PIN is sent. Of a key that has not been pulled out since it was listed, as take
+// has seen, nothing more is asked.
+func (k *key) meet() error {
+	if err := k.opened(); err != nil {
+		return err
 	}
-	return &key{session: s, dev: dev}, nil
+	want := k.req.Expect
+	if k.u2f = !k.line.fido2(); want == nil || want.AAGUID == "" || want.Arrival != "" && !k.u2f {
+		return nil
+	}
+	_, err := k.info()
+	return err
 }
 
-func (k *key) cancel() { _ = k.dev.Cancel() }
-
-// quick is a call that waits for nobody; slow is one that may wait for a touch.
-func (k *key) quick(do func() error) error { return k.call(k.cancel, false, do) }
-func (k *key) slow(do func() error) error  { return k.call(k.cancel, true, do) }
-
 // info asks the key what it is, and refuses another one than was expected. It comes
-// before a PIN is sent, and before anything on the key is changed.
+// before anything on the key is changed.
 func (k *key) info() (*libfido2.DeviceInfo, error) {
-	if k.asked != nil || k.u2f {
+	if k.asked != nil {
 		return k.asked, nil
 	}
-	err := k.quick(func() (err error) {
-		k.asked, err = k.dev.Info()
-		return err
-	})
-	var refused *wire.Error
-	if errors.As(err, &refused) && refused.Code == wire.Unsupported { // not FIDO2
-		k.u2f, err = true, nil
-	}
-	if err != nil {
-		k.asked = nil
+	if err := k.opened(); err != nil {
 		return nil, err
+	}
+	if k.u2f = !k.line.fido2(); !k.u2f {
+		if err := k.quick(func() (err error) {
+			k.asked, err = k.line.info()
+			return err
+		}); err != nil {
+			k.asked = nil
+			return nil, err
+		}
 	}
 	aaguid := ""
 	if !k.u2f {
@@ -136,18 +129,11 @@ func option(info *libfido2.DeviceInfo, name string) libfido2.OptionValue {
 // inspect is everything a key says of itself without a PIN.
 func (k *key) inspect() (*wire.Info, error) {
 	out := &wire.Info{Identity: k.held.identity()}
-	var hid *libfido2.HIDInfo
-	if err := k.quick(func() (err error) {
-		hid, err = k.dev.CTAPHIDInfo()
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	out.Firmware = fmt.Sprintf("%d.%d.%d", hid.Major, hid.Minor, hid.Build)
 	info, err := k.info()
 	if err != nil {
 		return nil, err
 	}
+	out.Firmware = k.line.firmware()
 	if k.u2f {
 		out.Versions = []string{"U2F_V2"}
 		return out, nil
@@ -193,9 +179,14 @@ func cleanWord(w string) (string, bool) {
 // triesLeft is how many wrong PINs the key still takes, 0 if it does not say. Its
 // error is not explained: to explain a wrong PIN takes this question, and a key may
 // answer it with a wrong PIN.
-func (k *key) triesLeft() (n int) {
-	if err := k.raw(k.cancel, false, func() (err error) {
-		n, err = k.dev.RetryCount()
+func (s *session) triesLeft() (n int) {
+	if err := s.raw(s.line.cancel, false, func() (err error) {
+		if s.line.get() == nil {
+			if err := s.line.open(s.req.Device); err != nil {
+				return err
+			}
+		}
+		n, err = s.line.retries()
 		return err
 	}); err != nil {
 		return 0
@@ -253,225 +244,11 @@ func (s *session) look(path string) (*wire.Info, error) {
 	ctx, cancel := patience(s.ctx, listPatience)
 	defer cancel()
 	one.ctx = ctx
-	k, err := one.open()
-	if err != nil {
-		return place, err
-	}
-	info, err := k.inspect()
+	info, err := (&key{session: one}).inspect()
 	if err != nil {
 		return place, err
 	}
 	return info, nil
-}
-
-// verified says how the user is to be verified: by the key itself, by the PIN, or
-// not at all.
-func (k *key) verified() (uv libfido2.OptionValue, pin string, err error) {
-	switch k.req.Verification {
-	case "discouraged", "":
-		return libfido2.Default, "", nil
-	case "preferred", "required":
-	default:
-		return "", "", fail(wire.BadRequest, "user verification %q", k.req.Verification)
-	}
-	info, err := k.info()
-	if err != nil {
-		return "", "", err
-	}
-	required := k.req.Verification == "required"
-	switch {
-	case option(info, "uv") == libfido2.True:
-		return libfido2.True, "", nil
-	case option(info, "clientPin") == libfido2.True:
-		pin, err = k.pin()
-		return libfido2.Default, pin, err
-	case required && option(info, "clientPin") == libfido2.False:
-		return "", "", fail(wire.PINNotSet, "the key has no PIN")
-	case required:
-		return "", "", fail(wire.Unsupported, "the key cannot verify its owner")
-	}
-	return libfido2.Default, "", nil
-}
-
-// pin asks for the PIN, after a look at the key.
-func (k *key) pin() (string, error) {
-	info, err := k.info()
-	if err != nil {
-		return "", err
-	}
-	if option(info, "clientPin") != libfido2.True {
-		if k.u2f || option(info, "clientPin") == libfido2.Default {
-			return "", fail(wire.Unsupported, "the key has no PIN")
-		}
-		return "", fail(wire.PINNotSet, "the key has no PIN")
-	}
-	left := k.triesLeft()
-	p, err := k.askPIN(left)
-	defer clear(p.PIN)
-	return string(p.PIN), err // copied into C, too: the process ends soon
-}
-
-// withVerification tries an operation, and once more with the PIN if the key cannot
-// do without. No PIN is tried twice.
-func (k *key) withVerification(do func(uv libfido2.OptionValue, pin string) error) error {
-	uv, pin, err := k.verified()
-	if err != nil {
-		return err
-	}
-	err = do(uv, pin)
-	var e *wire.Error
-	if pin != "" || !errors.As(err, &e) || e.Code != needsPIN {
-		return err
-	}
-	if pin, err = k.pin(); err != nil {
-		return err
-	}
-	return do(libfido2.Default, pin)
-}
-
-func (k *key) makeCredential() (*wire.Result, error) {
-	r := k.req
-	if len(r.ClientDataHash) != 32 || r.RPID == "" || r.User == nil || len(r.User.ID) == 0 || len(r.User.ID) > 64 || r.User.Name == "" || len(r.Algorithms) == 0 {
-		return nil, fail(wire.BadRequest, "not enough for a credential")
-	}
-	info, err := k.info()
-	if err != nil {
-		return nil, err
-	}
-	if k.u2f && (r.Resident || r.HMACSecret) || r.HMACSecret && !slices.Contains(info.Extensions, "hmac-secret") ||
-		r.Resident && option(info, "rk") != libfido2.True {
-		return nil, fail(wire.Unsupported, "the key cannot make such a credential")
-	}
-	opts := &libfido2.MakeCredentialOpts{}
-	if r.Resident {
-		opts.RK = libfido2.True
-	}
-	if r.HMACSecret {
-		opts.Extensions = []libfido2.Extension{libfido2.HMACSecretExtension}
-	}
-	var made *libfido2.Attestation
-	err = k.withVerification(func(uv libfido2.OptionValue, pin string) error {
-		opts.UV = uv
-		if err := k.notThere(pin); err != nil {
-			return err
-		}
-		err := error(fail(wire.Unsupported, "no algorithm in common"))
-		for _, a := range r.Algorithms {
-			err = k.slow(func() (err error) {
-				made, err = k.dev.MakeCredential(r.ClientDataHash, libfido2.RelyingParty{ID: r.RPID, Name: r.RPName},
-					libfido2.User{ID: r.User.ID, Name: r.User.Name, DisplayName: r.User.DisplayName}, libfido2.CredentialType(a), pin, opts)
-				return err
-			})
-			var e *wire.Error
-			if !errors.As(err, &e) || e.Code != wire.Unsupported {
-				return err
-			}
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	auth, ok := byteString(made.AuthData)
-	if !ok {
-		return nil, fail(wire.BadKey, "authenticator data that is no byte string")
-	}
-	a := &wire.Attestation{Format: made.Format, AuthData: auth, Signature: made.Sig, CredentialID: made.CredentialID, Algorithm: int(made.CredentialType)}
-	if len(made.Cert) > 0 {
-		a.Certificates = [][]byte{made.Cert}
-	}
-	return &wire.Result{Attestation: a}, nil
-}
-
-// notThere refuses a key that has one of the credentials to exclude. The library
-// does not pass such a list on: so the key is asked for each of them, silently.
-func (k *key) notThere(pin string) error {
-	for _, id := range k.req.CredentialIDs {
-		if len(id) == 0 {
-			return fail(wire.BadRequest, "an empty credential ID")
-		}
-		err := k.quick(func() error {
-			_, err := k.dev.Assertion(k.req.RPID, k.req.ClientDataHash, [][]byte{id}, pin, &libfido2.AssertionOpts{UP: libfido2.False})
-			return err
-		})
-		var e *wire.Error
-		switch {
-		case err == nil, errors.As(err, &e) && e.Code == thereButUntouched:
-			return fail(wire.Excluded, "the key has a credential of this account")
-		case errors.As(err, &e) && e.Code == wire.NoCredential:
-		default:
-			return err
-		}
-	}
-	return nil
-}
-
-// holds says whether the key has one of the credentials. Nobody is asked for
-// anything.
-func (k *key) holds() (*wire.Result, error) {
-	if len(k.req.ClientDataHash) != 32 || k.req.RPID == "" || len(k.req.CredentialIDs) == 0 {
-		return nil, fail(wire.BadRequest, "not enough to look for")
-	}
-	err := k.notThere("")
-	var e *wire.Error
-	if errors.As(err, &e) && e.Code == wire.Excluded {
-		return &wire.Result{Found: true}, nil
-	}
-	if is(err, needsPIN) {
-		return nil, fail(wire.Unsupported, "the key says nothing of its credentials without its PIN")
-	}
-	return &wire.Result{}, err
-}
-
-func (k *key) getAssertion() (*wire.Result, error) {
-	r := k.req
-	if len(r.ClientDataHash) != 32 || r.RPID == "" {
-		return nil, fail(wire.BadRequest, "not enough for an assertion")
-	}
-	opts := &libfido2.AssertionOpts{}
-	if len(r.Salts) > 2 {
-		return nil, fail(wire.BadRequest, "%d salts", len(r.Salts))
-	}
-	for _, salt := range r.Salts {
-		if len(salt) != 32 {
-			return nil, fail(wire.BadRequest, "a salt of %d bytes", len(salt))
-		}
-		opts.Extensions = []libfido2.Extension{libfido2.HMACSecretExtension}
-		opts.HMACSalt = append(opts.HMACSalt, salt...)
-	}
-	if slices.ContainsFunc(r.CredentialIDs, func(id []byte) bool { return len(id) == 0 }) {
-		return nil, fail(wire.BadRequest, "an empty credential ID")
-	}
-	// A credential proves the key by itself; anything else has it say what it is.
-	if len(r.CredentialIDs) == 0 || len(r.Salts) > 0 {
-		info, err := k.info()
-		if err != nil {
-			return nil, err
-		}
-		if len(r.Salts) > 0 && (k.u2f || !slices.Contains(info.Extensions, "hmac-secret")) {
-			return nil, fail(wire.Unsupported, "the key keeps no secrets")
-		}
-	}
-	var got *libfido2.Assertion
-	err := k.withVerification(func(uv libfido2.OptionValue, pin string) error {
-		opts.UV = uv
-		return k.slow(func() (err error) {
-			got, err = k.dev.Assertion(r.RPID, r.ClientDataHash, r.CredentialIDs, pin, opts)
-			return err
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	auth, ok := byteString(got.AuthDataCBOR)
-	if !ok {
-		return nil, fail(wire.BadKey, "authenticator data that is no byte string")
-	}
-	a := &wire.Assertion{CredentialID: got.CredentialID, AuthData: auth, Signature: got.Sig, UserID: got.User.ID, Secret: got.HMACSecret}
-	if len(a.CredentialID) == 0 && len(r.CredentialIDs) == 1 { // a key may leave it out then
-		a.CredentialID = bytes.Clone(r.CredentialIDs[0])
-	}
-	return &wire.Result{Assertion: a}, nil
 }
 
 func (k *key) setPIN() error {
@@ -489,7 +266,7 @@ func (k *key) setPIN() error {
 		return fail(wire.PINNotSet, "the key has no PIN")
 	}
 	left := 0
-	if set == libfido2.True {
+	if set == libfido2.True && !k.req.PINAtHand {
 		left = k.triesLeft()
 	}
 	p, err := k.askPIN(left)
@@ -501,7 +278,7 @@ func (k *key) setPIN() error {
 	if (k.req.Op == wire.ChangePIN) != (len(p.Old) > 0) {
 		return fail(wire.BadRequest, "an old PIN too many or too few")
 	}
-	return k.quick(func() error { return k.dev.SetPIN(string(p.PIN), string(p.Old)) })
+	return k.quick(func() error { return k.line.setPIN(string(p.PIN), string(p.Old)) })
 }
 
 // reset wipes the key. It is the last step: what the person saw is looked at again.
@@ -512,5 +289,5 @@ func (k *key) reset() error {
 	if k.u2f {
 		return fail(wire.Unsupported, "a U2F key keeps nothing that could be wiped")
 	}
-	return k.slow(k.dev.Reset)
+	return k.slow(k.line.reset)
 }

@@ -26,6 +26,20 @@ func (k *key) manages(options ...string) error {
 	return fail(wire.Unsupported, "the key has none of %q", options)
 }
 
+// alone has go-libfido2 do something, which opens the key for each call: ours has to
+// be closed then.
+func (k *key) alone(do func(*libfido2.Device) error) error {
+	if k.ctx.Err() != nil { // a call may hang, and must keep what it uses
+		return k.cause()
+	}
+	k.line.close()
+	dev, err := libfido2.NewDevice(k.req.Device)
+	if err != nil {
+		return fail(wire.BadRequest, "%v", err)
+	}
+	return k.call(func() { _ = dev.Cancel() }, false, func() error { return do(dev) })
+}
+
 func (k *key) credentials() (*wire.Result, error) {
 	if err := k.manages("credMgmt", "credentialMgmtPreview"); err != nil {
 		return nil, err
@@ -36,8 +50,8 @@ func (k *key) credentials() (*wire.Result, error) {
 	}
 	result := &wire.Result{}
 	var meta *libfido2.CredentialsInfo
-	if err := k.quick(func() (err error) {
-		meta, err = k.dev.CredentialsInfo(pin)
+	if err := k.alone(func(dev *libfido2.Device) (err error) {
+		meta, err = dev.CredentialsInfo(pin)
 		return err
 	}); err != nil {
 		return nil, err
@@ -45,8 +59,8 @@ func (k *key) credentials() (*wire.Result, error) {
 	result.Left = int(max(0, min(meta.RKRemaining, 1<<20)))
 	var parties []*libfido2.RelyingParty
 	if meta.RKExisting > 0 {
-		if err := k.quick(func() (err error) {
-			parties, err = k.dev.RelyingParties(pin)
+		if err := k.alone(func(dev *libfido2.Device) (err error) {
+			parties, err = dev.RelyingParties(pin)
 			return err
 		}); err != nil && !is(err, wire.NoCredential) {
 			return nil, err
@@ -57,8 +71,8 @@ func (k *key) credentials() (*wire.Result, error) {
 			continue // too long for the key to remember
 		}
 		var found []*libfido2.Credential
-		if err := k.quick(func() (err error) {
-			found, err = k.dev.Credentials(rp.ID, pin)
+		if err := k.alone(func(dev *libfido2.Device) (err error) {
+			found, err = dev.Credentials(rp.ID, pin)
 			return err
 		}); err != nil && !is(err, wire.NoCredential) {
 			return nil, err
@@ -83,7 +97,7 @@ func (k *key) deleteCredential() error {
 	if err != nil {
 		return err
 	}
-	return k.quick(func() error { return k.dev.DeleteCredential(k.req.CredentialIDs[0], pin) })
+	return k.alone(func(dev *libfido2.Device) error { return dev.DeleteCredential(k.req.CredentialIDs[0], pin) })
 }
 
 func (k *key) fingerprints() (*wire.Result, error) {
@@ -98,8 +112,8 @@ func (k *key) fingerprints() (*wire.Result, error) {
 		return nil, err
 	}
 	var found []libfido2.BioTemplate
-	if err := k.quick(func() (err error) {
-		found, err = k.dev.BioList(pin)
+	if err := k.alone(func(dev *libfido2.Device) (err error) {
+		found, err = dev.BioList(pin)
 		return err
 	}); err != nil {
 		return nil, err
@@ -125,7 +139,7 @@ func (k *key) enrolFingerprint() (*wire.Result, error) {
 	}
 	print := wire.Fingerprint{ID: hex.EncodeToString(id)}
 	if k.req.Name != "" {
-		if err := k.quick(func() error { return k.dev.BioSetTemplateName(pin, print.ID, k.req.Name) }); err != nil {
+		if err := k.alone(func(dev *libfido2.Device) error { return dev.BioSetTemplateName(pin, print.ID, k.req.Name) }); err != nil {
 			return nil, err
 		}
 		print.Name = k.req.Name
@@ -144,7 +158,7 @@ func (k *key) dropFingerprint() error {
 	if err != nil {
 		return err
 	}
-	return k.quick(func() error { return k.dev.BioDelete(pin, k.req.Template) })
+	return k.alone(func(dev *libfido2.Device) error { return dev.BioDelete(pin, k.req.Template) })
 }
 
 // is says whether an error has the code.

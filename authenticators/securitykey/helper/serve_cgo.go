@@ -23,6 +23,7 @@ type session struct {
 	stop context.CancelCauseFunc
 	pins chan wire.PIN
 	held *held // the key's device file
+	line line
 	log  []string
 
 	mu  sync.Mutex // guards out
@@ -149,6 +150,19 @@ const (
 func (s *session) call(cancel func(), touch bool, do func() error) error {
 	return s.explain(s.raw(cancel, touch, do))
 }
+
+// opened opens the key, if it is not yet. It is closed by the end of the process, or
+// by alone.
+func (s *session) opened() error {
+	if s.line.get() != nil {
+		return nil
+	}
+	return s.quick(func() error { return s.line.open(s.req.Device) })
+}
+
+// quick is a call that waits for nobody; slow is one that may wait for a touch.
+func (s *session) quick(do func() error) error { return s.call(s.line.cancel, false, do) }
+func (s *session) slow(do func() error) error  { return s.call(s.line.cancel, true, do) }
 
 // raw runs one call of the library, which may block, and cancels it when the
 // operation is over: again and again, since a cancellation that comes before the

@@ -54,6 +54,9 @@ type Request struct {
 	// Timeout is how long the whole may take, in milliseconds. The agent ends the
 	// helper a little later.
 	Timeout int `json:"timeoutMillis"`
+	// PINAtHand says that there is a PIN, should the key want one: how many tries are
+	// left is of no use then, and not asked for.
+	PINAtHand bool `json:"pinAtHand,omitempty"`
 
 	RPID           string   `json:"rpId,omitempty"`
 	RPName         string   `json:"rpName,omitempty"`
