@@ -133,7 +133,10 @@ func compileAlternative(c Constraint, fresh freshness) (alternative, error) {
 	}{
 		{"hardwareProtection", p.HardwareProtection, Hardware | DeviceBound}, // hardware binds to the device
 		{"deviceBound", p.DeviceBound, DeviceBound},
-		{"phishingResistant", p.PhishingResistant, PhishingResistant | DeviceBound}, // so does resistance (okta-policy, 5)
+		// Okta says that resistance binds, too, and counts every passkey as bound. Here
+		// one that may be copied is not, and resists all the same: who wants both asks
+		// for both.
+		{"phishingResistant", p.PhishingResistant, PhishingResistant},
 		{"userVerification", p.UserVerification, UserVerification},
 	} {
 		switch strings.ToUpper(d.value) {

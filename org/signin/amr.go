@@ -92,7 +92,7 @@ func (t *transaction) adopt(s SessionFacts) {
 		if !has(amrKey) {
 			return
 		}
-		p.Method, p.Traits = policy.WebAuthn, policy.PhishingResistant
+		p.Method = policy.WebAuthn // a rule that wants more of it has the key asked again
 	case has(amrResistant):
 		p.Method, p.Traits = policy.SignedNonce, policy.DeviceBound|policy.PhishingResistant
 	case has(amrVerify) && (has(amrSoftware) || has(amrHardware)):

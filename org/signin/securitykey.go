@@ -212,6 +212,9 @@ func (e *Engine) EnrolKey(ctx context.Context, handle okta.Secret, a factor.KeyA
 		}
 		c, before := t.challenge, *t
 		before.state.Proofs = slices.Clone(t.state.Proofs)
+		// Beside a key that has met the rule the new one proves nothing more, and must
+		// not take the place of what that one has proven: it may be the weaker.
+		met := t.state.proven(policy.WebAuthn) && e.decide(t).Outcome == policy.Satisfied
 		t.keys = append(slices.Clip(t.keys), use.Key)
 		t.state.SetUp = true
 		return outcome{changed: true, also: func(tx store.Tx) error {
@@ -225,7 +228,7 @@ func (e *Engine) EnrolKey(ctx context.Context, handle okta.Secret, a factor.KeyA
 			return factor.AddKey(ctx, tx, c, use.Key, e.d.Now())
 		}, done: func() {
 			e.d.Log.InfoContext(ctx, "security key enrolled", "user_id", use.Key.UserID, "security_key", use.Key.ID, "model", use.Key.AAGUID, "attestation", use.Key.Attestation)
-		}}, e.proven(ctx, t, use)
+		}}, e.enrolled(ctx, t, use, met)
 	})
 }
 
@@ -263,6 +266,15 @@ func (e *Engine) mustTrust(ctx context.Context, t *transaction) error {
 		err = &factor.KeyError{Reason: factor.KeyPhishing}
 	}
 	return err
+}
+
+// enrolled goes on once a key is enrolled, with what it has proven thereby.
+func (e *Engine) enrolled(ctx context.Context, t *transaction, use factor.KeyUse, met bool) error {
+	if met {
+		t.state.ChallengeID = ""
+		return e.proceed(ctx, t)
+	}
+	return e.proven(ctx, t, use)
 }
 
 // proven adds what a security key has proven, and goes on.
