@@ -45,6 +45,7 @@ const (
 	maxAuthenticator = 4 << 10
 	maxSignature     = 1 << 10
 	maxAttestation   = 32 << 10
+	maxPublicKey     = maxSignature + 64 // of RSA: what signs longer could never sign in, and takes long to say no
 	maxTransports    = 8
 )
 
@@ -370,6 +371,9 @@ func (f *Factors) VerifyNewKey(c Challenge, s directory.WebAuthnSettings, a KeyA
 	id := parsed.AttestationObject.AuthData.AttData.CredentialID
 	if len(id) == 0 {
 		return KeyUse{}, keyError(KeyMalformed, errors.New("attestation: the credential has no id"))
+	}
+	if len(parsed.AttestationObject.AuthData.AttData.CredentialPublicKey) > maxPublicKey {
+		return KeyUse{}, keyError(KeyMalformed, errors.New("attestation: the public key is too large"))
 	}
 	encoded := encodeBytes(id)
 	data := protocol.ParsedCredentialCreationData{

@@ -1,6 +1,7 @@
 package signin_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"slices"
@@ -324,6 +325,11 @@ func TestC5SecurityKeyEnrolment(t *testing.T) {
 	}
 	w := signintest.New(t).TakeKeys(t)
 	v := toEnrol(t, w, signintest.Web)
+	// An RSA key that is so large that it could never sign in: {1: 3, 3: -257, -1: n, -2: 65537}.
+	huge := signintest.NewSoftKey()
+	huge.Public = append([]byte{0xa4, 0x01, 0x03, 0x03, 0x39, 0x01, 0x00, 0x20, 0x59, 0x58, 0x00}, bytes.Repeat([]byte{0xff}, 0x5800)...)
+	huge.Public = append(huge.Public, 0x21, 0x43, 0x01, 0x00, 0x01)
+	v = at(t, must(t)(w.Engine.EnrolKey(ctx, v.StateHandle, huge.Make(v.Key, signintest.BaseURL))), signin.StepEnrol, refused)
 	at(t, must(t)(w.Engine.EnrolKey(ctx, v.StateHandle, signintest.NewSoftKey().Make(v.Key, "http://localhost:9999"))), signin.StepFailed, "countersign.phishing")
 	v = toEnrol(t, w, signintest.Web)
 	at(t, must(t)(w.Engine.EnrolKey(ctx, v.StateHandle, signintest.NewSoftKey().Make(v.Key, signintest.BaseURL, func(a *signintest.KeyAnswer) { a.SelfAttested = true }))), signin.StepDone, "")

@@ -42,6 +42,7 @@ type SoftKey struct {
 	Frozen     bool
 	UserHandle string
 	Transports []string
+	Public     []byte // COSE, instead of Private's
 }
 
 // NewSoftKey makes a security key.
@@ -147,6 +148,9 @@ func (k *SoftKey) sign(data []byte) []byte {
 
 // cose is the public key: {1: 2, 3: -7, -1: 1, -2: x, -3: y}.
 func (k *SoftKey) cose() []byte {
+	if k.Public != nil {
+		return k.Public
+	}
 	public, err := k.Private.PublicKey.Bytes()
 	if err != nil {
 		panic(err)
