@@ -125,6 +125,7 @@ func TestSecurityKeyOnTheOwnPage(t *testing.T) {
 	must(t, err)
 	begin()
 	must(t, page.WaitForText(ctx, "Your key was not used"))
+	must(t, page.Until(ctx, "the word to be spoken", `document.querySelector('#notes [role="alert"]')?.innerText.includes("Your key was not used")`))
 	look(t, page, "key-refused")
 	must(t, other.Unplug(ctx))
 	// None at all: the page says what it waits for, and that it may be left.

@@ -440,7 +440,9 @@ function withBrowser(idx, form, notes, { heading, about, action, ask, rest }) {
       if (key !== mine) return; // the page has gone on
       say("");
       card.classList.remove("waiting");
-      view.querySelector("#notes")?.replaceChildren(note(KEY_SAID[error.name] ?? "Your browser could not ask the key.", "warn"));
+      const said = note(KEY_SAID[error.name] ?? "Your browser could not ask the key.", "warn");
+      said.setAttribute("role", "alert"); // the page stays as it was, so that nothing else speaks
+      view.querySelector("#notes")?.replaceChildren(said);
     } finally {
       if (key === mine) key = null;
     }
