@@ -291,3 +291,22 @@ func TestPendingPush(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// C5: a security key proves that it verified somebody, or that it cannot be
+// copied, only when it says so. No answer proves nothing.
+func TestC5ProofOfASecurityKey(t *testing.T) {
+	if p, ok := (KeyUse{Verified: true}).Proof(); ok || p.Method != 0 {
+		t.Errorf("no answer proves %+v", p)
+	}
+	const always = policy.PhishingResistant | policy.UserPresence
+	for want, u := range map[policy.Traits]KeyUse{
+		always | policy.DeviceBound:                           {Key: SecurityKey{ID: "fwf1"}},
+		always | policy.DeviceBound | policy.UserVerification: {Key: SecurityKey{ID: "fwf1"}, Verified: true},
+		always:                           {Key: SecurityKey{ID: "fwf1", BackupEligible: true, VerifiedAt: time.Unix(1, 0)}},
+		always | policy.UserVerification: {Key: SecurityKey{ID: "fwf1", BackupEligible: true}, Verified: true},
+	} {
+		if p, ok := u.Proof(); !ok || p.Method != policy.WebAuthn || p.Traits != want {
+			t.Errorf("%+v proves %+v, want %v", u, p, want)
+		}
+	}
+}
