@@ -4,10 +4,15 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"math/big"
 	"testing"
+	"time"
 
 	"countersign.dev/org/directory"
 	"countersign.dev/org/factor"
@@ -67,7 +72,8 @@ type KeyAnswer struct {
 	CrossOrigin             bool
 	RPID                    string
 	Flags                   byte
-	SelfAttested            bool // with a statement by the credential's own key
+	SelfAttested            bool   // with a statement by the credential's own key
+	Maker                   *Maker // with one by its maker
 
 	clientData, data, Signature []byte
 	ClientDataText              string // instead of what the browser would say
@@ -101,7 +107,7 @@ func (k *SoftKey) Assert(v *signin.KeyView, origin string, edits ...func(*KeyAns
 	hash := sha256.Sum256(a.clientData)
 	signature := a.Signature
 	if signature == nil {
-		signature = k.sign(append(append([]byte{}, a.data...), hash[:]...))
+		signature = sign(k.Private, append(append([]byte{}, a.data...), hash[:]...))
 	}
 	return factor.KeyAssertion{
 		ClientData: base64.StdEncoding.EncodeToString(a.clientData), AuthenticatorData: base64.StdEncoding.EncodeToString(a.data),
@@ -117,15 +123,23 @@ func (k *SoftKey) Make(v *signin.KeyView, origin string, edits ...func(*KeyAnswe
 	a.data = binary.BigEndian.AppendUint16(a.data, uint16(len(k.ID)))
 	a.data = append(append(a.data, k.ID...), k.cose()...)
 	format, statement := "none", []byte{0xa0}
-	if a.SelfAttested {
+	if a.SelfAttested || a.Maker != nil {
 		hash := sha256.Sum256(a.clientData)
-		signature := a.Signature
+		signer, signature := k.Private, a.Signature
+		if a.Maker != nil {
+			signer = a.Maker.private
+		}
 		if signature == nil {
-			signature = k.sign(append(append([]byte{}, a.data...), hash[:]...))
+			signature = sign(signer, append(append([]byte{}, a.data...), hash[:]...))
 		}
 		format = "packed"
 		statement = append(append([]byte{0xa2}, cborText("alg")...), 0x26) // -7
 		statement = append(append(statement, cborText("sig")...), cborBytes(signature)...)
+		if a.Maker != nil {
+			statement[0] = 0xa3
+			statement = append(append(statement, cborText("x5c")...), 0x81)
+			statement = append(statement, cborBytes(a.Maker.certificate)...)
+		}
 	}
 	object := append([]byte{0xa3}, cborText("fmt")...)
 	object = append(append(object, cborText(format)...), cborText("attStmt")...)
@@ -137,9 +151,33 @@ func (k *SoftKey) Make(v *signin.KeyView, origin string, edits ...func(*KeyAnswe
 	}
 }
 
-func (k *SoftKey) sign(data []byte) []byte {
+// Maker signs what it says of the keys that it has made.
+type Maker struct {
+	private     *ecdsa.PrivateKey
+	certificate []byte
+}
+
+// NewMaker makes a maker of the model. Only itself vouches for it.
+func NewMaker(model [16]byte) *Maker {
+	m := &Maker{private: newKey()}
+	id, err := asn1.Marshal(model[:])
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true,
+		Subject:         pkix.Name{Country: []string{"SE"}, Organization: []string{"Maker"}, OrganizationalUnit: []string{"Authenticator Attestation"}, CommonName: "Keys"},
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 45724, 1, 1, 4}, Value: id}}, // of the model
+	}
+	if m.certificate, err = x509.CreateCertificate(rand.Reader, template, template, &m.private.PublicKey, m.private); err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func sign(key *ecdsa.PrivateKey, data []byte) []byte {
 	digest := sha256.Sum256(data)
-	s, err := ecdsa.SignASN1(rand.Reader, k.Private, digest[:])
+	s, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
 	if err != nil {
 		panic(err)
 	}
