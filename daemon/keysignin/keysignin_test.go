@@ -270,9 +270,11 @@ func TestRefusals(t *testing.T) {
 // E12: an org that leads in circles, or to where nobody should go.
 func TestE12HostileSteps(t *testing.T) {
 	f2 := func(name string) string { return doc(forms(form(name, "x", `{"name":"code"}`))) }
+	onePage := doc(forms(form("identify", "identify", `{"name":"identifier"}`, passcode)))
 	for name, script := range map[string]map[string]string{
 		"the name again":             with(withKey, "identify", identify),
 		"the password again":         with(withKey, "password", password1),
+		"the password in two places": with(withKey, "introspect", onePage),
 		"the key again":              with(withKey, "answer", challenge),
 		"the choice again":           with(withKey, "challenge", choose),
 		"skipping for ever":          with(with(withKey, "answer", doc(forms(form("skip", "skip")))), "skip", doc(forms(form("skip", "skip")))),

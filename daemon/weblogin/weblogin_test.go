@@ -2,6 +2,8 @@ package weblogin
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -344,19 +346,35 @@ func TestE5IDTokens(t *testing.T) {
 		f.Finish(Ending{})
 		page()
 	}
-	// Signed by a key that the org does not publish.
-	org, evil := oktatest.NewOrg(t), oktatest.NewOrg(t)
-	evil.Rotate()
-	f := begin(t, org, nil)
-	back := f.authorize()
-	org.Reply("/oauth2/v1/token", oktatest.Reply{Status: 200, Body: fmt.Sprintf(`{"access_token":"x","token_type":"Bearer","id_token":%q}`,
-		evil.Sign("JWT", map[string]any{"iss": org.URL, "aud": org.ClientID, "sub": "u", "nonce": f.nonce, "iat": time.Now().Unix(), "exp": time.Now().Unix() + 60}))})
-	page := f.goes(back)
-	if _, err := f.Wait(t.Context()); !errors.Is(err, ErrIDToken) {
-		t.Errorf("a foreign key: %v", err)
+	// Signed by a key that the org does not publish, or by its own, and changed.
+	for name, forge := range map[string]func(org *oktatest.Org, claims map[string]any) string{
+		"a foreign key": func(_ *oktatest.Org, claims map[string]any) string {
+			evil := oktatest.NewOrg(t)
+			evil.Rotate()
+			return evil.Sign("JWT", claims)
+		},
+		"somebody else": func(org *oktatest.Org, claims map[string]any) string {
+			part := strings.Split(org.Sign("JWT", claims), ".")
+			claims["sub"] = "eve"
+			b, err := json.Marshal(claims)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return part[0] + "." + base64.RawURLEncoding.EncodeToString(b) + "." + part[2]
+		},
+	} {
+		org := oktatest.NewOrg(t)
+		f := begin(t, org, nil)
+		back := f.authorize()
+		org.Reply("/oauth2/v1/token", oktatest.Reply{Status: 200, Body: fmt.Sprintf(`{"access_token":"x","token_type":"Bearer","id_token":%q}`,
+			forge(org, map[string]any{"iss": org.URL, "aud": org.ClientID, "sub": "u", "nonce": f.nonce, "iat": time.Now().Unix(), "exp": time.Now().Unix() + 60}))})
+		page := f.goes(back)
+		if _, err := f.Wait(t.Context()); !errors.Is(err, ErrIDToken) {
+			t.Errorf("%s: %v", name, err)
+		}
+		f.Finish(Ending{})
+		page()
 	}
-	f.Finish(Ending{})
-	page()
 }
 
 // The code is redeemed at the org or nowhere, and a failure there is told.
