@@ -39,7 +39,7 @@ func main() {
 	bin := flag.String("bin", "bin", "folder of the programs")
 	rounds := flag.Int("rounds", 3, "interleaved rounds; medians count")
 	n := flag.Int("n", 500, "answers a round and contender")
-	only := flag.String("only", "", "measure this part alone: challenge, probe, start, desktop-start, idle, size, code, tpm, key, push, desktop, listeners")
+	only := flag.String("only", "", "measure this part alone: challenge, probe, start, desktop-start, idle, size, code, tpm, key, touch, push, desktop, listeners")
 	check := flag.Bool("check", false, "exit 1 when a gated row misses its goal")
 	flag.Parse()
 
@@ -102,6 +102,7 @@ func measure(bin, only string, rounds, n int) ([]row, error) {
 		{"code", b.codes},
 		{"tpm", b.tpmSigns},
 		{"key", b.securityKeys},
+		{"touch", b.touches},
 		{"push", b.pushes},
 		{"desktop", b.desktop},
 		{"listeners", b.listeners},
