@@ -2,6 +2,7 @@ package signin_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -18,15 +19,22 @@ import (
 // where that is asked.
 func toSecondKey(t *testing.T, w *signintest.World, k *signintest.SoftKey) signin.View {
 	t.Helper()
+	v := asking(t, w)
+	v = at(t, must(t)(w.Engine.Key(ctx, v.StateHandle, k.Assert(v.Key, signintest.BaseURL))), signin.StepSetUp, "")
+	return at(t, must(t)(w.Engine.SetUp(ctx, v.StateHandle, w.Org.Authenticators.WebAuthn)), signin.StepEnrol, "")
+}
+
+// asking takes bob to where his key is asked, in a sign-in whose client asks that
+// he may enrol another.
+func asking(t *testing.T, w *signintest.World) signin.View {
+	t.Helper()
 	h, err := w.Engine.Start(ctx, signin.Intent{ClientID: signintest.Web, Mode: signin.Redirect, PageOrigin: signintest.BaseURL, Prompt: signin.PromptEnrol})
 	if err != nil {
 		t.Fatal(err)
 	}
 	v := must(t)(w.Engine.Introspect(ctx, h.StateToken, ""))
 	v = must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.BobLogin))
-	v = at(t, must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password)), signin.StepKey, "")
-	v = at(t, must(t)(w.Engine.Key(ctx, v.StateHandle, k.Assert(v.Key, signintest.BaseURL))), signin.StepSetUp, "")
-	return at(t, must(t)(w.Engine.SetUp(ctx, v.StateHandle, w.Org.Authenticators.WebAuthn)), signin.StepEnrol, "")
+	return at(t, must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password)), signin.StepKey, "")
 }
 
 // C2: whether a key may be enrolled is asked again where it is stored. What
@@ -80,6 +88,49 @@ func TestC2EnrolmentIsDecidedWhereItIsStored(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A person has so many keys and no more. One who has as many is not asked for
+// another one; one who gets the last of them meanwhile is told.
+func TestAsManyKeysAsThereMayBe(t *testing.T) {
+	w, k := withKey(t)
+	add := func(n int) {
+		w.Write(t, func(tx store.Tx) error {
+			for i := range n {
+				id := fmt.Sprintf("fwf%d", n*100+i)
+				if _, err := tx.ExecContext(ctx, `INSERT INTO security_keys (id, user_id, credential_id, public_key, aaguid, format, attestation, transports,
+					sign_count, backup_eligible, verified_at, suspect_at, created_at, last_used_at) VALUES (?, ?, ?, ?, '', 'none', 'none', '[]', 0, 0, 0, 0, 1, 1)`, id, w.Bob.ID, id, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	add(factor.MaxKeys - 2)
+	v := toSecondKey(t, w, k)
+	add(1)
+	v = at(t, must(t)(w.Engine.EnrolKey(ctx, v.StateHandle, signintest.NewSoftKey().Make(v.Key, signintest.BaseURL))), signin.StepEnrol, "authfactor.webauthn.error.too_many")
+	at(t, must(t)(w.Engine.Skip(ctx, v.StateHandle)), signin.StepDone, "")
+	v = asking(t, w)
+	at(t, must(t)(w.Engine.Key(ctx, v.StateHandle, k.Assert(v.Key, signintest.BaseURL))), signin.StepDone, "")
+	if n := len(keysOf(t, w, w.Bob.ID)); n != factor.MaxKeys {
+		t.Errorf("%d keys", n)
+	}
+}
+
+// C2: a device alone enrols no key: whoever holds it for a moment does not know
+// the password.
+func TestC2DeviceAloneEnrolsNoKey(t *testing.T) {
+	w := signintest.New(t).TakeKeys(t)
+	agent := w.Enrol(t, w.Bob.ID, jose.ProtectionSoftware)
+	h, err := w.Engine.Start(ctx, signin.Intent{ClientID: signintest.Keyed, Mode: signin.Redirect, PageOrigin: signintest.BaseURL, Prompt: signin.PromptEnrol})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := must(t)(w.Engine.Introspect(ctx, h.StateToken, ""))
+	v = at(t, must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.BobLogin)), signin.StepChallenge, "")
+	answered(t, w, v.Challenge.Token, agent.Answer(t, w, v.Challenge.Token), true)
+	at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepDone, "")
 }
 
 // C11: of a key and its copy that answer at the same moment, with one count, one
