@@ -417,19 +417,21 @@ func TestSecurityKeysAreNotForStrangers(t *testing.T) {
 	if v.Step != s.Step || v.Key != nil || len(v.Choices) != len(s.Choices) {
 		t.Errorf("bob is at %s with %+v, nobody at %s with %+v", v.Step, v.Choices, s.Step, s.Choices)
 	}
-	page := func(origin string) signin.View {
+	page := func(login, origin string) signin.View {
 		h, err := w.Engine.Start(ctx, signin.Intent{ClientID: signintest.Web, Mode: signin.InteractionCode, PageOrigin: origin})
 		if err != nil {
 			t.Fatal(err)
 		}
 		v := must(t)(w.Engine.Introspect(ctx, h.InteractionHandle, ""))
-		v = must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.BobLogin))
+		v = must(t)(w.Engine.Identify(ctx, v.StateHandle, login))
 		return must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password))
 	}
-	at(t, page("http://app.localhost:3000"), signin.StepKey, "")
-	at(t, page("https://localhost"), signin.StepKey, "")
-	at(t, page("https://app.example.com"), signin.StepFailed, "countersign.no_authenticator")
-	at(t, page("https://notlocalhost"), signin.StepFailed, "countersign.no_authenticator")
+	for login, step := range map[string]signin.Step{signintest.BobLogin: signin.StepKey, signintest.AliceLogin: signin.StepSetUp} {
+		at(t, page(login, "http://app.localhost:3000"), step, "")
+		at(t, page(login, "https://localhost"), step, "")
+		at(t, page(login, "https://app.example.com"), signin.StepFailed, "countersign.no_authenticator")
+		at(t, page(login, "https://notlocalhost"), signin.StepFailed, "countersign.no_authenticator")
+	}
 	w.Write(t, func(tx store.Tx) error {
 		return directory.SetWebAuthnStatus(ctx, tx, directory.AuthenticatorInactive, w.Clock.Now())
 	})
