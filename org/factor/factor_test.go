@@ -310,3 +310,32 @@ func TestC5ProofOfASecurityKey(t *testing.T) {
 		}
 	}
 }
+
+// Keys are offered where a browser would ask them, and nowhere else.
+func TestPagesThatMayUseKeys(t *testing.T) {
+	for base, rp := range map[string]string{
+		"https://ID.example.com:8443": "id.example.com", "http://localhost:8080": "localhost", "https://127.0.0.1": "", "http://[::1]:8080": "", "x://": "",
+	} {
+		if got := RPID(base); got != rp {
+			t.Errorf("%s: RP ID %q, want %q", base, got, rp)
+		}
+	}
+	for rp, pages := range map[string]map[string]bool{
+		"id.example.com": {
+			"https://id.example.com": true, "https://id.example.com:8443": true, "https://app.id.example.com": true,
+			"http://id.example.com": false, "https://example.com": false, "https://evilid.example.com": false, "https://id.example.com.evil.example": false,
+			"https://id.example.com@evil.example": false, "null": false, "": false,
+		},
+		"localhost": {
+			"http://localhost": true, "http://localhost:3000": true, "https://localhost": true,
+			"http://app.localhost:3000": false, "https://notlocalhost": false, // localhost is no domain that has others
+		},
+		"": {"https://127.0.0.1": false, "https://id.example.com": false},
+	} {
+		for page, want := range pages {
+			if got := MayUseKeys(page, rp); got != want {
+				t.Errorf("a page of %s and keys of %s: %v", page, rp, got)
+			}
+		}
+	}
+}

@@ -102,15 +102,15 @@ func RPID(baseURL string) string {
 }
 
 // MayUseKeys says whether a browser lets a page of this origin use the org's
-// keys: its host is the org's or lies below it, and the connection is secure or
-// stays on this computer.
+// keys: its host is the org's or lies below it, as it cannot below localhost, and
+// the connection is secure or stays on this computer.
 func MayUseKeys(origin, rpID string) bool {
 	u, err := url.Parse(origin)
 	if err != nil || rpID == "" {
 		return false
 	}
 	host := u.Hostname()
-	if host != rpID && !strings.HasSuffix(host, "."+rpID) {
+	if host != rpID && (!strings.HasSuffix(host, "."+rpID) || !strings.Contains(rpID, ".")) {
 		return false
 	}
 	local := host == "localhost" || strings.HasSuffix(host, ".localhost")

@@ -427,7 +427,8 @@ func TestSecurityKeysAreNotForStrangers(t *testing.T) {
 		return must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password))
 	}
 	for login, step := range map[string]signin.Step{signintest.BobLogin: signin.StepKey, signintest.AliceLogin: signin.StepSetUp} {
-		at(t, page(login, "http://app.localhost:3000"), step, "")
+		at(t, page(login, "http://app.localhost:3000"), signin.StepFailed, "countersign.no_authenticator")
+		at(t, page(login, "http://localhost:3001"), step, "")
 		at(t, page(login, "https://localhost"), step, "")
 		at(t, page(login, "https://app.example.com"), signin.StepFailed, "countersign.no_authenticator")
 		at(t, page(login, "https://notlocalhost"), signin.StepFailed, "countersign.no_authenticator")
