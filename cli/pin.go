@@ -33,7 +33,11 @@ func (a *app) pins(cmd *cobra.Command, stdin bool, lines int) (*pinSource, error
 	s := &pinSource{app: a, stdin: stdin}
 	if !stdin {
 		if _, ok := a.terminal(); !ok {
-			return nil, usageError(cmd, errors.New(errNoTerminal.Error()+"; give it with --"+stdinFlag))
+			flag := stdinFlag
+			if cmd.Flags().Lookup("pin-stdin") != nil {
+				flag = "pin-stdin"
+			}
+			return nil, usageError(cmd, errors.New(errNoTerminal.Error()+"; give it with --"+flag))
 		}
 		return s, nil
 	}

@@ -41,6 +41,16 @@ func serve(t *testing.T, agent *localapitest.Agent) string {
 	return socket
 }
 
+// Without a terminal a PIN is asked for by the flag that the command has.
+func TestNoTerminalForThePIN(t *testing.T) {
+	for flag, args := range map[string][]string{"--pin-stdin": {"securitykey", "pin", "set"}, "--stdin": {"pin", "set"}} {
+		var errs bytes.Buffer
+		if got := run(t.Context(), args, strings.NewReader(""), io.Discard, &errs); got != exitUsage || !strings.Contains(errs.String(), "give it with "+flag+"\n") {
+			t.Errorf("%q: exit %d: %s", args, got, errs.String())
+		}
+	}
+}
+
 // While a key waits for its owner, the person is told so, at once.
 func TestTouchIsAskedFor(t *testing.T) {
 	agent := &localapitest.Agent{Touches: make(chan struct{}), Plugged: []*localapitest.PluggedKey{{
