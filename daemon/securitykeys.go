@@ -27,6 +27,7 @@ type securityKeys interface {
 	Info(ctx context.Context, id string) (securitykey.Key, error)
 	Choose(ctx context.Context, id string, progress securitykey.Progress) (string, error)
 	Holds(ctx context.Context, id, rpID string, credentials [][]byte) (bool, error)
+	Proves(ctx context.Context, id string, want securitykey.Expected) (bool, error)
 	Register(ctx context.Context, r securitykey.Registration) (securitykey.Registered, error)
 	Assert(ctx context.Context, a securitykey.Assertion) (securitykey.Asserted, error)
 	SetPIN(ctx context.Context, id string, pin, old devicekey.Secret) error

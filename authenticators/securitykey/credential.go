@@ -138,13 +138,21 @@ func registered(a *wire.Attestation, r *Registration, data []byte, aaguid string
 
 // holds checks what every answer must say.
 func (d *authData) holds(rpID string, verified bool) error {
+	if err := d.isFor(rpID); err != nil {
+		return err
+	}
 	switch {
-	case !bytes.Equal(d.rpHash, hash([]byte(rpID))):
-		return errors.New("for another RP ID")
 	case d.flags&flagPresent == 0:
 		return errors.New("the key was not touched")
 	case verified && d.flags&flagVerified == 0:
 		return errors.New("the key did not verify its owner")
+	}
+	return nil
+}
+
+func (d *authData) isFor(rpID string) error {
+	if !bytes.Equal(d.rpHash, hash([]byte(rpID))) {
+		return errors.New("for another RP ID")
 	}
 	return nil
 }
@@ -244,6 +252,27 @@ func (ks *Keys) Holds(ctx context.Context, id, rpID string, credentials [][]byte
 	return result.Found, nil
 }
 
+// Proves says whether a key has the credential, by a signature that takes no touch
+// and no PIN: that it says so is not enough to give it the PIN of another one. It
+// verifies nobody. ErrUnsupported: the key does not say, or does not sign.
+func (ks *Keys) Proves(ctx context.Context, id string, want Expected) (bool, error) {
+	data := clientData(typeGet, want.Challenge, want.Origin)
+	result, _, err := ks.on(ctx, id, operation{time: askTime, req: wire.Request{
+		Op: wire.Holds, RPID: want.RPID, ClientDataHash: hash(data), CredentialIDs: [][]byte{want.CredentialID}, Verification: Discouraged.wire(),
+	}})
+	switch {
+	case err != nil || !result.Found:
+		return false, err
+	case result.Assertion == nil:
+		return false, ErrUnsupported
+	}
+	w := result.Assertion
+	if _, err := signedBy(Asserted{CredentialID: w.CredentialID, ClientDataJSON: data, AuthData: w.AuthData, Signature: w.Signature}, want); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrBadKey, err)
+	}
+	return true, nil
+}
+
 // Expected is what an assertion is checked against by whoever has the public key.
 type Expected struct {
 	RPID, Origin string
@@ -257,31 +286,44 @@ type Expected struct {
 // Verify checks an assertion, and gives the counter to remember. Any error means
 // that nobody is verified.
 func Verify(a Asserted, want Expected) (counter uint32, err error) {
-	if len(want.Challenge) < MinChallenge || !bytes.Equal(a.ClientDataJSON, clientData(typeGet, want.Challenge, want.Origin)) {
-		return 0, errors.New("client data that was not asked for")
-	}
-	if len(want.CredentialID) == 0 || !bytes.Equal(a.CredentialID, want.CredentialID) {
-		return 0, errors.New("another credential")
-	}
-	d, err := parseAuthData(a.AuthData)
+	d, err := signedBy(a, want)
 	if err != nil {
 		return 0, err
 	}
 	if err := d.holds(want.RPID, want.Verified); err != nil {
 		return 0, err
 	}
-	key, _, err := publicKey(want.PublicKey)
-	if err != nil {
-		return 0, err
-	}
-	if !signed(key, append(append([]byte{}, a.AuthData...), hash(a.ClientDataJSON)...), a.Signature) {
-		return 0, errors.New("the signature is not the credential's")
-	}
 	// A key that counts counts up; one that does not says 0 (WebAuthn 6.1.1).
 	if (d.counter != 0 || want.Counter != 0) && d.counter <= want.Counter {
 		return 0, fmt.Errorf("the key counts %d after %d: it may have been copied", d.counter, want.Counter)
 	}
 	return d.counter, nil
+}
+
+// signedBy checks that the credential has signed the challenge for the RP ID,
+// whatever it says of touch and verification.
+func signedBy(a Asserted, want Expected) (*authData, error) {
+	if len(want.Challenge) < MinChallenge || !bytes.Equal(a.ClientDataJSON, clientData(typeGet, want.Challenge, want.Origin)) {
+		return nil, errors.New("client data that was not asked for")
+	}
+	if len(want.CredentialID) == 0 || !bytes.Equal(a.CredentialID, want.CredentialID) {
+		return nil, errors.New("another credential")
+	}
+	d, err := parseAuthData(a.AuthData)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.isFor(want.RPID); err != nil {
+		return nil, err
+	}
+	key, _, err := publicKey(want.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if !signed(key, append(append([]byte{}, a.AuthData...), hash(a.ClientDataJSON)...), a.Signature) {
+		return nil, errors.New("the signature is not the credential's")
+	}
+	return d, nil
 }
 
 // PublicKeyOf reads the key of a credential.

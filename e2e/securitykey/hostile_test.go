@@ -82,3 +82,39 @@ func TestHoldsOfAKeyThatDoesNotSay(t *testing.T) {
 		t.Errorf("%v, %v", found, err)
 	}
 }
+
+// F2: a key that says that it has a credential, and cannot sign by it, has not
+// proved it. The other one needs no touch and no PIN for that.
+func TestF2KeyProvesItsCredential(t *testing.T) {
+	w := newWorld(t, 2)
+	id := w.plug(0, softkey.New(softkey.Options{PIN: "1234", MakeWithoutPIN: true}))
+	made := w.register(registration(id))
+	want := securitykey.Expected{RPID: rpID, Origin: origin, Challenge: challenge, CredentialID: made.CredentialID, PublicKey: made.PublicKey}
+	if found, err := w.Proves(t.Context(), id, want); !found || err != nil {
+		t.Errorf("%v, %v", found, err)
+	}
+	liar := softkey.New(softkey.Options{PIN: "1234", MakeWithoutPIN: true})
+	other := w.plug(1, liar)
+	if found, err := w.Proves(t.Context(), other, want); found || err != nil {
+		t.Errorf("a key that does not have it: %v, %v", found, err)
+	}
+	its := w.register(registration(other))
+	want.CredentialID, want.PublicKey = its.CredentialID, made.PublicKey
+	if found, err := w.Proves(t.Context(), other, want); found || !errors.Is(err, securitykey.ErrBadKey) {
+		t.Errorf("a key that claims it: %v, %v", found, err)
+	}
+	want.PublicKey = its.PublicKey
+	for _, lie := range []softkey.Fault{softkey.OtherChallenge, softkey.WrongRPHash, softkey.BadSignature, softkey.WrongCredentialID} {
+		liar.Break(lie, softkey.When{Step: softkey.StepAssert})
+		if found, err := w.Proves(t.Context(), other, want); found || !errors.Is(err, securitykey.ErrBadKey) {
+			t.Errorf("%s: %v, %v", lie.Name, found, err)
+		}
+		liar.Mend()
+	}
+	old := w.plug(1, softkey.New(softkey.Options{Kind: softkey.U2FOnly}))
+	its = w.register(registration(old))
+	want.CredentialID, want.PublicKey = its.CredentialID, its.PublicKey
+	if found, err := w.Proves(t.Context(), old, want); found || !errors.Is(err, securitykey.ErrUnsupported) {
+		t.Errorf("a U2F key: %v, %v", found, err)
+	}
+}

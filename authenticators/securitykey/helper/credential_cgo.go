@@ -137,23 +137,37 @@ func (k *key) makeCredential() (*wire.Result, error) {
 // does not pass such a list on: so the key is asked for each of them, silently.
 func (k *key) notThere(pin string) error {
 	for _, id := range k.req.CredentialIDs {
-		if len(id) == 0 {
-			return fail(wire.BadRequest, "an empty credential ID")
-		}
-		err := k.quick(func() error {
-			_, err := k.line.assert(question{rpID: k.req.RPID, hash: k.req.ClientDataHash, allow: [][]byte{id}, pin: pin, quiet: true})
+		if found, _, err := k.has(id, pin); err != nil {
 			return err
-		})
-		var e *wire.Error
-		switch {
-		case err == nil, errors.As(err, &e) && e.Code == thereButUntouched:
+		} else if found {
 			return fail(wire.Excluded, "the key has a credential of this account")
-		case errors.As(err, &e) && e.Code == wire.NoCredential:
-		default:
-			return err
 		}
 	}
 	return nil
+}
+
+// has asks silently for a signature by a credential. A U2F key says that it has it,
+// and does not sign.
+func (k *key) has(id []byte, pin string) (found bool, signed *wire.Assertion, err error) {
+	if len(id) == 0 {
+		return false, nil, fail(wire.BadRequest, "an empty credential ID")
+	}
+	var got *answer
+	ids := [][]byte{id}
+	err = k.quick(func() (err error) {
+		got, err = k.line.assert(question{rpID: k.req.RPID, hash: k.req.ClientDataHash, allow: ids, pin: pin, quiet: true})
+		return err
+	})
+	switch {
+	case is(err, thereButUntouched):
+		return true, nil, nil
+	case is(err, wire.NoCredential):
+		return false, nil, nil
+	case err != nil:
+		return false, nil, err
+	}
+	signed, err = assertion(got, ids)
+	return true, signed, err
 }
 
 // holds says whether the key has one of the credentials. Nobody is asked for
@@ -165,15 +179,18 @@ func (k *key) holds() (*wire.Result, error) {
 	if err := k.opened(); err != nil {
 		return nil, err
 	}
-	err := k.notThere("")
-	var e *wire.Error
-	if errors.As(err, &e) && e.Code == wire.Excluded {
-		return &wire.Result{Found: true}, nil
+	for _, id := range k.req.CredentialIDs {
+		found, signed, err := k.has(id, "")
+		switch {
+		case is(err, needsPIN):
+			return nil, fail(wire.Unsupported, "the key says nothing of its credentials without its PIN")
+		case err != nil:
+			return nil, err
+		case found:
+			return &wire.Result{Found: true, Assertion: signed}, nil
+		}
 	}
-	if is(err, needsPIN) {
-		return nil, fail(wire.Unsupported, "the key says nothing of its credentials without its PIN")
-	}
-	return &wire.Result{}, err
+	return &wire.Result{}, nil
 }
 
 func (k *key) getAssertion() (*wire.Result, error) {
@@ -223,13 +240,19 @@ func (k *key) getAssertion() (*wire.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	a, err := assertion(got, r.CredentialIDs)
+	return &wire.Result{Assertion: a}, err
+}
+
+// assertion is what a key gave, of which one of the credentials was asked for.
+func assertion(got *answer, asked [][]byte) (*wire.Assertion, error) {
 	auth, ok := byteString(got.auth)
 	if !ok {
 		return nil, fail(wire.BadKey, "authenticator data that is no byte string")
 	}
 	a := &wire.Assertion{CredentialID: got.id, AuthData: auth, Signature: got.sig, UserID: got.user, Secret: got.secret}
-	if len(a.CredentialID) == 0 && len(r.CredentialIDs) == 1 { // a key may leave it out then
-		a.CredentialID = bytes.Clone(r.CredentialIDs[0])
+	if len(a.CredentialID) == 0 && len(asked) == 1 { // a key may leave it out then
+		a.CredentialID = bytes.Clone(asked[0])
 	}
-	return &wire.Result{Assertion: a}, nil
+	return a, nil
 }

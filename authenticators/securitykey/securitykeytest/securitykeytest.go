@@ -36,6 +36,8 @@ type Token struct {
 	Touch func(ctx context.Context) error
 	// Spoil changes what the key has signed.
 	Spoil func(*securitykey.Asserted)
+	// Claims says that it has every credential.
+	Claims bool
 	// Sign replaces the authenticator data that are signed.
 	Sign func(authData []byte) []byte
 
@@ -221,6 +223,21 @@ func (ks *Keys) Holds(_ context.Context, id, _ string, credentials [][]byte) (bo
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
 	return slices.ContainsFunc(credentials, func(c []byte) bool { return t.credentials[string(c)] != nil }), nil
+}
+
+// Proves says whether it made the credential; a key that only claims it is found out.
+func (ks *Keys) Proves(_ context.Context, id string, want securitykey.Expected) (bool, error) {
+	t, err := ks.find("proves", id)
+	if err != nil {
+		return false, err
+	}
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	has := t.credentials[string(want.CredentialID)] != nil
+	if !has && t.Claims {
+		return false, securitykey.ErrBadKey
+	}
+	return has, nil
 }
 
 // SetPIN sets or changes it.

@@ -125,7 +125,7 @@ type Result struct {
 	Keys         []Info        `json:"keys,omitempty"`        // List
 	Info         *Info         `json:"info,omitempty"`        // Inspect
 	Attestation  *Attestation  `json:"attestation,omitempty"` // MakeCredential
-	Assertion    *Assertion    `json:"assertion,omitempty"`   // GetAssertion
+	Assertion    *Assertion    `json:"assertion,omitempty"`   // GetAssertion; Holds, if the key signs without a touch
 	Found        bool          `json:"found,omitempty"`       // Holds
 	Credentials  []Credential  `json:"credentials,omitempty"`
 	Left         int           `json:"credentialsLeft,omitempty"` // room for more on the key

@@ -56,7 +56,7 @@ const (
 type Keys interface {
 	List(ctx context.Context) ([]securitykey.Key, error)
 	Choose(ctx context.Context, id string, progress securitykey.Progress) (string, error)
-	Holds(ctx context.Context, id, rpID string, credentials [][]byte) (bool, error)
+	Proves(ctx context.Context, id string, want securitykey.Expected) (bool, error)
 	Register(ctx context.Context, r securitykey.Registration) (securitykey.Registered, error)
 	Assert(ctx context.Context, a securitykey.Assertion) (securitykey.Asserted, error)
 }
@@ -200,16 +200,24 @@ func (v *Verifier) Enrol(ctx context.Context, key string, pin devicekey.Secret) 
 	if _, err := securitykey.PublicKeyOf(made.PublicKey); err != nil {
 		return nil, fmt.Errorf("%w: %w", securitykey.ErrBadKey, err)
 	}
+	enrolled := &enrolled{
+		CredentialID: made.CredentialID, PublicKey: made.PublicKey, Counter: made.Counter,
+		AAGUID: made.AAGUID, Product: made.Key.Product, EnrolledAt: v.o.Now().UTC(),
+	}
+	if len(pin) > 0 { // which goes to a key that proves itself first
+		if found, err := v.proves(ctx, made.Key.ID, enrolled); err != nil {
+			return nil, err
+		} else if !found {
+			return nil, securitykey.ErrUnsupported
+		}
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	before, err := v.load()
 	if errors.Is(err, devicekey.ErrLocked) {
 		return nil, err
 	}
-	if err := v.save(contents{Key: &enrolled{
-		CredentialID: made.CredentialID, PublicKey: made.PublicKey, Counter: made.Counter,
-		AAGUID: made.AAGUID, Product: made.Key.Product, EnrolledAt: v.o.Now().UTC(),
-	}}); err != nil {
+	if err := v.save(contents{Key: enrolled}); err != nil {
 		return nil, err
 	}
 	v.proved, v.likely = "", made.Key.ID
@@ -259,7 +267,7 @@ func (v *Verifier) Verify(ctx context.Context, req verification.Request) error {
 		got, err = v.o.Keys.Assert(ctx, ask)
 	}
 	if errors.Is(err, securitykey.ErrOtherKey) { // it is elsewhere now, or not known; nothing was sent
-		if ask.Key, err = v.which(ctx, c.Key.CredentialID, len(req.KeyPIN) > 0); err == nil {
+		if ask.Key, err = v.which(ctx, c.Key, len(req.KeyPIN) > 0); err == nil {
 			got, err = v.o.Keys.Assert(ctx, ask)
 		}
 	}
@@ -276,10 +284,11 @@ func (v *Verifier) Verify(ctx context.Context, req verification.Request) error {
 	return v.accept(c.Key, got, fresh)
 }
 
-// which finds the enrolled key among those that are plugged in, without a touch: its
-// PIN goes to it and to no other, where it would count as a wrong one. Where a key
-// does not say and there is no PIN, it is the one that is touched first ("").
-func (v *Verifier) which(ctx context.Context, credential []byte, pin bool) (id string, err error) {
+// which finds the enrolled key among those that are plugged in, by a signature
+// without a touch: its PIN goes to it and to no other, where it would count as a
+// wrong one, or be learned by a key that only looks like it. Where a key does not
+// say and there is no PIN, it is the one that is touched first ("").
+func (v *Verifier) which(ctx context.Context, enrolled *enrolled, pin bool) (id string, err error) {
 	keys, err := v.o.Keys.List(ctx)
 	if err != nil {
 		return "", err
@@ -291,7 +300,7 @@ func (v *Verifier) which(ctx context.Context, credential []byte, pin bool) (id s
 	for _, k := range keys {
 		found, err := false, k.Problem
 		if err == nil {
-			found, err = v.o.Keys.Holds(ctx, k.ID, RPID, [][]byte{credential})
+			found, err = v.proves(ctx, k.ID, enrolled)
 		}
 		switch {
 		case found && err == nil:
@@ -300,15 +309,17 @@ func (v *Verifier) which(ctx context.Context, credential []byte, pin bool) (id s
 			none = err
 		}
 	}
-	switch silent := errors.Is(none, securitykey.ErrUnsupported); {
-	case !pin && !errors.Is(none, securitykey.ErrNoCredential):
+	if !pin && !errors.Is(none, securitykey.ErrNoCredential) {
 		return "", nil
-	case silent && len(keys) == 1: // there is no other that it could be
-		return keys[0].ID, nil
-	case silent:
-		return "", ErrWhichKey
 	}
 	return "", none
+}
+
+// proves says whether a key is the enrolled one.
+func (v *Verifier) proves(ctx context.Context, id string, key *enrolled) (bool, error) {
+	return v.o.Keys.Proves(ctx, id, securitykey.Expected{
+		RPID: RPID, Origin: origin, Challenge: challenge(), CredentialID: key.CredentialID, PublicKey: key.PublicKey,
+	})
 }
 
 // accept checks what a key has signed, and writes its counter down.

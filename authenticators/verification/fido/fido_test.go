@@ -83,25 +83,39 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// A key that does not say without its PIN whether it is the one is asked, if there
-// is no other.
-func TestKeyThatDoesNotSayWhetherItIsEnrolled(t *testing.T) {
+// F2: the PIN goes to the key that proves that it is the one, and to no other that
+// says so; also when the other is all that is plugged in, in the place of it.
+func TestF2PINGoesToTheKeyThatProvesItself(t *testing.T) {
 	e := enrol(t)
-	e.keys.Fail = func(operation string) error {
-		if operation == "holds" {
+	liar := securitykeytest.New("Lookalike", "9999")
+	liar.Claims = true
+	e.keys.Unplug()
+	e.keys.Plug(liar)
+	e.keys.Plug(e.token)
+	if err := e.verify(t); err != nil || liar.TriesLeft != 8 {
+		t.Errorf("beside another: %v, %d tries left", err, liar.TriesLeft)
+	}
+	e.keys.Unplug()
+	e.keys.Plug(liar)
+	before := len(e.keys.Asked())
+	if err := e.verify(t); !errors.Is(err, securitykey.ErrBadKey) || slices.Contains(e.keys.Asked()[before+1:], "assert") || liar.TriesLeft != 8 {
+		t.Errorf("in its place: %v, %q, %d tries left", err, e.keys.Asked()[before:], liar.TriesLeft)
+	}
+}
+
+// A key that has a PIN and cannot prove itself without it is not enrolled: the PIN
+// would never be given to it.
+func TestKeyThatCannotProveItself(t *testing.T) {
+	keys := &securitykeytest.Keys{Fail: func(operation string) error {
+		if operation == "proves" {
 			return securitykey.ErrUnsupported
 		}
 		return nil
-	}
-	e.v = New(Options{Keys: e.keys, Rooms: e.rooms}) // which it was is not known any more
-	if err := e.verify(t); err != nil {
-		t.Error(err)
-	}
-	e.keys.Plug(securitykeytest.New("Other", "9999"))
-	e.v = New(Options{Keys: e.keys, Rooms: e.rooms})
-	before := len(e.keys.Asked())
-	if err := e.verify(t); !errors.Is(err, ErrWhichKey) || slices.Contains(e.keys.Asked()[before:], "assert") {
-		t.Errorf("%v, %q", err, e.keys.Asked()[before:])
+	}}
+	keys.Plug(securitykeytest.New("Silent", keyPIN))
+	v := New(Options{Keys: keys, Rooms: &verificationtest.Rooms{}})
+	if _, err := v.Enrol(t.Context(), "", devicekey.Secret(keyPIN)); !errors.Is(err, securitykey.ErrUnsupported) || v.State(t.Context()).State != "not_set" {
+		t.Errorf("%v, %+v", err, v.State(t.Context()))
 	}
 }
 
