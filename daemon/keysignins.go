@@ -170,7 +170,7 @@ func explainKeySignIn(err error) error {
 	case errors.Is(err, keysignin.ErrNoneEnrolled):
 		return say(http.StatusConflict, "key_not_enrolled", "plug in the one that is", err)
 	case errors.Is(err, keysignin.ErrNoKeyWanted):
-		return say(http.StatusConflict, "key_not_wanted", "its rules ask for none of this app; another one can be named with --client", err)
+		return say(http.StatusConflict, "key_not_wanted", "its rules ask for none of this app, or its administrator has not switched security keys on; another app can be named with --client", err)
 	case errors.Is(err, keysignin.ErrBuiltIn):
 		return say(http.StatusConflict, "key_not_wanted", "its administrator can allow security keys", err)
 	case errors.Is(err, keysignin.ErrTooManySteps), errors.Is(err, client.ErrWebAuthn):

@@ -190,6 +190,11 @@ func TestKeySignInRefusals(t *testing.T) {
 		"a step unknown here": {func(o *keyOrg, _ *securitykeytest.Keys, _ *api.KeySignIn) {
 			o.Steps(func(oktatest.Step) (int, string) { return 200, `{"remediation":{"value":[{"name":"enroll-profile"}]}}` })
 		}, "sign_in_not_possible"},
+		"an org without keys": {func(o *keyOrg, _ *securitykeytest.Keys, _ *api.KeySignIn) {
+			o.Steps(func(oktatest.Step) (int, string) {
+				return 200, `{"successWithInteractionCode":{"value":[{"name":"interaction_code","value":"CODE"}]}}`
+			})
+		}, "key_not_wanted"},
 		"a page": {func(o *keyOrg, _ *securitykeytest.Keys, _ *api.KeySignIn) {
 			o.Reply("/idp/idx/introspect", oktatest.Reply{Status: 200, ContentType: "text/html", Body: "<html>"})
 		}, "org_unexpected_answer"},
@@ -204,6 +209,8 @@ func TestKeySignInRefusals(t *testing.T) {
 			_, err := a.client.SignInWithKey(t.Context(), in)
 			if e := refusalOf(t, err); e.Code != row.code || e.Message == "" || strings.Contains(e.Message, "\n") {
 				t.Errorf("%s: %s, want %s", e.Code, e.Message, row.code)
+			} else if e.Code == "key_not_wanted" && !strings.Contains(e.Hint, "switched security keys on") { // as in an org that is new
+				t.Errorf("hint %q", e.Hint)
 			}
 		})
 	}
