@@ -8,7 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"countersign.dev/authenticators/securitykey"
 	"countersign.dev/authenticators/securitykey/securitykeytest"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta/oktatest"
@@ -227,4 +229,74 @@ func TestKeySignInDuringAHold(t *testing.T) {
 	if got, err := a.client.SignInWithKey(t.Context(), in); err != nil || !got.Enrolled {
 		t.Errorf("%+v, %v", got, err)
 	}
+}
+
+// Who gives up while the key blinks is not signed in: the key is asked no longer,
+// the org hears of no answer, and that is on record. So many wait at once and no
+// more.
+func TestKeySignInGivenUp(t *testing.T) {
+	org := newKeyOrg(t)
+	token := securitykeytest.New("Soft Key", "1234")
+	blinks, ended := make(chan struct{}), make(chan struct{})
+	token.Touch = func(ctx context.Context) error {
+		select {
+		case blinks <- struct{}{}:
+			<-ctx.Done()
+			ended <- struct{}{}
+		case <-ctx.Done():
+		}
+		return securitykey.ErrCancelled
+	}
+	a, _ := withSecurityKey(t, token)
+	in := api.KeySignIn{Org: org.URL, Username: "bob@example.com", Password: api.PIN("Secret-1"), PIN: api.PIN("1234"), Enrol: true}
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	answers := make(chan error, maxKeySignIns)
+	for range maxKeySignIns {
+		go func() {
+			_, err := a.client.SignInWithKey(ctx, in)
+			answers <- err
+		}()
+		<-blinks
+	}
+	soon, enough := context.WithTimeout(t.Context(), 20*time.Second)
+	defer enough()
+	_, err := a.client.SignInWithKey(soon, in)
+	if e := refusalOf(t, err); e.Code != "too_many_sign_ins" {
+		t.Errorf("one more: %s", e.Code)
+	}
+	giveUp()
+	for range maxKeySignIns {
+		select {
+		case <-ended:
+		case <-soon.Done():
+			t.Fatal("the key is still asked")
+		}
+		if err := <-answers; err == nil {
+			t.Error("signed in")
+		}
+	}
+	for _, s := range org.Stepped() {
+		if s.Path == "activate" {
+			t.Error("the org got an answer")
+		}
+	}
+	in.PIN = nil // as soon as the others have gone there is room again
+	until(t, "room", func() bool {
+		_, err := a.client.SignInWithKey(t.Context(), in)
+		return refusalOf(t, err).Code == "key_pin_needed"
+	})
+	records := 0
+	until(t, "the records", func() bool {
+		records = 0
+		for _, r := range a.audit(t) {
+			if r.Event == "key_sign_in" {
+				records++
+				if r.Outcome != "failed" || !strings.Contains(r.Reason, "cancelled") {
+					t.Fatalf("on record: %+v", r)
+				}
+			}
+		}
+		return records == maxKeySignIns
+	})
 }
