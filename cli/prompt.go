@@ -275,19 +275,26 @@ func await(ctx context.Context, agent *client.Client, wait time.Duration) (next 
 		return nil, func() {}, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("none came within %s", wait))
+	over := func(err error) error {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) { // in whatever that has broken
+			return &failure{tried: "wait for a sign-in", err: context.Cause(ctx), code: exitTimeout}
+		}
+		return failed("wait for a sign-in", err)
+	}
 	events, err := agent.Subscribe(ctx, frontEnd)
 	if err != nil {
+		err = over(err)
 		cancel()
-		return nil, nil, failed("wait for a sign-in", err)
+		return nil, nil, err
 	}
 	pull, stopPull := iter.Pull2(events)
 	next = func() (api.Event, error) {
 		e, err, ok := pull()
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
-			return e, &failure{tried: "wait for a sign-in", err: context.Cause(ctx), code: exitTimeout}
-		case err != nil || !ok:
-			return e, failed("wait for a sign-in", err)
+		if !ok {
+			err = client.ErrStreamEnded
+		}
+		if err != nil {
+			return e, over(err)
 		}
 		return e, nil
 	}
