@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               setup,
+		Deadline:            time.Now().Add(5 * time.Minute), // then who hangs is asked where, by SIGQUIT
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"agent": steer, "exits": exits, "jsonshape": jsonShape},
 	})
 }
@@ -113,7 +114,11 @@ func (w *world) start() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = s.Shutdown(ctx)
-		<-done
+		select {
+		case <-done:
+		case <-time.After(patience):
+			panic("the agent in memory does not end")
+		}
 		w.stop = func() {}
 	}
 	return nil
@@ -395,11 +400,25 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// patience bounds what takes no time unless it is broken.
+const patience = 30 * time.Second
+
+// soon is what comes from c, or the end of the test: it says who does not end.
+func soon[T any](t *testing.T, c <-chan T, who string) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatalf("%s does not end within %s", who, patience)
+	}
+	return v
+}
+
 // awaits waits for another process to have done its part.
 func awaits(ts *testscript.TestScript, done func() bool) {
-	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			ts.Fatalf("it did not come to that within 20 s")
+			ts.Fatalf("it did not come to that within %s", patience)
 		}
 	}
 }

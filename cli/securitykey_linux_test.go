@@ -31,7 +31,7 @@ func TestEnableOneOfSeveralKeys(t *testing.T) {
 	if _, err := io.WriteString(person, agent.Plugged[0].PIN+"\n"); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-code; got != exitDone || !agent.Methods["security_key"] || agent.Plugged[1].Tries != 8 {
+	if got := soon(t, code, "enabling the key"); got != exitDone || !agent.Methods["security_key"] || agent.Plugged[1].Tries != 8 {
 		t.Errorf("exit %d: %s%s", got, out.String(), errs.String())
 	}
 }

@@ -36,7 +36,7 @@ func serve(t *testing.T, agent *localapitest.Agent) string {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = s.Shutdown(ctx)
-		<-served
+		soon(t, served, "the agent")
 	})
 	return socket
 }
@@ -76,7 +76,7 @@ func TestTouchIsAskedFor(t *testing.T) {
 			agent.Touches <- struct{}{} // not before
 		}
 	}
-	if got := <-code; got != exitDone || !told {
+	if got := soon(t, code, "the command"); got != exitDone || !told {
 		t.Fatalf("exit %d, told %v: %s", got, told, out.String())
 	}
 }

@@ -27,16 +27,30 @@ func (a *app) terminal() (*os.File, bool) {
 
 // askSecret asks for a line that the terminal does not show; it may be empty.
 func (a *app) askSecret(ctx context.Context, question string) (api.PIN, error) {
-	line, err := a.asks(ctx, question, func(_ *os.File, fd int) ([]byte, error) { return term.ReadPassword(fd) })
+	line, err := a.asks(ctx, question, silently)
 	if err == nil {
 		a.errs.line("") // the person's own does not show
 	}
 	return api.PIN(line), err
 }
 
+// silently reads a line that the terminal does not show. The file is held meanwhile:
+// closed after an interrupt, its number would be that of another one, which the end
+// of the reading would make show what is typed.
+func silently(f *os.File) (line []byte, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	if held := raw.Control(func(fd uintptr) { line, err = term.ReadPassword(int(fd)) }); held != nil {
+		return nil, held
+	}
+	return line, err
+}
+
 // ask asks for a line that the terminal shows; it may be empty.
 func (a *app) ask(ctx context.Context, question string) (string, error) {
-	line, err := a.asks(ctx, question, func(f *os.File, _ int) ([]byte, error) { return bufio.NewReader(f).ReadBytes('\n') })
+	line, err := a.asks(ctx, question, func(f *os.File) ([]byte, error) { return bufio.NewReader(f).ReadBytes('\n') })
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
@@ -45,7 +59,7 @@ func (a *app) ask(ctx context.Context, question string) (string, error) {
 
 // asks asks at the terminal. The question goes to standard error: standard output
 // belongs to the answer.
-func (a *app) asks(ctx context.Context, question string, read func(f *os.File, fd int) ([]byte, error)) ([]byte, error) {
+func (a *app) asks(ctx context.Context, question string, read func(f *os.File) ([]byte, error)) ([]byte, error) {
 	f, ok := a.terminal()
 	if !ok {
 		return nil, errNoTerminal
@@ -64,7 +78,7 @@ func (a *app) asks(ctx context.Context, question string, read func(f *os.File, f
 	// to the end of this process, which is near; the terminal is not.
 	done := make(chan typed, 1)
 	go func() {
-		line, err := read(f, fd)
+		line, err := read(f)
 		done <- typed{line, err}
 	}()
 	select {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"countersign.dev/cli/internal/ptytest"
 )
@@ -28,11 +31,14 @@ func TestC8PINIsNotShown(t *testing.T) {
 	if _, err := io.WriteString(person, "314159\n"); err != nil {
 		t.Fatal(err)
 	}
-	if g := <-done; g.pin != "314159" || g.err != nil {
+	if g := soon(t, done, "the question"); g.pin != "314159" || g.err != nil {
 		t.Fatalf("%+v", g)
 	}
 	if !ptytest.Echoes(t, program) {
 		t.Error("the terminal stays silent")
+	}
+	if err := person.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
 	}
 	shown := make([]byte, 1024)
 	n, err := person.Read(shown)
@@ -54,7 +60,7 @@ func TestInterruptedQuestion(t *testing.T) {
 	}()
 	ptytest.Silent(t, program)
 	interrupt()
-	if err := <-done; !errors.Is(err, context.Canceled) {
+	if err := soon(t, done, "the interrupted question"); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if !ptytest.Echoes(t, program) {
@@ -62,6 +68,18 @@ func TestInterruptedQuestion(t *testing.T) {
 	}
 	if got := failed("set the PIN", ctx.Err()).Error(); got != "set the PIN: interrupted" {
 		t.Error(got)
+	}
+	// What still reads there holds its file: another terminal does not get its number,
+	// and is not made to show what is typed.
+	link := fmt.Sprintf("/proc/self/fd/%d", program.Fd())
+	before, err := os.Readlink(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program.Close()
+	ptytest.Open(t)
+	if after, err := os.Readlink(link); err != nil || after != before {
+		t.Errorf("%q became %q, %v", before, after, err)
 	}
 }
 

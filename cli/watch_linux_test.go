@@ -35,7 +35,7 @@ func TestWatchOnTerminal(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = s.Shutdown(ctx)
-		<-served
+		soon(t, served, "the agent")
 	}()
 	waiting := prompt("p-1", "Payroll")
 	agent.Ask(waiting)
@@ -79,7 +79,7 @@ func TestWatchOnTerminal(t *testing.T) {
 			} else {
 				interrupt()
 			}
-			if code := <-ended; code != exitDone || errs.Len() > 0 {
+			if code := soon(t, ended, "the watch"); code != exitDone || errs.Len() > 0 {
 				t.Errorf("exit %d, %q", code, errs.String())
 			}
 			if ptytest.Modes(t, program) != before {
@@ -107,7 +107,7 @@ func TestWatchOnTerminal(t *testing.T) {
 			t.Error("the terminal was touched")
 		}
 		interrupt()
-		if code := <-ended; code != exitDone || asked() == n {
+		if code := soon(t, ended, "the watch of a pipe"); code != exitDone || asked() == n {
 			t.Errorf("exit %d", code)
 		}
 	}
