@@ -352,8 +352,8 @@ func TestSecurityKeysAreSwitchedOn(t *testing.T) {
 		t.Error("signed in by the password alone")
 	}
 	s.Close()
-	open(t, org.Config{StateDir: dir, Demo: true}).Close() // the demonstration does not switch on what somebody has switched off
-	if a := webAuthnIn(t, dir); a.Active() {
+	open(t, org.Config{StateDir: dir, Demo: true}).Close() // the demonstration does not switch on what somebody has switched off, nor set it
+	if a := webAuthnIn(t, dir); a.Active() || a.Settings.ResidentKeyRequirement != directory.ResidentDiscouraged {
 		t.Errorf("%+v", a)
 	}
 }

@@ -199,9 +199,11 @@ func (s *Server) seedDemo(ctx context.Context, tx store.Tx, everyone directory.G
 	if err != nil {
 		return err
 	}
-	keys.Settings.ResidentKeyRequirement = directory.ResidentPreferred
-	if err := directory.SetWebAuthn(ctx, tx, keys.Settings, now); err != nil {
-		return err
+	if !keys.Changed() {
+		keys.Settings.ResidentKeyRequirement = directory.ResidentPreferred
+		if err := directory.SetWebAuthn(ctx, tx, keys.Settings, now); err != nil {
+			return err
+		}
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE org SET demo_seeded_at = ?`, store.Millis(now))
 	return err

@@ -30,6 +30,9 @@ type WebAuthn struct {
 	CreatedAt, UpdatedAt time.Time
 }
 
+// Changed says whether somebody has switched it or changed its settings.
+func (w WebAuthn) Changed() bool { return !w.UpdatedAt.Equal(w.CreatedAt) }
+
 // Active says whether security keys may be enrolled and used.
 func (w WebAuthn) Active() bool { return w.ID != "" && w.Status == AuthenticatorActive }
 
