@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,8 +63,11 @@ func pretend(mode string) {
 	}
 	if req.Op == wire.List {
 		infos := twoKeys
-		if mode == "one" || mode == "pin" {
+		switch mode {
+		case "one", "pin":
 			infos = infos[:1]
+		case "many":
+			infos = slices.Repeat(infos[:1], maxKeys+1)
 		}
 		lacks := ""
 		if mode == "open" {
@@ -110,6 +114,8 @@ func pretend(mode string) {
 			return
 		}
 		ok()
+	case "wrong PIN unasked":
+		say(wire.Reply{Error: &wire.Error{Code: wire.WrongPIN, TriesLeft: 1}})
 	case "garbage":
 		fmt.Print("\x00\x00\x00\x05hello")
 	case "text":

@@ -20,6 +20,7 @@ type operation struct {
 	req      wire.Request
 	time     time.Duration
 	pin      wire.PIN // sent when the key wants it
+	sent     bool     // it was
 	progress Progress
 	key      Key // for progress
 }
@@ -102,6 +103,9 @@ func (ks *Keys) run(ctx context.Context, op operation) (_ *wire.Result, err erro
 	switch {
 	case errors.As(o.err, &e):
 		ks.o.Log.Info("security-key helper", "op", op.req.Op, "code", strconv.QuoteToASCII(e.Code), "message", strconv.QuoteToASCII(e.Message))
+		if e.Code == wire.WrongPIN && !op.sent {
+			return nil, ErrBadKey // nobody has tried one
+		}
 		return nil, errorOf(e)
 	case errors.Is(o.err, errNoEnd):
 		// It died. Its key may be what killed it.
@@ -160,7 +164,7 @@ func talk(p *process, op *operation) (*wire.Result, error) {
 				return nil, &PINNeededError{max(0, r.TriesLeft)}
 			}
 			err := wire.WritePIN(p.stdin, op.pin)
-			op.pin = wire.PIN{} // once
+			op.pin, op.sent = wire.PIN{}, true // once
 			if errors.Is(err, wire.ErrTooLong) {
 				p.stdin.Close()
 				p.drain()

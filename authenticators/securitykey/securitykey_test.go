@@ -243,6 +243,11 @@ func TestPINIsSentOnceAndOnlyWhenWanted(t *testing.T) {
 	if got := w.noted(t); strings.Count(got, "PIN") != 1 {
 		t.Errorf("%q", got)
 	}
+	// Who has tried none has tried no wrong one.
+	lies := fake(t, "wrong PIN unasked")
+	if _, err = lies.Credentials(t.Context(), lies.first(t), pin); !errors.Is(err, ErrBadKey) || errors.Is(err, ErrPIN) {
+		t.Error(err)
+	}
 	for _, text := range []string{"1234", "MTIzNA"} {
 		if strings.Contains(w.log.String(), text) {
 			t.Errorf("the log has the PIN: %s", w.log)
@@ -333,6 +338,10 @@ func TestListNamesKeys(t *testing.T) {
 		t.Errorf("%+v, then %+v", k, again[0])
 	}
 	if _, err := w.Info(t.Context(), "nosuchkey"); !errors.Is(err, ErrOtherKey) {
+		t.Error(err)
+	}
+	var helper *HelperError
+	if _, err := fake(t, "many").List(t.Context()); !errors.As(err, &helper) || !strings.Contains(err.Error(), "listed 65 keys") {
 		t.Error(err)
 	}
 	if _, err := fake(t, "not built").Info(t.Context(), k.ID); !errors.Is(err, ErrNotBuilt) {
