@@ -313,3 +313,56 @@ func FuzzAuthData(f *testing.F) {
 		}
 	})
 }
+
+// What is not for the origin, or could be guessed, goes to no key: no helper is
+// looked for.
+func TestOriginsComeBeforeKeys(t *testing.T) {
+	ks := New(Options{Helper: "/nonexistent"})
+	var origin *OriginError
+	r := Registration{Origin: "https://example.com", RPID: "example.org", Challenge: make([]byte, MinChallenge)}
+	a := Assertion{Origin: r.Origin, RPID: r.RPID, Challenge: r.Challenge}
+	if _, err := ks.Register(t.Context(), r); !errors.As(err, &origin) {
+		t.Error(err)
+	}
+	if _, err := ks.Assert(t.Context(), a); !errors.As(err, &origin) {
+		t.Error(err)
+	}
+	r.RPID, r.Challenge = "example.com", r.Challenge[1:]
+	a.RPID, a.Challenge = r.RPID, r.Challenge
+	if _, err := ks.Register(t.Context(), r); err == nil || errors.Is(err, ErrHelper) {
+		t.Error(err)
+	}
+	if _, err := ks.Assert(t.Context(), a); err == nil || errors.Is(err, ErrHelper) {
+		t.Error(err)
+	}
+}
+
+// An assertion by what was not asked for is none.
+func TestAssertionsThatWereNotAskedFor(t *testing.T) {
+	auth := append(hash([]byte("example.com")), flagPresent, 0, 0, 0, 1)
+	good := wire.Assertion{CredentialID: []byte("mine"), AuthData: auth, Signature: []byte{1}}
+	ask := Assertion{RPID: "example.com", Allow: [][]byte{[]byte("other"), []byte("mine")}}
+	if _, err := asserted(&good, &ask, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(w *wire.Assertion){
+		"another credential":     func(w *wire.Assertion) { w.CredentialID = []byte("no one's") },
+		"no credential":          func(w *wire.Assertion) { w.CredentialID = nil },
+		"a long user handle":     func(w *wire.Assertion) { w.UserID = make([]byte, 65) },
+		"a secret":               func(w *wire.Assertion) { w.Secret = make([]byte, 32) },
+		"another RP ID":          func(w *wire.Assertion) { w.AuthData = append(hash([]byte("example.org")), auth[32:]...) },
+		"more behind it":         func(w *wire.Assertion) { w.AuthData = append(bytes.Clone(auth), 0) },
+		"extensions without any": func(w *wire.Assertion) { w.AuthData = bytes.Clone(auth); w.AuthData[32] |= flagExtensions },
+		"not touched":            func(w *wire.Assertion) { w.AuthData = bytes.Clone(auth); w.AuthData[32] = 0 },
+	} {
+		w := good
+		change(&w)
+		if _, err := asserted(&w, &ask, nil); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	ask.Verification = Required
+	if _, err := asserted(&good, &ask, nil); err == nil {
+		t.Error("not verified: taken")
+	}
+}

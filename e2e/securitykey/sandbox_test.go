@@ -238,6 +238,33 @@ func TestF3HelperEndsWithTheAgent(t *testing.T) {
 	}
 }
 
+// F2: a key of another model than the person was shown gets no PIN and no order,
+// also where nothing else tells it apart.
+func TestF2OtherModelIsRefused(t *testing.T) {
+	k, p := plug(t, softkey.Options{PIN: "1234"})
+	shown := wire.Identity{Path: p.Path, AAGUID: "ee882879-721c-4913-9775-3dfcce97072a"}
+	for op, req := range map[wire.Op]wire.Request{
+		wire.SetPIN: {}, wire.ChangePIN: {}, wire.Reset: {}, wire.Credentials: {}, wire.Fingerprints: {},
+		wire.DeleteCredential: {CredentialIDs: [][]byte{{1}}}, wire.EnrolFingerprint: {Name: "x"}, wire.DropFingerprint: {Template: "01"},
+		wire.GetAssertion:   {RPID: rpID, ClientDataHash: make([]byte, 32), CredentialIDs: [][]byte{{1}}, Verification: "required"},
+		wire.MakeCredential: {RPID: rpID, ClientDataHash: make([]byte, 32), User: &wire.User{ID: []byte("a"), Name: "a"}, Algorithms: []int{-7}},
+	} {
+		req.Op, req.Device, req.Expect = op, p.Path, &shown
+		r := begin(t, product, 0, req)
+		reply := r.next()
+		r.stdin.Close()
+		if reply.Error == nil || reply.Error.Code != wire.OtherKey {
+			t.Errorf("%s: %+v", op, reply)
+		}
+		_ = r.cmd.Wait()
+	}
+	for _, s := range k.Steps() {
+		if s != softkey.StepInit && s != softkey.StepInfo {
+			t.Errorf("it was asked %q", s)
+		}
+	}
+}
+
 // What a user may not open is said as that, as is what is no key.
 func TestPermission(t *testing.T) {
 	if os.Getuid() != 0 {

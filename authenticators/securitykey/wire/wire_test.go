@@ -62,6 +62,15 @@ func TestPINFrameIsWiped(t *testing.T) {
 	if !bytes.Equal(kept, make([]byte, len(kept))) {
 		t.Errorf("%q is left", kept)
 	}
+	// So is that which one was read into.
+	var b bytes.Buffer
+	if err := WritePIN(&b, PIN{PIN: []byte("123456")}); err != nil {
+		t.Fatal(err)
+	}
+	r := reader(func(p []byte) (int, error) { kept = p; return b.Read(p) })
+	if err := Read(r, &PIN{}); err != nil || len(kept) < 8 || !bytes.Equal(kept, make([]byte, len(kept))) {
+		t.Errorf("%q is left, %v", kept, err)
+	}
 	// An error does not quote one.
 	if err := Read(strings.NewReader("\x00\x00\x00\x10{\"pin\":\"secret\"x"), &PIN{}); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Error(err)
@@ -71,6 +80,10 @@ func TestPINFrameIsWiped(t *testing.T) {
 type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+type reader func([]byte) (int, error)
+
+func (r reader) Read(p []byte) (int, error) { return r(p) }
 
 // A frame is read whole or not at all, and what is read can be written again.
 func FuzzFrame(f *testing.F) {

@@ -179,6 +179,16 @@ func TestC3AssertionsThatProveNothing(t *testing.T) {
 			}
 			e.token.Counter = 0
 		},
+		"the counter of before another verification": func(_ *testing.T, e *enrolment) {
+			e.token.Touch = func(context.Context) error { // meanwhile
+				c, err := e.v.load()
+				if err == nil {
+					c.Key.Counter = 50
+					err = e.v.save(c)
+				}
+				return err
+			}
+		},
 		"the counter at zero": func(t *testing.T, e *enrolment) {
 			if err := e.verify(t); err != nil {
 				t.Fatal(err)
@@ -218,7 +228,7 @@ func TestC3AssertionsThatProveNothing(t *testing.T) {
 				t.Fatalf("%v", err)
 			}
 			// The next honest answer counts: nothing of the attack was kept.
-			e.keys.Do(func() { e.token.Spoil, e.token.Sign, e.token.Counter = nil, nil, 100 })
+			e.keys.Do(func() { e.token.Spoil, e.token.Sign, e.token.Touch, e.token.Counter = nil, nil, nil, 100 })
 			if err := e.verify(t); err != nil {
 				t.Errorf("afterwards: %v", err)
 			}
