@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp/kb"
 
@@ -135,4 +136,39 @@ func TestSecurityKeyOnTheOwnPage(t *testing.T) {
 	look(t, page, "key")
 	must(t, page.Click(ctx, `[data-se="cancel"]`))
 	must(t, page.WaitFor(ctx, harness.FieldIdentifier))
+}
+
+// A page that is left open: the org asks anew where the question has grown old, and
+// ends a sign-in that has.
+func TestSecurityKeyOnAPageLeftOpen(t *testing.T) {
+	t.Parallel()
+	clock := &harness.Clock{}
+	stage := newStage(t, harness.StageOptions{Clock: clock})
+	site := newSite(t, stage.Org)
+	ctx := deadline(t)
+	page := newPage(t)
+	key, err := page.PlugInKey(ctx, true)
+	must(t, err)
+	must(t, key.Unplug(ctx))
+	begin := func() {
+		must(t, page.Open(ctx, stage.Org.NewSignIn("demo-strict", "", site.URL+"/callback").AuthorizeURL()))
+		must(t, page.Identify(ctx, harness.Bob))
+		must(t, page.EnterPassword(ctx, harness.Password))
+		must(t, page.Click(ctx, `[data-se="webauthn"]`))
+		must(t, page.Click(ctx, `[data-se="ask-key"]`))
+		must(t, page.WaitForText(ctx, "Waiting for your security key"))
+	}
+	begin()
+	clock.Advance(2 * time.Hour)
+	key, err = page.PlugInKey(ctx, true)
+	must(t, err)
+	must(t, page.WaitForText(ctx, "This sign-in took too long"))
+	must(t, key.Unplug(ctx))
+	begin()
+	clock.Advance(301 * time.Second)
+	_, err = page.PlugInKey(ctx, true)
+	must(t, err)
+	must(t, page.WaitForText(ctx, "Nobody used the key in time"))
+	must(t, page.Click(ctx, `[data-se="ask-key"]`))
+	must(t, page.Until(ctx, "the end of the sign-in", harness.ResultShown))
 }

@@ -447,8 +447,9 @@ func TestSessionOfASecurityKey(t *testing.T) {
 	key := keysOf(t, w, w.Bob.ID)[0]
 	id := okta.Secret("session")
 	w.Sessions[id] = signin.SessionFacts{UserID: w.Bob.ID, AMR: []string{"pwd", "pop", "mfa"}, AuthTime: w.Clock.Now(), EnrolmentID: key.ID}
+	prompt := ""
 	start := func(app string) bool {
-		h, err := w.Engine.Start(ctx, signin.Intent{ClientID: app, Mode: signin.Redirect, PageOrigin: signintest.BaseURL, SessionID: id})
+		h, err := w.Engine.Start(ctx, signin.Intent{ClientID: app, Mode: signin.Redirect, PageOrigin: signintest.BaseURL, SessionID: id, Prompt: prompt})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -457,6 +458,10 @@ func TestSessionOfASecurityKey(t *testing.T) {
 	if !start(signintest.Web) || start(signintest.Strict) || start(signintest.Resist) || start(signintest.UV) {
 		t.Error("the session is worth less, or more")
 	}
+	if prompt = signin.PromptEnrol; start(signintest.Web) {
+		t.Error("the session enrols")
+	}
+	prompt = ""
 	w.Write(t, func(tx store.Tx) error { return factor.RemoveKey(ctx, tx, w.Bob.ID, key.ID) })
 	if start(signintest.Web) {
 		t.Error("the session outlives its key")
