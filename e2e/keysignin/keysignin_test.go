@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -228,4 +229,54 @@ func newRelay(t *testing.T, orgURL string) *relay {
 	r.URL = strings.Replace(r.URL, "127.0.0.1", "localhost", 1)
 	t.Cleanup(r.Close)
 	return r
+}
+
+// A key that knows U2F only is enrolled and signs in; a PIN was never its own.
+func TestOldKey(t *testing.T) {
+	w := newWorld(t)
+	finger := softkey.NewFinger()
+	key := softkey.New(softkey.Options{Kind: softkey.U2FOnly, Name: "Old Key", Touch: finger.Touch})
+	_, err := w.hub.Plug(0, key)
+	w.must(err)
+	for _, want := range []string{"the key was enrolled there on the way", ", with the Old Key"} {
+		s := w.signIn(w.stage.Org.URL, harness.Password, "")
+		w.touch(finger)
+		if out, errs, err := s.end(); err != nil || !strings.Contains(out, want) {
+			t.Fatalf("%v: %s\n%s", err, out, errs)
+		}
+	}
+	if n := len(key.Credentials()); n != 1 {
+		t.Errorf("%d credentials are on the key", n)
+	}
+	var keys []struct {
+		Profile struct{ Attestation string }
+	}
+	w.must(w.stage.Org.Administer(w.ctx, "GET", "/api/v1/users/"+harness.Bob+"/factors", nil, &keys))
+	if len(keys) != 1 || keys[0].Profile.Attestation != "basic_full" {
+		t.Errorf("the org has %+v", keys)
+	}
+}
+
+// Ctrl-C while the key blinks: the key blinks no more, the org gets no answer,
+// and the next sign-in works.
+func TestInterruptedWhileItBlinks(t *testing.T) {
+	w := newWorld(t)
+	_, finger := w.plug(0, "Soft Key")
+	s := w.signIn(w.stage.Org.URL, harness.Password, keyPIN)
+	ask, err := finger.Wanted(w.ctx)
+	w.must(err)
+	w.must(s.cmd.Process.Signal(os.Interrupt))
+	out, errs, err := s.end()
+	if err == nil || out != "" || !strings.Contains(errs, "countersign: sign in with a security key: interrupted\n") {
+		t.Errorf("%v: %s\n%s", err, out, errs)
+	}
+	select {
+	case <-ask.Over:
+	case <-w.ctx.Done():
+		t.Fatal("the key still blinks")
+	}
+	w.enrol(finger)
+	if list := w.outcomes(); len(list) != 2 || list[0].Outcome != "failed" || list[1].Outcome != "done" {
+		t.Errorf("on record: %+v", list)
+	}
 }
