@@ -66,6 +66,9 @@ func pretend(mode string) {
 		switch mode {
 		case "one", "pin":
 			infos = infos[:1]
+		case "terminal":
+			infos = slices.Clone(infos[:1])
+			infos[0].Path = "/dev/pts/1"
 		case "many":
 			infos = slices.Repeat(infos[:1], maxKeys+1)
 		}

@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -158,6 +159,11 @@ func (ks *Keys) List(ctx context.Context) ([]Key, error) {
 	if len(result.Keys) > maxKeys {
 		return nil, &HelperError{Why: fmt.Sprintf("listed %d keys", len(result.Keys))}
 	}
+	for _, info := range result.Keys {
+		if runtime.GOOS == "linux" && !hidraw.MatchString(info.Path) { // of what it opens next, a terminal may be
+			return nil, &HelperError{Why: fmt.Sprintf("listed %.40q as a key", info.Path)}
+		}
+	}
 	result.Keys = append(result.Keys, ks.besides(ctx, result.Keys)...)
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
@@ -222,6 +228,9 @@ func (ks *Keys) besides(ctx context.Context, listed []wire.Info) (infos []wire.I
 
 // busy says whether we use a key right now; mu is held.
 func (ks *Keys) busy(path string) bool { return len(ks.lines[path]) > 0 }
+
+// hidraw is where keys are on Linux.
+var hidraw = regexp.MustCompile(`^/dev/hidraw[0-9]{1,4}$`)
 
 // maxKeys bounds how many keys a computer has.
 const maxKeys = 64

@@ -344,6 +344,9 @@ func TestListNamesKeys(t *testing.T) {
 	if _, err := fake(t, "many").List(t.Context()); !errors.As(err, &helper) || !strings.Contains(err.Error(), "listed 65 keys") {
 		t.Error(err)
 	}
+	if _, err := fake(t, "terminal").List(t.Context()); !errors.As(err, &helper) || !strings.Contains(err.Error(), `listed "/dev/pts/1" as a key`) {
+		t.Error(err)
+	}
 	if _, err := fake(t, "not built").Info(t.Context(), k.ID); !errors.Is(err, ErrNotBuilt) {
 		t.Error(err)
 	}
