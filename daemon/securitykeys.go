@@ -75,11 +75,23 @@ func productOf(k securitykey.Key) string {
 	return cmp.Or(prompt.Clean(k.Product, maxShown), prompt.Clean(k.Model, maxShown), "security key")
 }
 
+// words are what a key says, as people may see it (B9).
+func words(said []string) []string {
+	clean := []string{}
+	for _, w := range said {
+		clean = append(clean, prompt.Clean(w, maxShown))
+	}
+	return clean
+}
+
 func (f front) keyView(k securitykey.Key) api.SecurityKey {
 	v := api.SecurityKey{
-		ID: k.ID, Product: productOf(k), Manufacturer: prompt.Clean(k.Manufacturer, maxShown), AAGUID: k.AAGUID, Model: k.Model,
-		Firmware: k.Firmware, Protocols: append([]string{}, k.Protocols...), Path: k.Path, Extensions: k.Extensions, Options: k.Options,
+		ID: k.ID, Product: productOf(k), Manufacturer: prompt.Clean(k.Manufacturer, maxShown), AAGUID: prompt.Clean(k.AAGUID, maxShown), Model: k.Model,
+		Firmware: prompt.Clean(k.Firmware, maxShown), Protocols: words(k.Protocols), Path: k.Path, Extensions: words(k.Extensions), Options: map[string]bool{},
 		PINSet: k.PINSet(), TriesLeft: k.TriesLeft, Advisories: k.Advisories(), PluggedInAt: k.PluggedInAt,
+	}
+	for name, on := range k.Options {
+		v.Options[prompt.Clean(name, maxShown)] = on
 	}
 	if k.Problem != nil {
 		v.Problem = keyError(k.Problem)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
@@ -331,6 +332,34 @@ func TestF3KeyErrorsHaveNames(t *testing.T) {
 		keys.Fail = nil
 		if _, err := a.client.KeyCredentials(t.Context(), token.ID, api.PIN(testKeyPIN)); err != nil {
 			t.Fatalf("after %v: %v", row.fault, err)
+		}
+	}
+}
+
+// B9: no word of a key draws on a terminal, whoever puts it there.
+func TestB9WordsOfAKey(t *testing.T) {
+	a, keys, token := withKey(t)
+	const draws = "\x1b[2J\u009b2J\u202e"
+	keys.Do(func() {
+		token.Product, token.Manufacturer, token.Firmware, token.AAGUID = "Key"+draws, "Maker"+draws, "5.7.1"+draws, token.AAGUID+draws
+		token.Protocols, token.Extensions = []string{"FIDO_2_0" + draws}, []string{"hmac-secret" + draws}
+		token.Options["up"+draws] = true
+		token.Stored = []securitykey.Credential{{ID: []byte{1}, RPID: "example.com" + draws, RP: "Site" + draws, User: securitykey.User{ID: []byte{1}, Name: "alice" + draws, DisplayName: "Alice" + draws}}}
+		token.Fingers = []securitykey.Fingerprint{{ID: "01" + draws, Name: "thumb" + draws}}
+	})
+	for name, ask := range map[string]func() (any, error){
+		"list":         func() (any, error) { return a.client.SecurityKeys(t.Context()) },
+		"info":         func() (any, error) { return a.client.SecurityKey(t.Context(), token.ID) },
+		"credentials":  func() (any, error) { return a.client.KeyCredentials(t.Context(), token.ID, api.PIN(testKeyPIN)) },
+		"fingerprints": func() (any, error) { return a.client.KeyFingerprints(t.Context(), token.ID, api.PIN(testKeyPIN)) },
+		"doctor":       func() (any, error) { return a.client.Doctor(t.Context(), "") },
+	} {
+		said, err := ask()
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if text := fmt.Sprintf("%+v", said); strings.ContainsAny(text, "\x1b\u009b\u202e") {
+			t.Errorf("%s: %q", name, text)
 		}
 	}
 }
