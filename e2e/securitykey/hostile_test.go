@@ -5,6 +5,8 @@ package securitykey_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +28,21 @@ func TestF1MemoryIsBounded(t *testing.T) {
 	}
 	if used := r.cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; used > 256<<10 {
 		t.Errorf("it took %d MiB", used>>10)
+	}
+}
+
+// Threads take their stacks from that; who has given them large ones has keys, too.
+func TestLargeStacks(t *testing.T) {
+	_, p := plug(t, softkey.Options{})
+	script := filepath.Join(t.TempDir(), "helper")
+	syscall.ForkLock.RLock() // no child that starts meanwhile holds it open for writing
+	err := os.WriteFile(script, []byte("#!/bin/sh\nulimit -S -s 131072 || true; exec '"+product+"'\n"), 0o700)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply := begin(t, script, 0, wire.Request{Op: wire.Inspect, Device: p.Path}).end(); reply.Result == nil {
+		t.Errorf("%+v", reply.Error)
 	}
 }
 

@@ -24,7 +24,8 @@ import (
 func (s *session) confine() error {
 	// A list of CBOR takes its memory when it is announced: a key sends ten bytes, and
 	// the library takes gigabytes.
-	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: maxMemory, Max: maxMemory}); err != nil {
+	most := maxMemory()
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: most, Max: most}); err != nil {
 		return fail(wire.Failed, "bound the memory: %v", err)
 	}
 	// No core file with a PIN in it, and nobody who looks into our memory.
@@ -43,9 +44,17 @@ func (s *session) confine() error {
 	return nil
 }
 
-// maxMemory is what the process may have to write to, used or not: most of it are
-// stacks of threads and what the runtimes set aside.
-const maxMemory = 512 << 20
+// maxMemory is what the process may have to write to, used or not: half a gigabyte,
+// half of it for the stacks of threads, and more where the user has larger ones.
+func maxMemory() uint64 {
+	const others, threads, usual = 256 << 20, 32, 8 << 20
+	stack := uint64(usual)
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_STACK, &limit) == nil && limit.Cur != unix.RLIM_INFINITY {
+		stack = max(usual, min(limit.Cur, 1<<30))
+	}
+	return others + threads*stack
+}
 
 // confineFiles leaves the hidraw devices or the one key, and what tells of devices.
 // Landlock takes network and signals to others away besides, where it can.
