@@ -55,11 +55,11 @@ func (s *session) run(in io.Reader) (*wire.Result, error) {
 	defer cancel()
 	s.ctx, s.stop = context.WithCancelCause(ctx)
 	defer s.stop(nil)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	signal.Ignore(syscall.SIGPIPE) // cancel first
 	// Both end with the process.
 	go func() {
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGTERM, os.Interrupt) // takes a while; the key is asked for nothing yet
 		<-signals
 		s.stop(fail(wire.Cancelled, "told to stop"))
 	}()

@@ -7,4 +7,4 @@ package helper
 func tree() string { return "" }
 
 // testCalls are system calls that only tests need.
-var testCalls []string
+var testCalls []uint32

@@ -2,7 +2,11 @@
 
 package helper
 
-import "os"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // tree is a fake device tree, which the library sees at its usual place: umockdev
 // is between it and the C library, and not between us and the kernel. Builds with
@@ -10,4 +14,6 @@ import "os"
 func tree() string { return os.Getenv("UMOCKDEV_DIR") }
 
 // testCalls let umockdev talk to its other half, which answers for the devices.
-var testCalls = []string{"socket", "connect", "sendto", "sendmsg", "recvfrom", "recvmsg", "getsockopt", "setsockopt", "getpeername"}
+var testCalls = []uint32{
+	unix.SYS_SOCKET, unix.SYS_CONNECT, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_GETSOCKOPT, unix.SYS_SETSOCKOPT, unix.SYS_GETPEERNAME,
+}
