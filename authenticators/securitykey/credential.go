@@ -80,7 +80,7 @@ func (ks *Keys) Register(ctx context.Context, r Registration) (Registered, error
 	data := clientData(typeCreate, r.Challenge, r.Origin)
 	user := wire.User(r.User)
 	result, k, err := ks.on(ctx, id, operation{time: touchTime, pin: wire.PIN{PIN: r.PIN}, progress: r.Progress, req: wire.Request{
-		Op: wire.MakeCredential, RPID: r.RPID, RPName: r.RPName, ClientDataHash: hash(data), User: &user, Algorithms: r.Algorithms,
+		Op: wire.MakeCredential, RPID: r.RPID, RPName: r.RPName, ClientDataHash: hash(data), ClientData: data, User: &user, Algorithms: r.Algorithms,
 		CredentialIDs: r.Exclude, Resident: r.Resident, Verification: r.Verification.wire(), HMACSecret: r.HMACSecret,
 	}})
 	if err != nil {
@@ -88,6 +88,11 @@ func (ks *Keys) Register(ctx context.Context, r Registration) (Registered, error
 	}
 	if result.Attestation == nil {
 		return Registered{}, &HelperError{Why: "gave no credential"}
+	}
+	if a := result.Attestation; len(a.Object) > 0 {
+		if err := takeApart(a); err != nil {
+			return Registered{}, fmt.Errorf("%w: %w", ErrBadKey, err)
+		}
 	}
 	made, err := registered(result.Attestation, &r, data, k.place.AAGUID)
 	if err != nil {
@@ -199,7 +204,7 @@ func (ks *Keys) Assert(ctx context.Context, a Assertion) (Asserted, error) {
 	}
 	data := clientData(typeGet, a.Challenge, a.Origin)
 	result, k, err := ks.on(ctx, id, operation{time: touchTime, pin: wire.PIN{PIN: a.PIN}, progress: a.Progress, req: wire.Request{
-		Op: wire.GetAssertion, RPID: a.RPID, ClientDataHash: hash(data), CredentialIDs: a.Allow, Verification: a.Verification.wire(), Salts: a.Salts,
+		Op: wire.GetAssertion, RPID: a.RPID, ClientDataHash: hash(data), ClientData: data, CredentialIDs: a.Allow, Verification: a.Verification.wire(), Salts: a.Salts,
 	}})
 	if err != nil {
 		return Asserted{}, err

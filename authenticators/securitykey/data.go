@@ -185,6 +185,26 @@ func attestationObject(a *wire.Attestation) ([]byte, error) {
 	return canonical.Marshal(map[string]any{"fmt": a.Format, "attStmt": statement, "authData": a.AuthData})
 }
 
+// takeApart reads an attestation object that a system made. What is not of the
+// formats that attestationObject writes says nothing here.
+func takeApart(a *wire.Attestation) error {
+	var o struct {
+		Format    string `cbor:"fmt"`
+		AuthData  []byte `cbor:"authData"`
+		Statement struct {
+			Algorithm    int      `cbor:"alg"`
+			Signature    []byte   `cbor:"sig"`
+			Certificates [][]byte `cbor:"x5c"`
+		} `cbor:"attStmt"`
+	}
+	if err := strict.Unmarshal(a.Object, &o); err != nil {
+		return fmt.Errorf("attestation object: %w", err)
+	}
+	s := o.Statement
+	*a = wire.Attestation{Format: o.Format, AuthData: o.AuthData, Signature: s.Signature, Certificates: s.Certificates, CredentialID: a.CredentialID, Algorithm: s.Algorithm}
+	return nil
+}
+
 // attests checks the attestation's signature: by the credential itself, or by the
 // certificate that came with it, whose algorithm it notes. Whom the certificate
 // belongs to is the org's to say.

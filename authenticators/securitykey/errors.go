@@ -26,6 +26,8 @@ var (
 	ErrInUse        = errors.New("another program uses the security key")
 	ErrNoPermission = errors.New("no permission to use the security key")
 	ErrNotBuilt     = errors.New("built without security-key support")
+	ErrBySystem     = errors.New("only Windows itself does this to a security key")
+	ErrOldSystem    = errors.New("this version of Windows talks to no security keys")
 	ErrHelper       = errors.New("the program that talks to security keys is unusable") // a *HelperError
 	ErrBadKey       = errors.New("the security key misbehaves")
 )
@@ -88,6 +90,7 @@ var byCode = map[string]error{
 	wire.NotAllowed: ErrNotAllowed, wire.NoCredential: ErrNoCredential, wire.Excluded: ErrExcluded, wire.Full: ErrFull,
 	wire.TimedOut: ErrTimedOut, wire.Cancelled: ErrCancelled, wire.Unsupported: ErrUnsupported, wire.InUse: ErrInUse,
 	wire.NoPermission: ErrNoPermission, wire.NotBuilt: ErrNotBuilt, wire.BadKey: ErrBadKey,
+	wire.BySystem: ErrBySystem, wire.OldSystem: ErrOldSystem,
 }
 
 // errorOf gives the error of a code. Its text is ours: what the helper says is for

@@ -9,7 +9,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 )
+
+// touchTime is how long an operation may take that waits for a touch.
+const touchTime = 45 * time.Second
 
 // helper gives the path of the helper, after a look at who could have put it there.
 func (ks *Keys) helper() (string, error) {

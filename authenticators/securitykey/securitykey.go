@@ -123,6 +123,10 @@ func (k *Key) U2FOnly() bool { return len(k.Protocols) > 0 && k.AAGUID == "" }
 // Verifies says whether the key can verify its owner as it is now: by PIN or finger.
 func (k *Key) Verifies() bool { return k.Options["clientPin"] || k.Options["uv"] }
 
+// BySystem says whether this stands for whatever the system reaches: it asks for
+// PIN and touch in a window of its own, and what keys there are it does not say.
+func (k *Key) BySystem() bool { return k.Path == wire.Windows }
+
 // Event is something that happens on the way.
 type Event struct {
 	Key   Key    // that it is about
@@ -139,12 +143,11 @@ const (
 // Progress hears events, in order, before the operation returns. nil hears none.
 type Progress func(Event)
 
-// How long operations may take. A key that waits for its owner does so for half a
-// minute, and resetting may be touched twice.
+// How long operations may take; touchTime is the system's. A key that waits for
+// its owner does so for half a minute, and resetting may be touched twice.
 const (
 	listTime   = 4 * time.Second
 	askTime    = 8 * time.Second
-	touchTime  = 45 * time.Second
 	finger     = 3 * time.Minute
 	manyStored = 30 * time.Second
 )

@@ -5,8 +5,6 @@ package securitykey
 import (
 	"context"
 	"errors"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,8 +17,6 @@ import (
 	"countersign.dev/authenticators/devicekey"
 	"countersign.dev/authenticators/securitykey/wire"
 )
-
-func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // Whatever the helper does, the answer is an error of its own kind, soon; and the
 // next one that behaves works.

@@ -11,6 +11,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -18,6 +20,8 @@ import (
 
 	"countersign.dev/authenticators/securitykey/wire"
 )
+
+func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 func TestClientDataIsExact(t *testing.T) {
 	got := string(clientData(typeGet, []byte{0, 255, 254, 16}, "https://login.example.com:8443"))
@@ -182,6 +186,40 @@ func TestAttestationObjectIsCanonical(t *testing.T) {
 	}
 	if _, err := registered(a, r, data, "11111111-1111-1111-1111-111111111111"); err == nil {
 		t.Error("another model")
+	}
+}
+
+// What a system encodes itself is taken apart, and comes out the same.
+func TestAttestationObjectIsTakenApart(t *testing.T) {
+	for _, a := range []*wire.Attestation{
+		{Format: "packed", AuthData: []byte("data"), Signature: []byte("signature"), Algorithm: ES256},
+		{Format: "packed", AuthData: []byte("data"), Signature: []byte("signature"), Algorithm: EdDSA, Certificates: [][]byte{{1}, {2}}},
+		{Format: "fido-u2f", AuthData: []byte("data"), Signature: []byte("signature"), Certificates: [][]byte{{1}}},
+		{Format: "none", AuthData: []byte("data")},
+	} {
+		object, err := attestationObject(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back := &wire.Attestation{Object: object, CredentialID: []byte("id")}
+		if err := takeApart(back); err != nil || back.Object != nil || string(back.CredentialID) != "id" {
+			t.Errorf("%+v, %v", back, err)
+		}
+		if again, err := attestationObject(back); err != nil || !bytes.Equal(again, object) {
+			t.Errorf("%x, %v; want %x", again, err, object)
+		}
+	}
+	for name, object := range map[string]string{
+		"nothing": "", "a text": "6474657874", "more after it": "a163666d74646e6f6e6500", "a number for a format": "a163666d7401",
+		"cut": "a163666d74646e6f6e", "two formats": "a263666d74646e6f6e6563666d74646e6f6e65", "no end": "bf63666d74646e6f6e65ff",
+	} {
+		b, err := hex.DecodeString(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := takeApart(&wire.Attestation{Object: b}); err == nil {
+			t.Errorf("%s is taken", name)
+		}
 	}
 }
 

@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo && !windows
 
 package helper
 
@@ -10,12 +10,6 @@ import (
 	"github.com/keys-pub/go-libfido2"
 
 	"countersign.dev/authenticators/securitykey/wire"
-)
-
-// Codes that do not leave this package.
-const (
-	needsPIN          = "needs_pin"           // the key does not do it without; the operation is tried again with it
-	thereButUntouched = "there_but_untouched" // what a U2F key says to a silent question for a credential it has
 )
 
 // sentinels are the errors that the library names, by their code.

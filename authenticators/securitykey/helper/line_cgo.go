@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo && !windows
 
 package helper
 
@@ -280,3 +280,16 @@ func yes(is bool) C.fido_opt_t {
 	}
 	return C.FIDO_OPT_OMIT
 }
+
+// opened opens the key, if it is not yet. It is closed by the end of the process, or
+// by alone.
+func (s *session) opened() error {
+	if s.line.get() != nil {
+		return nil
+	}
+	return s.quick(func() error { return s.line.open(s.req.Device) })
+}
+
+// quick is a call that waits for nobody; slow is one that may wait for a touch.
+func (s *session) quick(do func() error) error { return s.call(s.line.cancel, false, do) }
+func (s *session) slow(do func() error) error  { return s.call(s.line.cancel, true, do) }

@@ -1,10 +1,9 @@
-//go:build cgo
+//go:build cgo && !windows
 
 package helper
 
 import (
 	"encoding/hex"
-	"errors"
 
 	"github.com/keys-pub/go-libfido2"
 
@@ -159,10 +158,4 @@ func (k *key) dropFingerprint() error {
 		return err
 	}
 	return k.alone(func(dev *libfido2.Device) error { return dev.BioDelete(pin, k.req.Template) })
-}
-
-// is says whether an error has the code.
-func is(err error, code string) bool {
-	var e *wire.Error
-	return errors.As(err, &e) && e.Code == code
 }

@@ -1,8 +1,12 @@
-//go:build cgo
+//go:build cgo && !windows
 
 package helper
 
-import "countersign.dev/authenticators/securitykey/wire"
+import (
+	"strings"
+
+	"countersign.dev/authenticators/securitykey/wire"
+)
 
 // take holds the key, and refuses another one than the person was shown.
 func (s *session) take() error {
@@ -35,4 +39,23 @@ func (s *session) isExpected(now wire.Identity) error {
 		return fail(wire.OtherKey, "%04x:%04x, expected %04x:%04x", now.VendorID, now.ProductID, want.VendorID, want.ProductID)
 	}
 	return nil
+}
+
+// askPIN has the agent send the PIN. It is used once.
+func (s *session) askPIN(left int) (wire.PIN, error) {
+	s.event(wire.Reply{Event: wire.NeedPIN, TriesLeft: left})
+	select {
+	case pin := <-s.pins:
+		for _, p := range [][]byte{pin.PIN, pin.Old} {
+			if strings.ContainsRune(string(p), 0) || len(p) > wire.MaxPIN {
+				return wire.PIN{}, fail(wire.PINRefused, "no PIN of a key")
+			}
+		}
+		if len(pin.PIN) == 0 {
+			return wire.PIN{}, fail(wire.BadRequest, "an empty PIN")
+		}
+		return pin, nil
+	case <-s.ctx.Done():
+		return wire.PIN{}, s.cause()
+	}
 }

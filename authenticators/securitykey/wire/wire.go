@@ -61,6 +61,7 @@ type Request struct {
 	RPID           string   `json:"rpId,omitempty"`
 	RPName         string   `json:"rpName,omitempty"`
 	ClientDataHash []byte   `json:"clientDataHash,omitempty"` // SHA-256, 32 bytes
+	ClientData     []byte   `json:"clientData,omitempty"`     // what that is of: Windows does the hashing itself
 	User           *User    `json:"user,omitempty"`
 	Algorithms     []int    `json:"algorithms,omitempty"`    // COSE: -7 ES256, -8 EdDSA, -257 RS256; in order of preference
 	CredentialIDs  [][]byte `json:"credentialIds,omitempty"` // to exclude, to allow, to delete
@@ -75,6 +76,10 @@ type Request struct {
 
 // Patience is Timeout as a duration.
 func (r *Request) Patience() time.Duration { return time.Duration(r.Timeout) * time.Millisecond }
+
+// Windows is the path of the one key that is listed on Windows: it stands for
+// whatever Windows reaches, which finds keys and talks to them itself.
+const Windows = "windows:webauthn"
 
 // User is the account that a credential is for.
 type User struct {
@@ -152,6 +157,9 @@ type Attestation struct {
 	Certificates [][]byte `json:"certificates"` // x5c; none with self attestation
 	CredentialID []byte   `json:"credentialId"`
 	Algorithm    int      `json:"algorithm"` // of the signature, COSE
+	// Object is all of this but the ID in one, from Windows, which encodes it itself
+	// (WebAuthn 6.5.4): the rest is missing then.
+	Object []byte `json:"object,omitempty"`
 }
 
 // Assertion is a signature.
@@ -199,6 +207,8 @@ const (
 	BadRequest   = "bad_request" // the two sides do not understand each other
 	BadKey       = "bad_key"     // the key broke the protocol, or lied
 	NotBuilt     = "not_built"   // built without security-key support
+	BySystem     = "by_system"   // Windows does this in its settings, and lets no program do it
+	OldSystem    = "old_system"  // Windows cannot talk to keys yet
 	Failed       = "failed"      // anything else
 )
 

@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo || windows
 
 package helper
 
@@ -14,6 +14,12 @@ import (
 	"time"
 
 	"countersign.dev/authenticators/securitykey/wire"
+)
+
+// Codes that do not leave this package.
+const (
+	needsPIN          = "needs_pin"           // the key does not do it without; the operation is tried again with it
+	thereButUntouched = "there_but_untouched" // what a U2F key says to a silent question for a credential it has
 )
 
 // session is one operation.
@@ -108,23 +114,10 @@ func (s *session) event(r wire.Reply) {
 	}
 }
 
-// askPIN has the agent send the PIN. It is used once.
-func (s *session) askPIN(left int) (wire.PIN, error) {
-	s.event(wire.Reply{Event: wire.NeedPIN, TriesLeft: left})
-	select {
-	case pin := <-s.pins:
-		for _, p := range [][]byte{pin.PIN, pin.Old} {
-			if strings.ContainsRune(string(p), 0) || len(p) > wire.MaxPIN {
-				return wire.PIN{}, fail(wire.PINRefused, "no PIN of a key")
-			}
-		}
-		if len(pin.PIN) == 0 {
-			return wire.PIN{}, fail(wire.BadRequest, "an empty PIN")
-		}
-		return pin, nil
-	case <-s.ctx.Done():
-		return wire.PIN{}, s.cause()
-	}
+// is says whether an error has the code.
+func is(err error, code string) bool {
+	var e *wire.Error
+	return errors.As(err, &e) && e.Code == code
 }
 
 // cause is why the operation was ended early.
@@ -150,19 +143,6 @@ const (
 func (s *session) call(cancel func(), touch bool, do func() error) error {
 	return s.explain(s.raw(cancel, touch, do))
 }
-
-// opened opens the key, if it is not yet. It is closed by the end of the process, or
-// by alone.
-func (s *session) opened() error {
-	if s.line.get() != nil {
-		return nil
-	}
-	return s.quick(func() error { return s.line.open(s.req.Device) })
-}
-
-// quick is a call that waits for nobody; slow is one that may wait for a touch.
-func (s *session) quick(do func() error) error { return s.call(s.line.cancel, false, do) }
-func (s *session) slow(do func() error) error  { return s.call(s.line.cancel, true, do) }
 
 // raw runs one call of the library, which may block, and cancels it when the
 // operation is over: again and again, since a cancellation that comes before the
