@@ -157,6 +157,8 @@ func (a *app) printSecurityKey(k api.SecurityKey) {
 		pin = "set, " + describe.Tries(k.TriesLeft)
 	case k.PINSet:
 		pin = "set"
+	case k.BySystem:
+		pin = "Windows asks for it"
 	case k.AAGUID == "":
 		pin = "this key has none: U2F only"
 	}
@@ -189,6 +191,11 @@ func (a *app) securityKeyPIN() *cobra.Command {
 	return c
 }
 
+// keyBySystem refuses what only Windows does, before anything is asked for.
+func keyBySystem() error {
+	return &api.Error{Code: "key_unsupported", Message: describe.KeyBySystem, Hint: describe.KeyBySystemHint}
+}
+
 // securityKeyPINSet sets the first PIN of a key, or changes it.
 func (a *app) securityKeyPINSet(change bool) *cobra.Command {
 	name, short, lines, tried := "set", "Set the first PIN of a key", 1, "set the PIN of the security key"
@@ -210,6 +217,8 @@ one first. The key counts wrong ones.`
 			}
 			return a.onKey(cmd, tried, strings.Join(args, ""), func(ctx context.Context, agent *client.Client, k api.SecurityKey) error {
 				switch {
+				case k.BySystem:
+					return keyBySystem()
 				case change && !k.PINSet && len(k.Options) > 0:
 					return &api.Error{Code: "key_pin_not_set", Message: "it has none yet", Hint: "countersign securitykey pin set"}
 				case !change && k.PINSet:

@@ -244,6 +244,9 @@ NAME. Most keys allow it only within ten seconds of being plugged in, and want a
 touch.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.onKey(cmd, "reset the security key", strings.Join(args, ""), func(ctx context.Context, agent *client.Client, k api.SecurityKey) error {
+				if k.BySystem {
+					return keyBySystem()
+				}
 				a.errs.line("this wipes the %s (%s): whatever is enrolled with it, anywhere, is gone", clean(keyName(k)), clean(k.Path))
 				if k.Verifies {
 					a.errs.line("it verifies you to this agent, which ends with that")

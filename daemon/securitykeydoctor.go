@@ -29,7 +29,7 @@ func (x *examination) securityKeys(ctx context.Context) {
 			return
 		}
 		var helper *securitykey.HelperError
-		missing := errors.Is(err, securitykey.ErrNotBuilt) || errors.As(err, &helper) && helper.Missing()
+		missing := errors.Is(err, securitykey.ErrNotBuilt) || errors.Is(err, securitykey.ErrOldSystem) || errors.As(err, &helper) && helper.Missing()
 		switch {
 		case x.d.usesKeys(ctx):
 			x.fail(name, e.Message, e.Hint)
@@ -61,6 +61,8 @@ func (x *examination) securityKeys(ctx context.Context) {
 			x.warn(name, fmt.Sprintf("%s%s (%s)", about, e.Message, k.Path), e.Hint)
 		case k.Problem != nil:
 			x.warn(name, about+e.Message, e.Hint)
+		case k.BySystem():
+			x.ok(name, "Windows talks to them, and asks for them in a window of its own; which are plugged in it does not say")
 		case k.U2FOnly():
 			x.ok(name, about+"knows U2F only: it has no PIN and keeps nothing, so it cannot verify you; organisations may still take it as a second factor")
 		case len(k.Advisories()) > 0:

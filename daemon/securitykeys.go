@@ -88,7 +88,7 @@ func (f front) keyView(k securitykey.Key) api.SecurityKey {
 	v := api.SecurityKey{
 		ID: k.ID, Product: productOf(k), Manufacturer: prompt.Clean(k.Manufacturer, maxShown), AAGUID: prompt.Clean(k.AAGUID, maxShown), Model: k.Model,
 		Firmware: prompt.Clean(k.Firmware, maxShown), Protocols: words(k.Protocols), Path: k.Path, Extensions: words(k.Extensions), Options: map[string]bool{},
-		PINSet: k.PINSet(), TriesLeft: k.TriesLeft, Advisories: k.Advisories(), PluggedInAt: k.PluggedInAt,
+		PINSet: k.PINSet(), TriesLeft: k.TriesLeft, Advisories: k.Advisories(), BySystem: k.BySystem(), PluggedInAt: k.PluggedInAt,
 	}
 	for name, on := range k.Options {
 		v.Options[prompt.Clean(name, maxShown)] = on
@@ -135,6 +135,9 @@ func (f front) changeKey(ctx context.Context, id string, r audit.Record, do func
 	k, err := f.d.keys.Info(ctx, id)
 	if err != nil {
 		return explain(err)
+	}
+	if k.BySystem() {
+		return explain(securitykey.ErrBySystem)
 	}
 	about, err := do(c, k)
 	var refused *api.Error

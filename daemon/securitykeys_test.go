@@ -149,7 +149,7 @@ func TestKeyIsToldWhole(t *testing.T) {
 		TriesLeft: 8, PluggedInAt: time.Now(), Problem: securitykey.ErrInUse,
 	}))
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Verifies" { // which TestApprovalBySecurityKey looks at
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Verifies" && name != "BySystem" { // which TestApprovalBySecurityKey and TestKeyOfWindows look at
 			t.Errorf("%s is never told", name)
 		}
 	}
@@ -311,9 +311,11 @@ func TestF3KeyErrorsHaveNames(t *testing.T) {
 		{securitykey.ErrFull, 409, "key_full", "no room"},
 		{securitykey.ErrTimedOut, 409, "key_timed_out", "not touched in time"},
 		{securitykey.ErrUnsupported, 409, "key_unsupported", "cannot do this"},
+		{securitykey.ErrBySystem, 409, "key_unsupported", "only Windows itself"},
 		{securitykey.ErrInUse, 409, "key_in_use", "another program"},
 		{securitykey.ErrNoPermission, 403, "key_no_permission", "may not use"},
 		{securitykey.ErrNotBuilt, 501, "key_not_built", "no support for security keys"},
+		{securitykey.ErrOldSystem, 501, "key_not_built", "this version of Windows"},
 		{&securitykey.HelperError{Path: "/opt/countersign-sk", Why: "belongs to another user (uid 7)"}, 503, "key_helper_unusable", "/opt/countersign-sk belongs to another user (uid 7)"},
 		{&securitykey.HelperError{Path: "/opt/countersign-sk", Why: "speaks version 0 of the protocol"}, 503, "key_helper_unusable", "speaks version 0"},
 		{securitykey.ErrBadKey, 502, "key_misbehaves", "what it must not"},
@@ -364,6 +366,46 @@ func TestB9WordsOfAKey(t *testing.T) {
 	}
 }
 
+// What Windows reaches verifies the person without a PIN of the agent's, and
+// nothing else is done to it, nor asked of it.
+func TestKeyOfWindows(t *testing.T) {
+	a, keys, token := withKey(t)
+	token.Key = securitykey.Key{ID: token.ID, Path: "windows:webauthn", Product: "key that Windows asks for"}
+	token.PIN, token.Finger = "", true
+	ctx := t.Context()
+	list, err := a.client.SecurityKeys(ctx)
+	if err != nil || len(list.Keys) != 1 || !list.Keys[0].BySystem || list.Keys[0].PINSet || len(list.Keys[0].Protocols) != 0 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for name, do := range map[string]func() error{
+		"pin": func() error { _, err := a.client.SetKeyPIN(ctx, token.ID, api.PIN("1234"), nil); return err },
+		"pin change": func() error {
+			_, err := a.client.SetKeyPIN(ctx, token.ID, api.PIN("1234"), api.PIN("0000"))
+			return err
+		},
+		"reset": func() error { return a.client.ResetKey(ctx, token.ID, token.Product) },
+		"fingerprint": func() error {
+			_, err := a.client.ChangeFingerprint(ctx, token.ID, api.ChangeFingerprint{Name: "thumb"})
+			return err
+		},
+	} {
+		if r := refusalOf(t, do()); r.Code != "key_unsupported" || !strings.Contains(r.Message, "only Windows itself") || !strings.Contains(r.Hint, "Sign-in options") {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if got := a.recorded(t, "key_"); len(got) > 0 {
+		t.Errorf("on record: %q", got)
+	}
+	for _, op := range keys.Asked() {
+		if op != "list" && op != "info" {
+			t.Errorf("asked for %s", op)
+		}
+	}
+	if _, err := a.client.SwitchVerification(ctx, "security_key", api.EnableVerification{Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestDoctorOnSecurityKeys(t *testing.T) {
 	a, keys, token := withKey(t)
 	look := func() (list []api.Check) {
@@ -389,6 +431,7 @@ func TestDoctorOnSecurityKeys(t *testing.T) {
 		{"hangs", "warning", "did not answer", "try again", func() { token.Problem = securitykey.ErrTimedOut }},
 		{"other trouble", "warning", "broken", "", func() { token.Problem = errors.New("broken") }},
 		{"U2F only", "ok", "U2F only", "", func() { token.Problem, token.AAGUID, token.Protocols = nil, "", []string{"U2F_V2"} }},
+		{"of Windows", "ok", "Windows talks to them", "", func() { token.Path, token.Protocols = "windows:webauthn", nil }},
 		{"none", "ok", "none ", "", keys.Unplug},
 		{"not built", "ok", "no support", "", func() { keys.Fail = func(string) error { return securitykey.ErrNotBuilt } }},
 		{"no helper", "ok", "cannot be used here", "", func() {

@@ -9,6 +9,7 @@ import (
 	"countersign.dev/authenticators/verification/fido"
 	"countersign.dev/daemon/prompt"
 	"countersign.dev/ipc/api"
+	"countersign.dev/ipc/describe"
 )
 
 // keyReasons say in words what is the matter with a security key.
@@ -33,9 +34,11 @@ var keyReasons = []struct {
 	{securitykey.ErrTimedOut, http.StatusConflict, "key_timed_out", "the security key was not touched in time, or did not answer", "try again, and touch it when it blinks"},
 	{securitykey.ErrCancelled, http.StatusConflict, "key_cancelled", "cancelled; the security key does not wait any more", ""},
 	{securitykey.ErrUnsupported, http.StatusConflict, "key_unsupported", "the security key cannot do this", "countersign securitykey info shows what it can"},
+	{securitykey.ErrBySystem, http.StatusConflict, "key_unsupported", describe.KeyBySystem, describe.KeyBySystemHint},
 	{securitykey.ErrInUse, http.StatusConflict, "key_in_use", "another program uses the security key", "end what it does there, often a sign-in in a browser, and try again"},
 	{securitykey.ErrNoPermission, http.StatusForbidden, "key_no_permission", "this user may not use the security key", udevHint},
 	{securitykey.ErrNotBuilt, http.StatusNotImplemented, "key_not_built", "this build of Countersign has no support for security keys", "install a package with countersign-sk, or build it with libfido2 and a C compiler at hand"},
+	{securitykey.ErrOldSystem, http.StatusNotImplemented, "key_not_built", "this version of Windows talks to no security keys", "Windows 10 version 1903 and later do"},
 	{securitykey.ErrHelper, http.StatusServiceUnavailable, "key_helper_unusable", "", "install Countersign again, all of its programs from one package"},
 	{securitykey.ErrBadKey, http.StatusBadGateway, "key_misbehaves", "the security key answered what it must not; nothing was done by it", "plug it in again; if it stays so, do not use this key"},
 }

@@ -28,6 +28,7 @@ type SecurityKey struct {
 	Advisories  []string        `json:"advisories,omitempty"`
 	Problem     *Error          `json:"problem,omitempty"`    // why not more is known
 	Verifies    bool            `json:"verifies,omitempty"`   // it is set up to verify the person to this agent
+	BySystem    bool            `json:"bySystem,omitempty"`   // it stands for whatever Windows reaches, which asks for PIN and touch itself
 	PluggedInAt time.Time       `json:"pluggedInAt,omitzero"` // as far as this agent has seen it
 }
 

@@ -138,3 +138,9 @@ func Span(d time.Duration) string {
 		return count(int(d/(24*time.Hour)), "day")
 	}
 }
+
+// What only Windows does to a security key, and where.
+const (
+	KeyBySystem     = "only Windows itself does this to a security key"
+	KeyBySystemHint = "Settings, Accounts, Sign-in options, Security key"
+)
