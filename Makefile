@@ -57,7 +57,7 @@ lint: ## format, vet, staticcheck, cross builds
 fuzz: ## every fuzz target for FUZZTIME (default 1m) each
 	@tools/fuzz $(or $(FUZZTIME),1m)
 
-wine: ## the Windows side of the desktop under Wine: its windows, pressed; optional, a minute
+wine: ## the Windows side under Wine: windows, pressed, and security keys; optional, two minutes
 	@tools/setup wine
 	@tools/wine
 
