@@ -100,13 +100,32 @@ const (
 
 // SetUpKey chooses to set up a security key, and has it made.
 func (p *Page) SetUpKey(ctx context.Context) error {
-	if err := p.clickUntilSent(ctx, row(rowWebAuthn), pathSetUp); err != nil {
-		return fmt.Errorf("choosing to set up a key: %w", err)
+	if err := p.ChooseToSetUpKey(ctx); err != nil {
+		return err
 	}
 	if err := p.clickUntilSent(ctx, buttonSetUp, pathAnswered); err != nil {
 		return fmt.Errorf("setting up a key: %w", err)
 	}
 	return nil
+}
+
+// ChooseToSetUpKey goes to where a security key is set up.
+func (p *Page) ChooseToSetUpKey(ctx context.Context) error {
+	if err := p.clickUntilSent(ctx, row(rowWebAuthn), pathSetUp); err != nil {
+		return fmt.Errorf("choosing to set up a key: %w", err)
+	}
+	return nil
+}
+
+// StartSettingUpKey chooses to set up a security key, and asks it.
+func (p *Page) StartSettingUpKey(ctx context.Context) error {
+	if err := p.ChooseToSetUpKey(ctx); err != nil {
+		return err
+	}
+	if err := p.WaitFor(ctx, buttonSetUp); err != nil {
+		return err
+	}
+	return p.Click(ctx, buttonSetUp)
 }
 
 // ChooseKey has the org ask the person's security key, where there are other
