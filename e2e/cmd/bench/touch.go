@@ -32,9 +32,8 @@ const (
 func (b *bench) touches() ([]row, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	const pin = "2580"
 	finger := softkey.NewFinger()
-	port, err := softkey.New(softkey.Options{PIN: pin, Touch: finger.Touch}).Plug()
+	port, err := softkey.New(softkey.Options{PIN: keyPIN, Touch: finger.Touch}).Plug()
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +56,7 @@ func (b *bench) touches() ([]row, error) {
 		asking, give := context.WithCancel(ctx)
 		done := make(chan error, 1)
 		go func() {
-			_, err := client.New(socket).SwitchVerification(asking, "security_key", api.EnableVerification{Enabled: true, KeyPIN: api.PIN(pin)})
+			_, err := client.New(socket).SwitchVerification(asking, "security_key", api.EnableVerification{Enabled: true, KeyPIN: api.PIN(keyPIN)})
 			done <- err
 			give() // who waits for it to blink need not
 		}()
