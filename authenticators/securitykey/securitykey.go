@@ -75,7 +75,9 @@ type Keys struct {
 
 	spare  *spare // a helper that was started ahead
 	closed bool
-	lacks  string // see Lacks
+
+	spareTime time.Duration
+	lacks     string // see Lacks
 }
 
 type none = struct{}
@@ -91,7 +93,7 @@ func New(o Options) *Keys {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Keys{o: o, known: map[string]*known{}, lines: map[string]chan none{}}
+	return &Keys{o: o, known: map[string]*known{}, lines: map[string]chan none{}, spareTime: spareTime}
 }
 
 // Key is what a key says of itself.

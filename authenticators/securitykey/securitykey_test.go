@@ -366,6 +366,33 @@ func fakeScript(t *testing.T, mode string) []byte {
 	return b
 }
 
+// Nothing is started before somebody looks for keys, and what is started ahead then
+// is gone again soon.
+func TestHelperThatIsStartedAheadIsNotKept(t *testing.T) {
+	t.Parallel()
+	w := fake(t, "one")
+	w.spareTime = 300 * time.Millisecond
+	spare := func() *spare { w.mu.Lock(); defer w.mu.Unlock(); return w.spare }
+	if spare() != nil {
+		t.Fatal("there is one before anything was asked for")
+	}
+	w.first(t)
+	s := spare()
+	if s == nil {
+		t.Fatal("there is none")
+	}
+	began := time.Now()
+	for errors.Is(syscall.Kill(s.p.cmd.Process.Pid, 0), nil) {
+		if time.Since(began) > w.spareTime+20*time.Second {
+			t.Fatalf("it is still there after %s", time.Since(began))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if took := time.Since(began); took < w.spareTime/2 || spare() != nil {
+		t.Errorf("it ended after %s, and is kept: %v", took, spare() != nil)
+	}
+}
+
 // What is started ahead is used once, replaced if it has died, and ended with Close.
 func TestHelperThatIsStartedAhead(t *testing.T) {
 	w := fake(t, "one")

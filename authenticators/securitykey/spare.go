@@ -65,7 +65,7 @@ func (ks *Keys) ahead(path string) {
 		return
 	}
 	s := &spare{p: p, file: file}
-	s.over = time.AfterFunc(spareTime, func() {
+	s.over = time.AfterFunc(ks.spareTime, func() {
 		ks.mu.Lock()
 		mine := ks.spare == s
 		if mine {
