@@ -247,6 +247,12 @@ touch.`,
 				if k.BySystem {
 					return keyBySystem()
 				}
+				if len(args) == 0 { // the list does not say whether it verifies
+					var err error
+					if k, err = agent.SecurityKey(ctx, k.ID); err != nil {
+						return err
+					}
+				}
 				a.errs.line("this wipes the %s (%s): whatever is enrolled with it, anywhere, is gone", clean(keyName(k)), clean(k.Path))
 				if k.Verifies {
 					a.errs.line("it verifies you to this agent, which ends with that")

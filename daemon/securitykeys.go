@@ -121,7 +121,11 @@ func (f front) SecurityKey(ctx context.Context, id string) (api.SecurityKey, err
 	if err != nil {
 		return api.SecurityKey{}, explain(err)
 	}
-	return f.keyView(k), nil
+	v := f.keyView(k)
+	if c := f.d.core.Load(); c != nil && c.fido != nil && !v.Verifies {
+		v.Verifies = c.fido.State(ctx).State == "ready" && c.fido.Has(ctx, id)
+	}
+	return v, nil
 }
 
 // changeKey changes something on a key: the very one of that id, which is compared
@@ -305,12 +309,13 @@ func (f front) ResetKey(ctx context.Context, id string, in api.ResetKey) error {
 		if name := productOf(k); in.Confirm != name {
 			return "", notConfirmed("that is not the name of the security key; nothing was wiped", name)
 		}
+		verifies := c.fido.Has(ctx, id) // afterwards nobody can tell
 		progress, done := f.d.watchKey()
 		defer done()
 		if err := f.d.keys.Reset(ctx, id, progress); err != nil {
 			return "", err
 		}
-		if c.fido.Proved() == id { // it verifies nobody any more
+		if verifies {
 			if err := c.fido.Forget(); err != nil {
 				f.d.log.Warn("a security key that was wiped stays known", "error", err)
 			}

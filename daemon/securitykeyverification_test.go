@@ -205,6 +205,15 @@ func TestResetOfTheKeyThatVerifies(t *testing.T) {
 	}
 	keys.Do(func() { other.PIN = testKeyPIN })
 	enable(id)
+	// So it is when it has been plugged in again, and has verified nobody since.
+	keys.Unplug()
+	id = keys.Plug(other)
+	if k, err := a.client.SecurityKey(t.Context(), id); err != nil || !k.Verifies {
+		t.Errorf("plugged in again: %+v, %v", k, err)
+	}
+	if err := a.client.ResetKey(t.Context(), id, "Other"); err != nil || state() != "not_set" {
+		t.Error("plugged in again, and wiped", err, state())
+	}
 }
 
 // Of several keys the one that is touched is meant. When it wants its PIN, it is

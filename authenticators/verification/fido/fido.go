@@ -163,6 +163,22 @@ func (v *Verifier) Proved() string {
 	return v.proved
 }
 
+// Has says whether a key that is plugged in is the enrolled one, as far as it proves
+// that without a touch.
+func (v *Verifier) Has(ctx context.Context, id string) bool {
+	if v.Proved() == id {
+		return true
+	}
+	v.mu.Lock()
+	c, err := v.load()
+	v.mu.Unlock()
+	if err != nil || c.Key == nil {
+		return false
+	}
+	found, err := v.proves(ctx, id, c.Key)
+	return found && err == nil
+}
+
 // Enrol makes a credential on a key, "" for the only one or the one that is
 // touched (a *PINNeededError says which that was), and keeps what is needed to check its signatures in the place of a key
 // of before. undo puts that one back.
