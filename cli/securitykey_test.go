@@ -80,3 +80,27 @@ func TestTouchIsAskedFor(t *testing.T) {
 		t.Fatalf("exit %d, told %v: %s", got, told, out.String())
 	}
 }
+
+// What only Windows does to a key is refused before anything is asked for.
+func TestKeyOfWindows(t *testing.T) {
+	agent := &localapitest.Agent{Plugged: []*localapitest.PluggedKey{{
+		SecurityKey: api.SecurityKey{ID: "k1", Product: "key that Windows asks for", Path: "windows:webauthn", BySystem: true}}}}
+	socket := serve(t, agent)
+	for _, row := range []struct {
+		args, stdin, out, errs string
+		code                   int
+	}{
+		{"list", "", "key that Windows asks for", "", exitDone},
+		{"info", "", "Windows asks for it", "", exitDone},
+		{"pin set --pin-stdin", "1234\n", "", "only Windows itself", exitFailed},
+		{"pin change --pin-stdin", "1234\n5678\n", "", "Sign-in options", exitFailed},
+		{"reset", "", "", "only Windows itself", exitFailed},
+	} {
+		var out, errs bytes.Buffer
+		args := append([]string{"--socket", socket, "securitykey"}, strings.Fields(row.args)...)
+		code := run(t.Context(), args, strings.NewReader(row.stdin), &out, &errs)
+		if code != row.code || !strings.Contains(out.String(), row.out) || !strings.Contains(errs.String(), row.errs) || strings.Contains(errs.String(), "wipes") {
+			t.Errorf("%s: exit %d: %s%s", row.args, code, out.String(), errs.String())
+		}
+	}
+}

@@ -325,7 +325,17 @@ func FuzzAuthData(f *testing.F) {
 	f.Add(k.authData("example.com", flagPresent|flagVerified, 1, false))
 	f.Add(append(k.authData("example.com", flagPresent|flagExtensions, 1, false), 0xa1, 0x6b, 'h', 'm', 'a', 'c', '-', 's', 'e', 'c', 'r', 'e', 't', 0xf5))
 	f.Add(append(k.authData("example.com", flagExtensions, 1, false), 0x9b, 0x80, 0, 0, 0, 0, 0, 0, 0))
+	object, err := attestationObject(&wire.Attestation{Format: "packed", AuthData: []byte{1}, Signature: []byte{2}, Algorithm: ES256, Certificates: [][]byte{{3}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(object)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if a := (&wire.Attestation{Object: b}); takeApart(a) == nil {
+			if _, err := attestationObject(a); err == nil && a.Format != "none" && a.Format != "packed" && a.Format != "fido-u2f" {
+				t.Fatalf("%+v", a)
+			}
+		}
 		d, err := parseAuthData(b)
 		if err != nil {
 			return

@@ -146,11 +146,10 @@ type (
 
 // Values of webauthn.h.
 const (
-	winSaltsSince     = 4 // version of the interface that takes salts
-	winCrossPlatform  = 2 // WEBAUTHN_AUTHENTICATOR_ATTACHMENT_CROSS_PLATFORM
-	winDirect         = 3 // WEBAUTHN_ATTESTATION_CONVEYANCE_PREFERENCE_DIRECT: as the key gives it
-	winRawSalts       = 0x00100000
-	winMaxCredentials = 64
+	winSaltsSince    = 4 // version of the interface that takes salts
+	winCrossPlatform = 2 // WEBAUTHN_AUTHENTICATOR_ATTACHMENT_CROSS_PLATFORM
+	winDirect        = 3 // WEBAUTHN_ATTESTATION_CONVEYANCE_PREFERENCE_DIRECT: as the key gives it
+	winRawSalts      = 0x00100000
 )
 
 // winVerification are the values of WEBAUTHN_USER_VERIFICATION_REQUIREMENT.
@@ -276,9 +275,6 @@ func newClientData(r *wire.Request) winClientData {
 
 // winList is a list of credentials; nil is none.
 func winList(ids [][]byte) (*winCredentialList, error) {
-	if len(ids) > winMaxCredentials {
-		return nil, fail(wire.BadRequest, "%d credential IDs", len(ids))
-	}
 	if len(ids) == 0 {
 		return nil, nil
 	}
