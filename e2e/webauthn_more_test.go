@@ -68,3 +68,31 @@ func asksToSetUp(t *testing.T, ctx context.Context, d door, tab *harness.Page, o
 	must(t, v.page.Open(ctx, v.signIn.AuthorizeURL()+"&prompt=enroll_authenticator"))
 	return v
 }
+
+// A browser that cannot ask keys, and an org that cannot be reached when the key
+// has answered: the own page says so, and in the end the same answer counts.
+func TestSecurityKeyInTrouble(t *testing.T) {
+	t.Parallel()
+	stage := newStage(t, harness.StageOptions{})
+	site := newSite(t, stage.Org)
+	ctx := deadline(t)
+	page := newPage(t)
+	_, err := page.PlugInKey(ctx, true)
+	must(t, err)
+	begin := func(before string) {
+		must(t, page.Open(ctx, stage.Org.NewSignIn("demo-strict", "", site.URL+"/callback").AuthorizeURL()))
+		must(t, page.Identify(ctx, harness.Bob))
+		must(t, page.Eval(ctx, nil, before))
+		must(t, page.EnterPassword(ctx, harness.Password))
+		must(t, page.Click(ctx, `[data-se="webauthn"]`))
+	}
+	begin("window.PublicKeyCredential = undefined")
+	must(t, page.WaitForText(ctx, "This browser cannot use security keys"))
+	must(t, page.Until(ctx, "no button for it", `!document.querySelector('[data-se="ask-key"]')`))
+	begin(`(() => { const send = window.fetch; let lost = 0;
+		window.fetch = (to, o) => o?.body?.includes("attestation") && lost++ === 0 ? Promise.reject(new TypeError("lost")) : send(to, o); })()`)
+	must(t, page.Click(ctx, `[data-se="ask-key"]`))
+	must(t, page.WaitForText(ctx, "The organisation did not answer"))
+	must(t, page.Click(ctx, "#notes button"))
+	must(t, page.Until(ctx, "the end of the sign-in", harness.ResultShown))
+}
