@@ -172,12 +172,23 @@ func TestF1SandboxHoldsWhatAKeyMayMakeOfTheHelper(t *testing.T) {
 func TestF1NoCoreDumps(t *testing.T) {
 	finger := softkey.NewFinger()
 	_, p := plug(t, softkey.Options{Touch: finger.Touch})
-	r := begin(t, product, 0, wire.Request{Op: wire.Select, Device: p.Path})
+	if os.Getuid() == 0 { // of root's, all is root's
+		if err := os.Chown(p.Path, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := begin(t, product, nobody, wire.Request{Op: wire.Select, Device: p.Path})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ask, err := finger.Wanted(ctx)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// What the system shows of it is root's, and not the user's, who would else dump it
+	// or attach to it.
+	environ, err := os.Stat(fmt.Sprintf("/proc/%d/environ", r.cmd.Process.Pid))
+	if err != nil || environ.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("%v, %v", environ, err)
 	}
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", r.cmd.Process.Pid))
 	if os.Getuid() == 0 {
