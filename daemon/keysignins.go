@@ -112,7 +112,7 @@ func (f front) recordKeySignIn(c *core, o keysignin.Options, r keysignin.Result,
 		about.Reason += ", by " + productOf(r.Key)
 	default:
 		for _, question := range asksBack {
-			if errors.Is(err, question) {
+			if errors.Is(err, question) && !r.Enrolled {
 				return
 			}
 		}
@@ -120,8 +120,11 @@ func (f front) recordKeySignIn(c *core, o keysignin.Options, r keysignin.Result,
 		if errors.Is(err, securitykey.ErrPIN) || errors.As(err, &refused) && refused.Password {
 			about.Outcome = "wrong"
 		}
+		if r.Enrolled {
+			about.Reason += ", by " + productOf(r.Key) + ", which was enrolled"
+		}
 		about.Reason += ": " + prompt.Clean(err.Error(), 160)
-		if !f.d.lately.mayRecord(f.d.now()) {
+		if !r.Enrolled && !f.d.lately.mayRecord(f.d.now()) {
 			return
 		}
 	}

@@ -218,6 +218,22 @@ func TestKeySignInRefusals(t *testing.T) {
 	}
 }
 
+// A key that was enrolled is on record also when the sign-in fails afterwards.
+func TestEnrolledKeyIsOnRecord(t *testing.T) {
+	org := newKeyOrg(t)
+	org.SignsIn(oktatest.SignIn{Claims: func(c map[string]any) { c["nonce"] = "x" }})
+	a, _ := withSecurityKey(t, securitykeytest.New("Soft Key", "1234"))
+	in := api.KeySignIn{Org: org.URL, Username: "bob@example.com", Password: api.PIN("Secret-1"), PIN: api.PIN("1234"), Enrol: true}
+	_, err := a.client.SignInWithKey(t.Context(), in)
+	if e := refusalOf(t, err); e.Code != "sign_in_not_proven" {
+		t.Errorf("%+v", e)
+	}
+	records := a.audit(t)
+	if r := records[len(records)-1]; r.Event != "key_sign_in" || r.Outcome != "failed" || !strings.Contains(r.Reason, ", by Soft Key, which was enrolled: ") {
+		t.Errorf("on record: %+v", r)
+	}
+}
+
 // Behind a locked screen the person's own act goes on.
 func TestKeySignInDuringAHold(t *testing.T) {
 	org := newKeyOrg(t)

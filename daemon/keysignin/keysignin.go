@@ -161,6 +161,7 @@ type signIn struct {
 	password bool           // it was sent
 	used     bool           // a key has signed, or was enrolled
 	signed   bool           // a key has signed
+	made     bool           // a key was sent to be enrolled
 	result   Result
 }
 
@@ -174,7 +175,8 @@ const (
 )
 
 // Run signs in. Besides the errors of this package it fails with those of
-// securitykey, of the client, and with idtoken.ErrInvalid.
+// securitykey, of the client, and with idtoken.ErrInvalid. The result of a failure
+// says whether a key was enrolled, and which, and no more.
 func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -193,15 +195,20 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	defer cancel()
 	s := &signIn{o: o, verifier: secret(), nonce: secret(), sent: map[string]int{}}
 	err := s.run(ctx)
-	switch {
-	case err == nil:
+	if err == nil {
 		return s.result, nil
-	case caller.Err() != nil:
-		return Result{}, ErrCancelled
-	case ctx.Err() != nil:
-		return Result{}, ErrTimedOut
 	}
-	return Result{}, err
+	var left Result
+	if s.result.Enrolled {
+		left.Enrolled, left.Key = true, s.result.Key
+	}
+	switch {
+	case caller.Err() != nil:
+		return left, ErrCancelled
+	case ctx.Err() != nil:
+		return left, ErrTimedOut
+	}
+	return left, err
 }
 
 func (s *signIn) run(ctx context.Context) error {
@@ -228,11 +235,14 @@ func (s *signIn) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if step.Code == "" {
+			if err := s.refusal(step); err != nil {
+				return err
+			}
+		}
+		s.result.Enrolled = s.made // the org goes on
 		if step.Code != "" {
 			return s.redeem(ctx, step.Code)
-		}
-		if err := s.refusal(step); err != nil {
-			return err
 		}
 		step, err = s.next(ctx, step)
 	}

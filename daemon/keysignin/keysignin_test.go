@@ -131,6 +131,29 @@ func TestKeptOnTheKey(t *testing.T) {
 	}
 }
 
+// What was enrolled is told also when the sign-in fails afterwards; what the org
+// did not take was not.
+func TestEnrolledAndThenFailed(t *testing.T) {
+	for name, row := range map[string]struct {
+		document string
+		enrolled bool
+	}{
+		"a step unknown here": {doc(forms(form("consent", "x"))), true},
+		"no step":             {`{}`, false}, // nobody knows
+		"refused":             {doc(forms(form("enroll-authenticator", "activate", enrolFields)), activationData, says("ERROR", "x", "Not this one.")), false},
+	} {
+		f := newFixture(t, with(toEnrol, "activate", row.document))
+		if r, err := f.run(); err == nil || r.Enrolled != row.enrolled || row.enrolled != (r.Key.ID == "k1") || r.UserID != "" {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+	f := newFixture(t, toEnrol)
+	f.org.SignsIn(oktatest.SignIn{Claims: func(c map[string]any) { c["nonce"] = "x" }})
+	if r, err := f.run(); !errors.Is(err, idtoken.ErrInvalid) || !r.Enrolled || r.UserID != "" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // Orgs differ in what they ask for, and in which order.
 func TestOtherOrders(t *testing.T) {
 	onePage := doc(forms(form("identify", "identify", `{"name":"identifier"}`, passcode)))

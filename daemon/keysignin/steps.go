@@ -308,8 +308,8 @@ func (s *signIn) enrol(ctx context.Context, f *client.Form) (*client.Step, error
 			credentials[name] = value
 		}
 	}
-	s.used, s.last = true, signature
-	s.result.Key, s.result.Enrolled = made.Key, true
+	s.used, s.made, s.last = true, true, signature
+	s.result.Key = made.Key
 	return s.send(ctx, f, "key", 1, map[string]any{"credentials": credentials})
 }
 
