@@ -7,4 +7,4 @@ package helper
 func tree() string { return "" }
 
 // testCalls are system calls that only tests need.
-var testCalls []uint32
+var testCalls []string
