@@ -94,6 +94,7 @@ func (a *app) readKeySecrets(in *api.KeySignIn, password, pin bool) error {
 func (a *app) signInWithKey(ctx context.Context, agent *client.Client, in api.KeySignIn, noEnrol bool) (api.KeySignedIn, error) {
 	quiet := a.watchKeys(ctx, agent)
 	defer quiet()
+	defer func() { clear(in.Password); clear(in.PIN) }() // what was typed
 	_, person := a.terminal()
 	in.Enrol = !noEnrol && !person
 	for range maxAsked {
