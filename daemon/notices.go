@@ -78,6 +78,8 @@ func noticeWords(a *account.Account, n account.Notice) string {
 	switch n.Event {
 	case okta.NoticeEnrolled:
 		return device + " was added to " + of
+	case okta.NoticeSecurityKeyEnrolled:
+		return "the security key " + device + " was added to " + of
 	case okta.NoticeKeysReplaced:
 		return "keys of " + of + " changed on " + device
 	case okta.NoticeVerificationAdded, okta.NoticeVerificationReplaced:

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"countersign.dev/daemon/account"
 	"countersign.dev/ipc/api"
 	"countersign.dev/okta"
 	"countersign.dev/okta/oktatest"
@@ -68,6 +69,18 @@ func TestNotices(t *testing.T) {
 	list, err = b.client.Accounts(t.Context())
 	if err != nil || len(list.Accounts[0].Notices) != 1 || list.Accounts[0].Notices[0].Device != "attic" {
 		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestNoticeWords(t *testing.T) {
+	a := &account.Account{Username: "alice@example.com"}
+	for event, want := range map[string]string{
+		okta.NoticeEnrolled: "attic was added to the account", okta.NoticeSecurityKeyEnrolled: "the security key attic was added to the account",
+		okta.NoticeVerificationRemoved: "attic does not verify you any more", "NEW_THING": "something changed",
+	} {
+		if got := noticeWords(a, account.Notice{Event: event, Device: "attic"}); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s", event, got)
+		}
 	}
 }
 

@@ -45,6 +45,7 @@ const (
 	NoticeVerificationAdded    = "USER_VERIFICATION_ADDED"
 	NoticeVerificationReplaced = "USER_VERIFICATION_REPLACED"
 	NoticeVerificationRemoved  = "USER_VERIFICATION_REMOVED"
+	NoticeSecurityKeyEnrolled  = "SECURITY_KEY_ENROLLED" // of which the enrolment is the key, and the device its name
 )
 
 // Notices are fetched from NoticesPath below an enrolment, ?after=ID gives the

@@ -3,8 +3,6 @@ package account
 import (
 	"slices"
 	"time"
-
-	"countersign.dev/okta"
 )
 
 // Notice is something that happened to another device of the same person, which
@@ -73,6 +71,3 @@ func (b *Book) Acknowledge(id string) (*Account, error) {
 	}
 	return b.update(id, func(a *Account) { a.Notices = nil })
 }
-
-// KeysChanged says whether a notice is about keys, rather than a new device.
-func (n Notice) KeysChanged() bool { return n.Event != okta.NoticeEnrolled }

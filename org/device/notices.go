@@ -17,24 +17,35 @@ const (
 // announce leaves a notice of each event for the user's other devices. It
 // returns their enrolments, for whoever waits for one of them.
 func announce(ctx context.Context, tx store.Tx, about Enrolment, events []string, now time.Time) ([]string, error) {
+	return leave(ctx, tx, about.UserID, okta.Notice{EnrolmentID: about.ID, Device: about.Device.Profile.DisplayName}, events, now)
+}
+
+// AnnounceSecurityKey leaves a notice for the user's devices that a security key of
+// that id and name was enrolled for them. It returns the devices' enrolments, for
+// whoever waits for one of them.
+func AnnounceSecurityKey(ctx context.Context, tx store.Tx, userID, id, name string, now time.Time) ([]string, error) {
+	return leave(ctx, tx, userID, okta.Notice{EnrolmentID: id, Device: name}, []string{okta.NoticeSecurityKeyEnrolled}, now)
+}
+
+func leave(ctx context.Context, tx store.Tx, userID string, about okta.Notice, events []string, now time.Time) ([]string, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM notices WHERE created_at <= ?`, store.Millis(now.Add(-noticesKept))); err != nil {
 		return nil, fmt.Errorf("removing old notices: %w", err)
 	}
-	others, err := OfUser(ctx, tx, about.UserID)
+	others, err := OfUser(ctx, tx, userID)
 	if err != nil {
 		return nil, err
 	}
 	var told []string
 	for _, e := range others {
-		if e.ID == about.ID || !e.Active() {
+		if e.ID == about.EnrolmentID || !e.Active() {
 			continue
 		}
 		for _, event := range events {
 			if _, err := tx.ExecContext(ctx, `INSERT INTO notices (enrolment_id, event, about, device, created_at) VALUES (?, ?, ?, ?, ?)`,
-				e.ID, event, about.ID, about.Device.Profile.DisplayName, store.Millis(now)); err != nil {
+				e.ID, event, about.EnrolmentID, about.Device, store.Millis(now)); err != nil {
 				return nil, fmt.Errorf("leaving a notice: %w", err)
 			}
 		}

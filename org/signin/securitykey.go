@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"countersign.dev/okta"
+	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/factor"
 	"countersign.dev/org/policy"
@@ -217,6 +218,7 @@ func (e *Engine) EnrolKey(ctx context.Context, handle okta.Secret, a factor.KeyA
 		met := t.state.proven(policy.WebAuthn) && e.decide(t).Outcome == policy.Satisfied
 		t.keys = append(slices.Clip(t.keys), use.Key)
 		t.state.SetUp = true
+		var told []string // of the person's devices
 		return outcome{changed: true, also: func(tx store.Tx) error {
 			// Another sign-in may have been faster, or what was shown is gone.
 			if err := e.resnap(ctx, tx, &before); err != nil {
@@ -225,8 +227,14 @@ func (e *Engine) EnrolKey(ctx context.Context, handle okta.Secret, a factor.KeyA
 			if _, ok := e.mayEnrol(&before); !ok {
 				return errStale
 			}
-			return factor.AddKey(ctx, tx, c, use.Key, e.d.Now())
+			if err := factor.AddKey(ctx, tx, c, use.Key, e.d.Now()); err != nil {
+				return err
+			}
+			var err error
+			told, err = device.AnnounceSecurityKey(ctx, tx, use.Key.UserID, use.Key.ID, use.Key.Name(), e.d.Now())
+			return err
 		}, done: func() {
+			e.d.Notify(told)
 			e.d.Log.InfoContext(ctx, "security key enrolled", "user_id", use.Key.UserID, "security_key", use.Key.ID, "model", use.Key.AAGUID, "attestation", use.Key.Attestation)
 		}}, e.enrolled(ctx, t, use, met)
 	})

@@ -12,6 +12,7 @@ import (
 
 	"countersign.dev/okta"
 	"countersign.dev/okta/jose"
+	"countersign.dev/org/device"
 	"countersign.dev/org/directory"
 	"countersign.dev/org/factor"
 	"countersign.dev/org/signin"
@@ -405,6 +406,47 @@ func TestC2PasswordEnrolsNoSecondKey(t *testing.T) {
 			continue
 		}
 		at(t, must(t)(w.Engine.Key(ctx, v.StateHandle, k.Assert(v.Key, signintest.BaseURL))), signin.StepDone, "")
+	}
+}
+
+// A key that is enrolled is told to the person's devices, and to nobody else's.
+func TestNewSecurityKeyIsTold(t *testing.T) {
+	w, agent := world(t)
+	w.TakeKeys(t)
+	h, err := w.Engine.Start(ctx, signin.Intent{ClientID: signintest.Enrol, Mode: signin.Redirect, PageOrigin: signintest.BaseURL, Prompt: signin.PromptEnrol})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := must(t)(w.Engine.Introspect(ctx, h.StateToken, ""))
+	v = must(t)(w.Engine.Identify(ctx, v.StateHandle, signintest.AliceLogin))
+	v = at(t, must(t)(w.Engine.Password(ctx, v.StateHandle, signintest.Password)), signin.StepChallenge, "")
+	answered(t, w, v.Challenge.Token, agent.Answer(t, w, v.Challenge.Token), true)
+	v = at(t, must(t)(w.Engine.Poll(ctx, v.StateHandle)), signin.StepSetUp, "")
+	v = must(t)(w.Engine.SetUp(ctx, v.StateHandle, w.Org.Authenticators.WebAuthn))
+	bobs := toEnrol(t, w, signintest.Web)
+	notices := func() (list []okta.Notice) {
+		w.Write(t, func(tx store.Tx) (err error) {
+			list, err = device.Notices(ctx, tx, agent.Enrolment.ID, 0, w.Clock.Now())
+			return err
+		})
+		return list
+	}
+	before := len(notices())
+	w.Notified()
+	at(t, must(t)(w.Engine.EnrolKey(ctx, bobs.StateHandle, signintest.NewSoftKey().Make(bobs.Key, signintest.BaseURL))), signin.StepDone, "")
+	k := signintest.NewSoftKey()
+	v = must(t)(w.Engine.EnrolKey(ctx, v.StateHandle, k.Make(v.Key, signintest.BaseURL, func(a *signintest.KeyAnswer) { a.Challenge = "AAAA" })))
+	if n := len(notices()); n != before || slices.Contains(w.Notified(), agent.Enrolment.ID) {
+		t.Errorf("told of what does not concern them: %d notices, before %d", n, before)
+	}
+	v = must(t)(w.Engine.SetUp(ctx, v.StateHandle, w.Org.Authenticators.WebAuthn))
+	at(t, must(t)(w.Engine.EnrolKey(ctx, v.StateHandle, k.Make(v.Key, signintest.BaseURL))), signin.StepDone, "")
+	list, mine := notices(), keysOf(t, w, w.Alice.ID)
+	if newest := list[len(list)-1]; len(list) != before+1 || newest.Event != okta.NoticeSecurityKeyEnrolled || newest.EnrolmentID != mine[0].ID || newest.Device != mine[0].Name() {
+		t.Errorf("%+v", list)
+	}
+	if !slices.Contains(w.Notified(), agent.Enrolment.ID) {
+		t.Error("who waits is not woken")
 	}
 }
 
