@@ -54,6 +54,12 @@ func code(err error) (int, bool) {
 	return 0, false
 }
 
+// noContact says that the library could not read or write.
+func noContact(err error) bool {
+	n, ok := code(err)
+	return ok && (n == -1 || n == -2)
+}
+
 // pulling is how long it takes to pull a key out.
 const pulling = 300 * time.Millisecond
 

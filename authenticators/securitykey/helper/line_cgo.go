@@ -4,6 +4,7 @@ package helper
 
 /*
 #include <fido.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 */
@@ -61,6 +62,11 @@ func (l *line) open(path string) error {
 		C.fido_dev_free(&dev)
 		return err
 	}
+	// A signal that arrives while the library waits for the key would be an error of
+	// the key's: another thread is to have it.
+	var all C.sigset_t
+	C.sigfillset(&all)
+	_ = C.fido_dev_set_sigmask(dev, &all) // some systems have no such thing
 	l.mu.Lock()
 	l.dev = dev
 	l.mu.Unlock()

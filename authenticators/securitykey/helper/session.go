@@ -61,11 +61,11 @@ func (s *session) run(in io.Reader) (*wire.Result, error) {
 	defer cancel()
 	s.ctx, s.stop = context.WithCancelCause(ctx)
 	defer s.stop(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	signal.Ignore(syscall.SIGPIPE) // cancel first
 	// Both end with the process.
 	go func() {
-		signals := make(chan os.Signal, 1)
-		signal.Notify(signals, syscall.SIGTERM, os.Interrupt) // takes a while; the key is asked for nothing yet
 		<-signals
 		s.stop(fail(wire.Cancelled, "told to stop"))
 	}()
@@ -137,6 +137,8 @@ const (
 	cancelEvery = 20 * time.Millisecond
 	// cancelling is how long a key may take to give up once it was told so.
 	cancelling = 700 * time.Millisecond
+	// heard is within which a signal that has interrupted the library is known to us.
+	heard = 100 * time.Millisecond
 )
 
 // call runs one call of the library, and explains its error.
@@ -158,7 +160,7 @@ func (s *session) raw(cancel func(), touch bool, do func() error) error {
 		defer t.Stop()
 		select {
 		case err := <-done:
-			return err
+			return s.ended(err, cancel)
 		case <-s.ctx.Done():
 		case <-t.C:
 			s.event(wire.Reply{Event: wire.Touch})
@@ -166,7 +168,7 @@ func (s *session) raw(cancel func(), touch bool, do func() error) error {
 	}
 	select {
 	case err := <-done:
-		return err
+		return s.ended(err, cancel)
 	case <-s.ctx.Done():
 	}
 	stopped := make(chan struct{})
@@ -188,5 +190,24 @@ func (s *session) raw(cancel func(), touch bool, do func() error) error {
 		}
 	case <-time.After(cancelling):
 	}
+	return s.cause()
+}
+
+// ended is the error of a call that has ended by itself. One that was interrupted
+// by the signal to stop has left the key waiting.
+func (s *session) ended(err error, cancel func()) error {
+	if err == nil {
+		return nil
+	}
+	if noContact(err) {
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(heard):
+		}
+	}
+	if s.ctx.Err() == nil {
+		return err
+	}
+	cancel()
 	return s.cause()
 }
