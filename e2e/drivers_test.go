@@ -91,8 +91,8 @@ func TestRun(t *testing.T) {
 		line := nextLine(t, ctx, lines)
 		if f := strings.Fields(line); len(f) >= 2 {
 			said[f[0]] = f[len(f)-1]
-			if f[len(f)-2] == "--socket" && strings.Contains(line, "prompt approve") {
-				said["socket"] = f[len(f)-1]
+			if socket, ok := strings.CutPrefix(f[len(f)-1], "COUNTERSIGN_SOCKET="); ok {
+				said["socket"] = socket
 			}
 		}
 	}
@@ -101,7 +101,12 @@ func TestRun(t *testing.T) {
 	must(t, page.Identify(ctx, said["user"]))
 	must(t, page.EnterPassword(ctx, said["password"]))
 	must(t, page.VerifyWithDevice(ctx, "the hand-over of the challenge", harness.WaitsForDevice))
-	for !strings.HasPrefix(nextLine(t, ctx, lines), "Sign in to ") {
+	plugged := false
+	for line := ""; !strings.HasPrefix(line, "Sign in to "); line = nextLine(t, ctx, lines) {
+		plugged = plugged || strings.HasPrefix(line, "A security key in software is plugged in.")
+	}
+	if !plugged {
+		t.Error("no word of the security key")
 	}
 	approve := exec.CommandContext(ctx, programs.CLI, "prompt", "approve", "--socket", said["socket"])
 	if out, err := approve.CombinedOutput(); err != nil {
