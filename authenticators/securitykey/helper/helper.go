@@ -20,6 +20,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"countersign.dev/authenticators/securitykey/wire"
@@ -41,6 +43,11 @@ func fail(code, format string, args ...any) *wire.Error {
 func Run(in, out *os.File) int {
 	// The library prints to the standard output in one of its calls: that is ours.
 	os.Stdout = os.Stderr
+	// To listen takes a while, which the agent does not wait for when it has started
+	// this ahead. One that is told to stop before it knows what to do does so then, or
+	// when its input ends.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	late := time.AfterFunc(firstFrame, func() { os.Exit(2) })
 	req := &wire.Request{}
 	err := wire.Read(in, req)
@@ -56,7 +63,7 @@ func Run(in, out *os.File) int {
 	case req.Patience() <= 0 || req.Patience() > maxPatience:
 		err = fail(wire.BadRequest, "a timeout of %d ms", req.Timeout)
 	default:
-		result, err = serve(in, out, req)
+		result, err = serve(in, out, signals, req)
 	}
 	return end(out, result, err)
 }

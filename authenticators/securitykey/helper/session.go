@@ -37,7 +37,7 @@ type session struct {
 }
 
 // serve carries the operation out, shut in.
-func serve(in io.Reader, out io.Writer, req *wire.Request) (*wire.Result, error) {
+func serve(in io.Reader, out io.Writer, signals <-chan os.Signal, req *wire.Request) (*wire.Result, error) {
 	s := &session{req: req, out: out, pins: make(chan wire.PIN)}
 	defer s.mu.Lock() // for good: no event comes after the end
 	if beforeConfine != nil {
@@ -46,7 +46,7 @@ func serve(in io.Reader, out io.Writer, req *wire.Request) (*wire.Result, error)
 	if err := s.confine(); err != nil {
 		return nil, err
 	}
-	result, err := s.run(in)
+	result, err := s.run(in, signals)
 	if is(err, needsPIN) || is(err, thereButUntouched) { // what it wanted it was given
 		err = fail(wire.BadKey, "%v", err)
 	}
@@ -56,13 +56,11 @@ func serve(in io.Reader, out io.Writer, req *wire.Request) (*wire.Result, error)
 	return result, err
 }
 
-func (s *session) run(in io.Reader) (*wire.Result, error) {
+func (s *session) run(in io.Reader, signals <-chan os.Signal) (*wire.Result, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), s.req.Patience(), fail(wire.TimedOut, "no end within %s", s.req.Patience()))
 	defer cancel()
 	s.ctx, s.stop = context.WithCancelCause(ctx)
 	defer s.stop(nil)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	signal.Ignore(syscall.SIGPIPE) // cancel first
 	// Both end with the process.
 	go func() {
