@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"countersign.dev/e2e/harness"
@@ -109,12 +111,16 @@ func TestF3PulledOutUnderWay(t *testing.T) {
 	finger := softkey.NewFinger()
 	_, agent, key, port := keyed(t, softkey.Options{PIN: "2580", Touch: finger.Touch})
 	ctx := deadline(t)
+	// As long as it is open, no key of another test comes to lie in this place.
+	place, err := os.OpenFile(port.Path, os.O_RDWR|syscall.O_NOCTTY, 0)
+	must(t, err)
+	defer place.Close()
 	ended := make(chan error, 1)
 	go func() {
 		_, err := agent.Tell(ctx, "2580\n", "verification", "enable", "security_key", "--pin-stdin")
 		ended <- err
 	}()
-	_, err := finger.Wanted(ctx)
+	_, err = finger.Wanted(ctx)
 	must(t, err)
 	if _, err := agent.Status(ctx); err != nil {
 		t.Fatal(err)
